@@ -1,0 +1,25 @@
+"""The errors that ngopt raises. Each says what was asked, why not, and what to do instead."""
+
+
+class NgoptError(Exception):
+    """Base class of every error that ngopt raises on purpose."""
+
+
+class TraceError(NgoptError):
+    """The computation of a model could not be followed."""
+
+
+class GraphError(NgoptError, ValueError):
+    """A graph does not fit the tensors it was asked to describe."""
+
+
+class RuleError(NgoptError, ValueError):
+    """A rule is unknown, damaged, or of another architecture than its weights."""
+
+
+class OptionError(NgoptError, ValueError):
+    """An option of the optimizer has a value that makes no sense."""
+
+
+class GradientError(NgoptError, RuntimeError):
+    """A gradient is of a kind that the optimizer cannot use (sparse, complex)."""

@@ -1,0 +1,1 @@
+"""The neural graph: from a model to spaces, axes and bundles of edges."""
