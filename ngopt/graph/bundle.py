@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 Factor: TypeAlias = str | int
-"""What one dimension runs over: the name of a space, or the size of a free dimension (no neurons)."""
+"""What a dimension runs over: the name of a space, or the size of a free dimension (no neurons)."""
 
 Role: TypeAlias = Literal["group", "out", "in", "tap"]
 ROLES: tuple[Role, ...] = ("group", "out", "in", "tap")
@@ -31,8 +32,9 @@ class Step:
     sizes: tuple[int, ...]
 
     def view(self, tensor: Tensor) -> Tensor:
+        """Apply the step; the result shares the tensor's memory."""
         part = tensor.narrow(self.dim, self.start, self.length)
-        return part if len(self.sizes) == 1 else part.unflatten(self.dim, self.sizes)
+        return part if len(self.sizes) == 1 else torch.unflatten(part, self.dim, self.sizes)
 
 
 @dataclass(frozen=True)

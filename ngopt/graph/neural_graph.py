@@ -92,7 +92,7 @@ class NeuralGraph:
             known = ", ".join(f"`{n}`" for n in list(self.layouts)[:5])
             raise GraphError(
                 f"the graph has no parameter `{name}`; it describes {len(self.layouts)} tensors: "
-                f"{known}, ...\n  Trace the model that is being trained: ngopt.trace(model, *inputs)."
+                f"{known}, ...\n  Trace the model being trained: ngopt.trace(model, *inputs)."
             )
         return found
 

@@ -1,4 +1,4 @@
-"""A graph as plain data (dicts, lists, strings, numbers), so that it can travel in a `state_dict`."""
+"""A graph as plain data (dicts, lists, strings, numbers), so that a `state_dict` can hold it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
