@@ -47,7 +47,7 @@ def from_plain(data: Mapping[str, Any]) -> NeuralGraph:
             tuple(data["unknown"]),
             bool(data["verified"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise GraphError(
             f"the data does not describe a graph ({error!r}).\n"
             "  Trace the model again: ngopt.trace(model, *inputs)."

@@ -1,0 +1,115 @@
+"""Features of whole bundles: what kind of tensor it is, where it stands, how far it has come."""
+
+import math
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from ngopt.features.entries import Edges
+from ngopt.features.scale import log_ratio, rms
+from ngopt.graph.bundle import Bundle, Role
+from ngopt.graph.layout import Kind, Layout
+from ngopt.graph.neural_graph import NeuralGraph
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+HORIZONS = (3.0, 30.0, 300.0, 3000.0)
+"""Steps at which the step features change sign."""
+
+STATISTICS = 4
+STRUCTURE = 7
+TENSOR_FEATURES = STATISTICS + len(HORIZONS) + STRUCTURE + len(KINDS)
+
+
+def fan_in(bundle: Bundle) -> int:
+    """Number of inputs that add up in one output; 1 for biases and the like.
+
+    Taps count, except those on the axis of the outputs, such as the gates of a recurrent layer.
+    """
+    return _fan(bundle, "in", "out") if "in" in bundle.roles else 1
+
+
+def fan_out(bundle: Bundle) -> int:
+    """Number of outputs that one input adds to.
+
+    Taps count, except those on the axis of the inputs, such as the positions of a flattened image.
+    """
+    return _fan(bundle, "out", "in")
+
+
+def _fan(bundle: Bundle, role: Role, other: Role) -> int:
+    parts = list(zip(bundle.sizes, bundle.roles, bundle.axes, strict=True))
+    others = {axis for _, r, axis in parts if r == other}
+    counted = [s for s, r, axis in parts if r == role or (r == "tap" and axis not in others)]
+    return math.prod(counted)
+
+
+def structure(graph: NeuralGraph, layout: Layout, bundle: Bundle) -> list[float]:
+    """Features that the graph alone determines.
+
+    Returns:
+        Relative depth (0 to 1); log fan-in and log fan-out (in units of 10); whether output and
+        input neurons are pinned; number of axes (in units of 4); whether the parameter has no
+        inputs, as a bias; one-hot kind of layer.
+    """
+    return [
+        layout.depth,
+        math.log(fan_in(bundle)) / 10,
+        math.log(fan_out(bundle)) / 10,
+        float(any(graph.spaces[name].pinned for name in bundle.out_neurons)),
+        float(any(graph.spaces[name].pinned for name in bundle.in_neurons)),
+        len(layout.shape) / 4,
+        float("in" not in bundle.roles),
+        *(float(layout.kind == kind) for kind in KINDS),
+    ]
+
+
+def statistics(edges: Edges) -> Tensor:
+    """Compute the scale-free statistics of a bundle's arrays.
+
+    Returns:
+        `(STATISTICS,)`: RMS of the Adam direction; bounded log ratios of the RMS of fast momentum
+        to gradient, of slow to fast momentum, and of gradient to the root of the mean square.
+    """
+    moments = edges.moments
+    gradient, fast, slow = (
+        array.square().mean() for array in (edges.gradient, moments.fast, moments.slow)
+    )
+    ratios = [
+        log_ratio(fast, gradient),
+        log_ratio(slow, fast),
+        log_ratio(gradient, moments.square.mean()),
+    ]
+    return torch.stack([rms(edges.adam), *ratios])
+
+
+def step_features(step: Tensor) -> Tensor:
+    """Bounded features of time: `tanh(log(step / T))` for each T of `HORIZONS`.
+
+    Args:
+        step: number of gradients seen, at least 1, any shape.
+
+    Returns:
+        `(..., len(HORIZONS))`, from -1 (step 0) to 1.
+    """
+    square = (step.unsqueeze(-1) / step.new_tensor(HORIZONS)).square()
+    return (square - 1) / (square + 1)
+
+
+def tensor_features(
+    structures: Sequence[Sequence[float]], bundles: Sequence[Edges], steps: Sequence[Tensor]
+) -> Tensor:
+    """Compute the features of all bundles.
+
+    Args:
+        structures: what :func:`structure` returned, for each bundle.
+        bundles: the arrays of each bundle.
+        steps: number of gradients seen, 0-dim, for each bundle.
+
+    Returns:
+        `(bundles, TENSOR_FEATURES)`, of the dtype of the arrays.
+    """
+    numbers = torch.stack([statistics(edges) for edges in bundles])
+    times = step_features(torch.stack(list(steps)).to(numbers.dtype))
+    return torch.cat([numbers, times, numbers.new_tensor(structures)], 1)

@@ -1,0 +1,186 @@
+"""From what a trace recorded to a `NeuralGraph`: names for spaces, bundles for parameters."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ngopt.graph.bundle import Bundle, Factor, Role, Step
+from ngopt.graph.layout import Layout
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.recorder import Recorder, Use
+from ngopt.graph.space import Space
+from ngopt.graph.terms import (
+    Atom,
+    Product,
+    Term,
+    families,
+    indices,
+    leaves,
+    segments,
+    size,
+    specialise,
+    within,
+)
+
+_Dim: TypeAlias = tuple[Term, int]
+"""A dimension on the way to a bundle: what it runs over, and the axis of the parameter."""
+
+
+@dataclass
+class _Piece:
+    """A part of a parameter, each dimension of which runs over one factor."""
+
+    steps: tuple[Step, ...]
+    dims: list[_Dim]
+
+
+def assemble(
+    recorder: Recorder,
+    tensors: Mapping[str, Sequence[Term]],
+    buffers: Collection[str],
+    aliases: Mapping[str, str],
+) -> NeuralGraph:
+    """Describe the parameters of a traced model.
+
+    Args:
+        recorder: what the trace found out.
+        tensors: axes of each parameter and state buffer, by name.
+        buffers: names of the state buffers among them.
+        aliases: other names of tied parameters.
+    """
+    for axes in tensors.values():
+        recorder.solver.settle(axes)
+        for axis in axes:
+            for atom in leaves(axis):
+                if atom.seen is None:
+                    atom.pin = atom.pin or "not used in the forward pass"
+    around = {a for axes in tensors.values() for axis in axes for a in _around(axis)}
+    pieces = {
+        name: _pieces([(axis, i) for i, axis in enumerate(axes)], (), around)
+        for name, axes in tensors.items()
+        if all(size(axis) for axis in axes)
+    }
+    names = _Names(around, [p for parts in pieces.values() for p in parts])
+    deepest = max((use.depth or 0 for use in recorder.uses.values()), default=0) or 1
+    layouts = {}
+    for name, axes in tensors.items():
+        use = recorder.uses[name]
+        layouts[name] = Layout(
+            name,
+            tuple(size(axis) for axis in axes),
+            tuple(_bundle(name, piece, names, use) for piece in pieces.get(name, [])),
+            use.kind,
+            1.0 if use.depth is None else use.depth / deepest,
+            name in buffers,
+        )
+    return NeuralGraph(names.spaces, layouts, dict(aliases), tuple(recorder.unknown))
+
+
+def _around(axis: Term) -> set[Atom]:
+    """The atoms that the hidden atoms of an axis are nested in."""
+    return {outer for atom in leaves(axis) if not atom.pin for outer in within(atom)}
+
+
+def _pieces(dims: list[_Dim], steps: tuple[Step, ...], around: set[Atom]) -> list[_Piece]:
+    """Split dimensions until each runs over one factor."""
+    awaited = {family.index for term, _ in dims for family in families(term)}
+    for d, (term, axis) in enumerate(dims):
+        if _is_whole(term, around) and not awaited & set(indices(term)):
+            continue
+        parts = segments(term)
+        if len(parts) > 1:
+            result, start = [], 0
+            for items, choice in parts:
+                length = size(Product(items))
+                chosen = [(specialise(other, choice), i) for other, i in dims]
+                chosen[d] = (Product(items), axis)
+                step = Step(d, start, length, (length,))
+                result += _pieces(chosen, (*steps, step), around)
+                start += length
+            return result
+        items = parts[0][0]
+        if len(items) > 1:
+            step = Step(d, 0, size(term), tuple(map(size, items)))
+            split = [(item, axis) for item in items]
+            return _pieces([*dims[:d], *split, *dims[d + 1 :]], (*steps, step), around)
+    return [_Piece(steps, dims)]
+
+
+def _is_whole(term: Term, around: set[Atom]) -> bool:
+    """Whether nothing in a term can be permuted, so that its structure does not matter."""
+    return all(atom.pin and atom not in around for atom in leaves(term))
+
+
+class _Names:
+    """Gives names to spaces, in the order in which the forward pass meets their neurons."""
+
+    def __init__(self, around: set[Atom], pieces: Sequence[_Piece]) -> None:
+        self._around = around
+        found = {self._key(term): size(term) for piece in pieces for term, _ in piece.dims}
+        keys = sorted((key for key in found if key), key=lambda key: min(map(_age, key)))
+        self._names: dict[tuple[Atom, ...], str] = {}
+        for letter, pinned in (("h", False), ("p", True)):
+            ours = (key for key in keys if bool(key[0].pin) == pinned)
+            self._names |= {key: f"{letter}{i}" for i, key in enumerate(ours)}
+        self.spaces = {self._names[key]: self._space(key, found[key]) for key in keys}
+
+    def _key(self, term: Term) -> tuple[Atom, ...]:
+        """The neurons that a dimension runs over; empty if it does not run over neurons."""
+        atoms = tuple(leaves(term))
+        free = all(atom.free and atom not in self._around for atom in atoms)
+        return () if free else atoms
+
+    def _space(self, key: tuple[Atom, ...], count: int) -> Space:
+        nested = set() if key[0].pin else within(key[0])
+        order = sorted(nested, key=lambda atom: (len(within(atom)), _age(atom)))
+        names = tuple(self._names[(atom,)] for atom in order)
+        return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin)
+
+    def factor(self, term: Term) -> Factor:
+        """Name of the space of a dimension, or its size if it does not run over neurons."""
+        key = self._key(term)
+        return self._names[key] if key else size(term)
+
+
+def _age(atom: Atom) -> float:
+    return float("inf") if atom.seen is None else atom.seen
+
+
+def _bundle(parameter: str, piece: _Piece, names: _Names, use: Use) -> Bundle:
+    terms = [term for term, _ in piece.dims]
+    axes = tuple(axis for _, axis in piece.dims)
+    return Bundle(
+        parameter,
+        piece.steps,
+        tuple(names.factor(term) for term in terms),
+        tuple(size(term) for term in terms),
+        _roles(terms, axes, [isinstance(names.factor(term), str) for term in terms], use),
+        axes,
+    )
+
+
+def _roles(
+    terms: Sequence[Term], axes: Sequence[int], neurons: Sequence[bool], use: Use
+) -> tuple[Role, ...]:
+    """Which dimensions are input and which output neurons.
+
+    Input neurons are those that a product with an activation sums over. Where that does not tell
+    (recurrent weights, raw parameters), the first axis is the output, as in torch's layers.
+    """
+    contracted = {a for atom in use.contracted for a in leaves(atom)}
+    batched = {a for atom in use.batched for a in leaves(atom)}
+    roles: list[Role] = []
+    for term, is_neurons in zip(terms, neurons, strict=True):
+        atoms = set(leaves(term))
+        if not is_neurons:
+            roles.append("tap")
+        elif atoms <= batched:
+            roles.append("group")
+        else:
+            roles.append("in" if atoms <= contracted else "out")
+    ends = {axis for axis, role in zip(axes, roles, strict=True) if role in ("in", "out")}
+    if len(ends) > 1 and len({role for role in roles if role in ("in", "out")}) == 1:
+        for d, role in enumerate(roles):
+            if role in ("in", "out"):
+                roles[d] = "out" if axes[d] == min(ends) else "in"
+    return tuple(roles)

@@ -1,0 +1,54 @@
+"""Tracing during the first forward pass of a model, without an example input or an extra call."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.trace import Tracing
+
+
+class FirstForward:
+    """Follows the next forward pass of a model, hands over its graph and leaves no hook behind.
+
+    Args:
+        model: the model.
+        receive: called once, with the graph, at the end of the forward pass.
+    """
+
+    def __init__(self, model: nn.Module, receive: Callable[[NeuralGraph], None]) -> None:
+        self._receive = receive
+        self._tracing: Tracing | None = None
+        self._handles: list[RemovableHandle] = [
+            model.register_forward_pre_hook(self._begin, prepend=False),
+            model.register_forward_hook(self._end, always_call=True),
+        ]
+
+    def _begin(self, model: nn.Module, args: Any) -> None:
+        if self._tracing is None:
+            self._tracing = Tracing(model)
+            self._tracing.following.__enter__()
+
+    def _end(self, model: nn.Module, args: Any, outputs: Any) -> None:
+        tracing, self._tracing = self._tracing, None
+        if tracing is None:
+            return
+        tracing.following.__exit__(None, None, None)
+        if outputs is not None:  # otherwise the forward pass failed: follow the next one
+            self.remove()
+            self._receive(tracing.finish(outputs))
+
+    def remove(self) -> None:
+        """Stop waiting for a forward pass."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+def trace_first_forward(
+    model: nn.Module, receive: Callable[[NeuralGraph], None]
+) -> FirstForward:
+    """Trace the next forward pass of a model; see :class:`FirstForward`."""
+    return FirstForward(model, receive)

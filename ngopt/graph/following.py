@@ -1,0 +1,109 @@
+"""Following a forward pass: a torch-function mode that tells the recorder of every operation."""
+
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ngopt.graph.operations import registry
+from ngopt.graph.operations.elementwise import tensors
+from ngopt.graph.recorder import Recorder
+
+_READS_VALUES = frozenset(
+    "item tolist numpy array bool int float index complex equal allclose is_nonzero nonzero "
+    "data_ptr storage untyped_storage dlpack contains reversed".split()
+)
+_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+class Following(TorchFunctionMode):
+    """While it is entered, every torch operation is told to a recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation and record what it did to axes."""
+        kwargs = dict(kwargs or {})
+        known = registry.find(func)
+        body = None if known else _python_body(func)
+        if body is not None:  # written in terms of other operations: follow those
+            with self:
+                return body(*args, **kwargs)
+        inputs = list(tensors(args, kwargs))
+        origins = [self.recorder.record(tensor) for tensor in inputs]
+        out = func(*args, **kwargs)
+        self._observe(func, known, inputs, args, kwargs, out)
+        self.recorder.derive(tensors(out), origins, known.kind if known else "other")
+        return out
+
+    def _observe(
+        self,
+        func: Callable[..., Any],
+        known: registry.Operation | None,
+        inputs: list[Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        out: Any,
+    ) -> None:
+        recorder, outputs = self.recorder, list(tensors(out))
+        name = registry.name_of(func)
+        if not outputs and name != "__setitem__":
+            if name in _READS_VALUES:
+                for tensor in inputs:
+                    recorder.pin(f"its values are read by {name}", *recorder.axes(tensor))
+            return
+        if not inputs and known is None:
+            for tensor in outputs:
+                recorder.add_constant(tensor, f"made by {name}")
+            return
+        written = kwargs.pop("out", None)
+        before = recorder.axes(written) if isinstance(written, Tensor) else []
+        if known is not None and known.accepts(recorder, out, *args, **kwargs):
+            known.rule(recorder, out, *args, **kwargs)
+            for old, new in zip(before, recorder.axes(written) if before else [], strict=True):
+                recorder.unify(old, new)
+        else:
+            for tensor in outputs:
+                recorder.put(tensor, [recorder.fresh(n) for n in tensor.shape])
+            recorder.give_up(f"{name} at {_place()}", [*inputs, *outputs])
+
+
+def _python_body(func: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The body of a torch function that is written in Python, without its check for overrides."""
+    if not isinstance(func, types.FunctionType):
+        return None
+    checks = [check for check in _CHECKS if check in func.__code__.co_names]
+    if not checks:
+        return None
+    scope = {**func.__globals__, **{check: _never for check in checks}}
+    body = types.FunctionType(
+        func.__code__, scope, func.__name__, func.__defaults__, func.__closure__
+    )
+    body.__kwdefaults__ = func.__kwdefaults__
+    return body
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+def _place() -> str:
+    """File and line of the model's code that is running."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        package = frame.f_globals.get("__name__", "").split(".")[0]
+        if package not in ("torch", "ngopt"):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "an unknown place"

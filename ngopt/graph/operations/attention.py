@@ -1,0 +1,53 @@
+"""Scaled dot-product attention."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ngopt.graph.operations.registry import operation
+from ngopt.graph.recorder import Recorder
+from ngopt.graph.terms import Term, size
+
+_CAUSAL = "causal attention tells positions apart"
+
+
+@operation("scaled_dot_product_attention")
+def scaled_dot_product_attention(
+    recorder: Recorder,
+    out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *_: Any,
+    enable_gqa: bool = False,
+    **__: Any,
+) -> None:
+    """Query `... l e`, key `... s e`, value `... s v`: sums over `e` and `s`, result `... l v`.
+
+    Nothing ties the dims of values to those of queries and keys. With `enable_gqa`, the heads of
+    queries are `(heads of keys, group)`.
+    """
+    q, k, v = (list(recorder.axes(t)) for t in (query, key, value))
+    if enable_gqa:
+        for axes in (k, v):
+            repeats = size(q[-3]) // size(axes[-3])
+            axes[-3] = recorder.product(axes[-3], recorder.fresh(repeats))
+    batch = [_shared(recorder, *axes) for axes in zip(q[:-2], k[:-2], v[:-2], strict=True)]
+    recorder.unify(q[-1], k[-1])
+    recorder.unify(k[-2], v[-2])
+    if is_causal:
+        recorder.pin(_CAUSAL, q[-2], k[-2])
+    if attn_mask is not None:
+        for axis, mask in zip(
+            reversed([*batch, q[-2], k[-2]]), reversed(recorder.axes(attn_mask)), strict=False
+        ):
+            _shared(recorder, axis, mask)
+    recorder.put(out, [*batch, q[-2], v[-1]])
+
+
+def _shared(recorder: Recorder, *axes: Term) -> Term:
+    full = [axis for axis in axes if size(axis) > 1]
+    return recorder.unify(*full) if full else axes[0]

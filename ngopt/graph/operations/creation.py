@@ -1,0 +1,47 @@
+"""Operations that make tensors from nothing."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ngopt.graph.operations.registry import operation
+from ngopt.graph.recorder import Recorder
+
+_UNIFORM = """
+zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full
+new_empty zero fill
+"""
+
+_NOISE = """
+rand randn randint normal rand_like randn_like randint_like uniform exponential cauchy log_normal
+geometric
+"""
+
+_CONSTANT = """
+arange linspace logspace range eye tensor as_tensor scalar_tensor from_numpy tril_indices
+triu_indices randperm new_tensor hann_window hamming_window one_hot
+"""
+
+
+@operation(*_UNIFORM.split())
+def uniform(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
+    """All entries are equal, so the axes may run over anything."""
+    recorder.put(out, [recorder.fresh(n) for n in out.shape], uniform=True)
+
+
+@operation(*_NOISE.split())
+def noise(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
+    """Entries are drawn alike, so that, as in dropout, any order of them is as likely."""
+    recorder.put(out, [recorder.fresh(n) for n in out.shape])
+
+
+@operation("bernoulli")
+def bernoulli(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+    """Entries are drawn with the probabilities of the input."""
+    recorder.put(out, recorder.axes(input))
+
+
+@operation(*_CONSTANT.split())
+def constant(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
+    """Entries differ by their place, so the axes are pinned."""
+    recorder.put(out, [recorder.fresh(n, "a constant made in the forward pass") for n in out.shape])

@@ -1,0 +1,186 @@
+"""Operations that pick entries by index."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ngopt.graph.operations.elementwise import tensors
+from ngopt.graph.operations.joining import select_axes
+from ngopt.graph.operations.registry import operation
+from ngopt.graph.recorder import Recorder
+from ngopt.graph.terms import ONE, Term, size
+
+_PICKED = "it is picked from by index"
+
+
+@operation("__getitem__", "getitem")
+def getitem(recorder: Recorder, out: Tensor, input: Tensor, index: Any) -> None:
+    """Integers, slices, None and `...` by dim; tensors of indices pin the dims they pick from."""
+    recorder.put(out, index_axes(recorder, recorder.axes(input), index, out))
+
+
+@operation("__setitem__", "setitem")
+def setitem(recorder: Recorder, out: None, input: Tensor, index: Any, value: Any) -> None:
+    """The entries written run over the same as those they replace."""
+    record = recorder.record(input)
+    if isinstance(value, Tensor):
+        given = recorder.record(value)
+        record.live = record.live or given.live
+        written = index_axes(recorder, record.axes, index, value)
+        for axis, new in zip(reversed(written), reversed(given.axes), strict=False):
+            if size(axis) == size(new) and not given.uniform:
+                recorder.unify(axis, new)
+    else:
+        index_axes(recorder, record.axes, index, input[index])
+    record.uniform = False
+
+
+def index_axes(recorder: Recorder, axes: Sequence[Term], index: Any, out: Tensor) -> list[Term]:
+    """Axes of `tensor[index]`; `out` has its shape."""
+    result, dim = list(axes), 0  # `dim` is the next one that an item of the index speaks of
+    picked: list[int] = []  # places in the result of indices given by tensors
+    for item in _spelled_out(index, len(axes)):
+        if item is None:
+            result.insert(dim, ONE)
+            dim += 1
+        elif isinstance(item, slice):
+            result = _slice(recorder, result, dim, item)
+            dim += 1
+        elif not isinstance(item, (list, Tensor)) and not isinstance(item, bool):
+            result = select_axes(recorder, result, dim, int(item))
+        else:
+            spanned = _spanned(item)
+            recorder.pin(_PICKED, *result[dim : dim + spanned])
+            del result[dim : dim + spanned]
+            picked.append(dim)
+    if picked:
+        new = [recorder.fresh(n, _PICKED) for n in out.shape]
+        if len(set(picked)) > 1 or len(result) > len(new):  # torch moves these dims to the front
+            recorder.pin(_PICKED, *result)
+            return new
+        count = len(new) - len(result)
+        result[picked[0] : picked[0]] = new[picked[0] : picked[0] + count]
+    return result
+
+
+def _spelled_out(index: Any, count: int) -> list[Any]:
+    """Items of an index, with as many whole slices as `...` (or the end) stands for."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    spanned = sum(_spanned(item) for item in items)
+    whole = [slice(None)] * (count - spanned)
+    for i, item in enumerate(items):
+        if item is Ellipsis:
+            return items[:i] + whole + items[i + 1 :]
+    return items + whole
+
+
+def _spanned(item: Any) -> int:
+    """Number of dims that an item of an index speaks of."""
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    if isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8):
+        return item.dim()
+    return 1
+
+
+def _slice(recorder: Recorder, axes: list[Term], dim: int, item: slice) -> list[Term]:
+    n = size(axes[dim])
+    start, stop, step = item.indices(n)
+    length = len(range(start, stop, step))
+    if step == 1 and length:
+        return recorder.take(axes, dim, start, length)
+    if step > 1 and n % step == 0 and length == n // step:  # every second, third, ... entry
+        outer, inner = recorder.factor(axes[dim], [length, step])
+        apart = recorder.take([*axes[:dim], outer, inner, *axes[dim + 1 :]], dim + 1, start, 1)
+        return [axis for d, axis in enumerate(apart) if d != dim + 1]
+    recorder.pin("a slice skips over it", axes[dim])
+    return [*axes[:dim], recorder.fresh(length, "a slice skips over it"), *axes[dim + 1 :]]
+
+
+@operation("index_select")
+def index_select(
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, **_: Any
+) -> None:
+    """Indices of one dim, in a given order."""
+    axes = list(recorder.axes(input))
+    recorder.pin(_PICKED, axes[dim])
+    axes[dim] = recorder.fresh(out.shape[dim], _PICKED)
+    recorder.put(out, axes)
+
+
+@operation("gather", "take_along_dim")
+def gather(
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, **_: Any
+) -> None:
+    """`out[i, j] = input[i, index[i, j]]` for dim 1."""
+    axes, places = recorder.axes(input), list(recorder.axes(index))
+    for d, axis in enumerate(axes):
+        if d == dim % len(axes) or size(axis) != size(places[d]):
+            recorder.pin(_PICKED, axis)
+        else:
+            recorder.unify(axis, places[d])
+    recorder.put(out, places)
+
+
+@operation("scatter", "scatter_add", "scatter_reduce")
+def scatter(
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, src: Any, *_: Any,
+    **__: Any
+) -> None:  # fmt: skip
+    """`out[i, index[i, j]] += src[i, j]` for dim 1."""
+    axes = recorder.axes(input)
+    given = [recorder.axes(t) for t in (index, src) if isinstance(t, Tensor)]
+    for tensor in tensors(input, src):
+        recorder.mix(tensor, [dim])
+    for d, axis in enumerate(axes):
+        for other in given:
+            if d == dim % len(axes) or size(axis) != size(other[d]):
+                recorder.pin(_PICKED, axis, other[d])
+            else:
+                recorder.unify(axis, other[d])
+    recorder.put(out, axes)
+
+
+@operation("index_add", "index_copy", "index_reduce")
+def index_add(
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, source: Tensor,
+    *_: Any, **__: Any
+) -> None:  # fmt: skip
+    """`out[index[i]] += source[i]` for dim 0."""
+    axes = recorder.axes(input)
+    for tensor in (input, source):
+        recorder.mix(tensor, [dim])
+    for d, (axis, other) in enumerate(zip(axes, recorder.axes(source), strict=True)):
+        if d == dim % len(axes):
+            recorder.pin(_PICKED, axis, other)
+        else:
+            recorder.unify(axis, other)
+    recorder.put(out, axes)
+
+
+@operation("embedding", kind="embedding")
+def embedding(
+    recorder: Recorder, out: Tensor, input: Tensor, weight: Tensor, *_: Any, **__: Any
+) -> None:
+    """Rows of a table."""
+    rows, width = recorder.axes(weight)
+    recorder.pin("its rows are picked by index", rows)
+    recorder.use(weight, [rows])
+    recorder.put(out, [*recorder.axes(input), width])
+
+
+@operation("embedding_bag", kind="embedding")
+def embedding_bag(recorder: Recorder, out: Any, input: Tensor, weight: Tensor, *args: Any,
+                  **kwargs: Any) -> None:  # fmt: skip
+    """Sums or means of rows of a table. The two functions of this name swap their arguments."""
+    if weight.is_floating_point() is False:
+        input, weight = weight, input
+    rows, width = recorder.axes(weight)
+    recorder.pin("its rows are picked by index", rows)
+    recorder.use(weight, [rows])
+    first, *rest = out if isinstance(out, tuple) else (out,)
+    recorder.put(first, [recorder.fresh(first.shape[0], "bags"), width])
+    for tensor in rest:
+        recorder.put(tensor, [recorder.fresh(n, "bags") for n in tensor.shape])

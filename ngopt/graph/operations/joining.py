@@ -1,0 +1,116 @@
+"""Operations that put tensors together or take them apart along a dim."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ngopt.graph.operations.registry import operation
+from ngopt.graph.recorder import Recorder
+from ngopt.graph.terms import Term, size
+from ngopt.graph.views import split_singly
+
+
+@operation("cat", "concat", "concatenate", "hstack", "vstack", "dstack")
+def cat(
+    recorder: Recorder, out: Tensor, tensors: Sequence[Tensor], dim: int | None = None, **_: Any
+) -> None:
+    """Axes one after another along a dim; the other dims run over the same."""
+    given = [t for t in tensors if t.dim() == out.dim() and t.numel()]
+    dims = [d for d in range(out.dim()) if sum(t.shape[d] for t in given) == out.shape[d]]
+    if dim is None:
+        dim = next((d for d in dims if all(t.shape[d] != out.shape[d] for t in given)), 0)
+    dim %= out.dim()
+    axes = [recorder.axes(t) for t in given]
+    result = [
+        recorder.concat([a[d] for a in axes]) if d == dim else recorder.unify(*(a[d] for a in axes))
+        for d in range(out.dim() if given else 0)
+    ]
+    recorder.put(out, result or [recorder.fresh(n, "it is empty") for n in out.shape])
+
+
+@operation("stack")
+def stack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> None:
+    """Tensors of the same axes along a new dim, which is not neurons."""
+    axes = [recorder.unify(*same) for same in zip(*map(recorder.axes, tensors), strict=True)]
+    axes.insert(dim % out.dim(), recorder.free(len(tensors)))
+    recorder.put(out, axes)
+
+
+@operation("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split")
+def split(
+    recorder: Recorder, out: Sequence[Tensor], input: Tensor, *args: Any, **kwargs: Any
+) -> None:
+    """Parts of a dim."""
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+    start = 0
+    for part in out:
+        length = part.shape[dim]
+        recorder.put(part, recorder.take(recorder.axes(input), dim % input.dim(), start, length))
+        start += length
+
+
+@operation("unbind", "iter")
+def unbind(recorder: Recorder, out: Sequence[Tensor], input: Tensor, dim: int = 0) -> None:
+    """Single indices of a dim, which goes."""
+    for i, part in enumerate(out):
+        recorder.put(part, select_axes(recorder, recorder.axes(input), dim % input.dim(), i))
+
+
+@operation("select")
+def select(recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: int) -> None:
+    """One index of a dim, which goes."""
+    recorder.put(out, select_axes(recorder, recorder.axes(input), dim % input.dim(), index))
+
+
+@operation("narrow")
+def narrow(
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int, start: int | Tensor, length: int
+) -> None:
+    """A range of a dim."""
+    recorder.put(
+        out, recorder.take(recorder.axes(input), dim % input.dim(), int(start), int(length))
+    )
+
+
+def select_axes(recorder: Recorder, axes: Sequence[Term], dim: int, index: int) -> list[Term]:
+    """Axes after one index of a dim is taken."""
+    n = size(axes[dim])
+    if n <= 4:  # so that (query, key, value) in any order become three parts at once
+        split_singly(recorder.solver, axes[dim])
+    kept = recorder.take(axes, dim, index % n, 1) if n > 1 else list(axes)
+    return [axis for d, axis in enumerate(kept) if d != dim]
+
+
+@operation("glu", kind="elementwise")
+def glu(recorder: Recorder, out: Tensor, input: Tensor, dim: int = -1) -> None:
+    """The first half of a dim, gated by the second half."""
+    dim %= input.dim()
+    axes, half = recorder.axes(input), out.shape[dim]
+    first = recorder.take(axes, dim, 0, half)
+    gate = recorder.take(axes, dim, half, half)
+    recorder.put(out, [recorder.unify(a, b) for a, b in zip(first, gate, strict=True)])
+
+
+@operation("pad")
+def pad(
+    recorder: Recorder,
+    out: Tensor,
+    input: Tensor,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> None:
+    """Entries before and after a dim; new places are no neurons of the old ones."""
+    axes = list(recorder.axes(input))
+    for i in range(len(pad) // 2):
+        dim, before, after = -1 - i, pad[2 * i], pad[2 * i + 1]
+        if not before and not after:
+            continue
+        if mode == "constant" and before >= 0 and after >= 0:
+            around = [recorder.fresh(before), axes[dim], recorder.fresh(after)]
+            axes[dim] = recorder.concat([axis for axis in around if size(axis)])
+        else:
+            recorder.pin("it is padded with its own entries", axes[dim])
+            axes[dim] = recorder.free(out.shape[dim])
+    recorder.put(out, axes)

@@ -1,0 +1,230 @@
+"""The recorder: what a trace knows about each tensor, and the verbs that operations are written in."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ngopt.graph import views
+from ngopt.graph.layout import Kind
+from ngopt.graph.solver import Solver
+from ngopt.graph.terms import ONE, Atom, Concat, Product, Term, leaves, size, specialise
+
+
+@dataclass
+class Record:
+    """What is known about a tensor.
+
+    Args:
+        axes: what each of its axes runs over.
+        live: whether it depends on the inputs of the model (it is then an activation).
+        sources: names of the parameters it was computed from, if it is not live.
+        depth: number of layers between it and the inputs.
+        uniform: whether all its entries are equal, so that any permutation leaves it unchanged.
+    """
+
+    axes: list[Term]
+    live: bool
+    sources: frozenset[str] = frozenset()
+    depth: int = 0
+    uniform: bool = False
+
+
+@dataclass
+class Use:
+    """How a parameter is used.
+
+    Args:
+        kind: the kind of layer of its first use.
+        depth: number of layers between its first use and the inputs.
+        contracted: atoms that products sum over.
+        batched: atoms that products share edge by edge.
+    """
+
+    kind: Kind = "other"
+    depth: int | None = None
+    contracted: set[Atom] = field(default_factory=set)
+    batched: set[Atom] = field(default_factory=set)
+
+
+class Recorder:
+    """Knows the axes of every tensor that a forward pass has made so far."""
+
+    def __init__(self) -> None:
+        self.solver = Solver()
+        self.uses: dict[str, Use] = {}
+        self.unknown: dict[str, None] = {}
+        self._records: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._clock = 0
+
+    def add_parameter(self, name: str, tensor: Tensor) -> list[Term]:
+        """Start to follow a parameter or state buffer, and return its axes."""
+        axes = [self.solver.atom(n) for n in tensor.shape]
+        self.uses[name] = Use()
+        self._records[tensor] = Record(axes, live=False, sources=frozenset([name]))
+        self.solver.settle(axes)
+        return axes
+
+    def add_constant(self, tensor: Tensor, reason: str) -> None:
+        """Start to follow a tensor that no optimizer changes."""
+        axes = [self.solver.atom(n, reason) for n in tensor.shape]
+        self._records[tensor] = Record(axes, live=False)
+
+    def record(self, tensor: Tensor) -> Record:
+        """Everything known about a tensor. One that was never seen is an input of the model."""
+        found = self._records.get(tensor)
+        if found is None or len(found.axes) != tensor.dim():
+            pinned = [self.solver.atom(n, "input of the model") for n in tensor.shape]
+            found = self._records[tensor] = Record(pinned, live=True)
+            self.see(pinned)
+        return found  # type: ignore[no-any-return]
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether a tensor has been seen."""
+        return tensor in self._records
+
+    def axes(self, tensor: Tensor) -> list[Term]:
+        """What each axis of a tensor runs over."""
+        return self.record(tensor).axes
+
+    def put(self, tensor: Tensor, axes: Sequence[Term], uniform: bool = False) -> None:
+        """Record the axes of the result of an operation.
+
+        Axes whose size does not fit are replaced by pinned ones: nothing is known about them.
+        """
+        fitting = [
+            axis if size(axis) == n else self.fresh(n, "nothing is known about it")
+            for axis, n in zip(axes, tensor.shape, strict=True)
+        ]
+        self._records[tensor] = Record(fitting, live=False, uniform=uniform)
+
+    def derive(self, outputs: Iterable[Tensor], inputs: Sequence[Record], kind: Kind) -> None:
+        """Record where results come from: whether they are activations, and their depth."""
+        live = any(record.live for record in inputs)
+        sources = frozenset[str]().union(*(r.sources for r in inputs if not r.live))
+        depth = max((record.depth for record in inputs), default=0)
+        if live:
+            for name in sorted(sources):
+                use = self.uses[name]
+                if use.depth is None:
+                    use.kind, use.depth = kind, depth
+        for tensor in outputs:
+            record = self.record(tensor)
+            record.live, record.depth = live, depth + (live and bool(sources))
+            record.sources = frozenset() if live else sources
+            self.solver.settle(record.axes)
+            if live:
+                self.see(record.axes)
+
+    def see(self, axes: Iterable[Term]) -> None:
+        """Record that the atoms of axes stand in an activation."""
+        for axis in axes:
+            for atom in leaves(axis):
+                if atom.seen is None:
+                    atom.seen = self._clock
+                    self._clock += 1
+
+    def fresh(self, n: int, pin: str = "") -> Term:
+        """Return a new axis of `n` indices of which nothing is known yet."""
+        return self.solver.atom(n, pin)
+
+    def free(self, n: int) -> Term:
+        """Return a new axis that does not run over neurons."""
+        return self.solver.atom(n, "not neurons", free=True)
+
+    def make_free(self, axis: Term) -> None:
+        """Record that an axis does not run over neurons."""
+        self.solver.unify(axis, self.free(size(axis)))
+
+    def unify(self, *axes: Term) -> Term:
+        """Record that axes run over the same indices, and return one of them."""
+        for axis in axes[1:]:
+            self.solver.unify(axes[0], axis)
+        return axes[0]
+
+    def pin(self, reason: str, *axes: Term) -> None:
+        """Record that the indices of axes cannot be permuted."""
+        for axis in axes:
+            self.solver.pin(axis, reason)
+
+    def mix(self, tensor: Tensor, dims: Iterable[int]) -> None:
+        """Record that an operation treats all indices along some dims alike, together."""
+        axes = self.axes(tensor)
+        self.solver.mix(axes, [d % len(axes) for d in dims] if axes else [])
+
+    def factor(self, axis: Term, sizes: Sequence[int]) -> list[Term]:
+        """View an axis as a product of axes, slowest first. One size may be -1."""
+        missing = size(axis) // max(-math.prod(sizes), 1)
+        return views.factor(self.solver, axis, [missing if n == -1 else n for n in sizes])
+
+    def take(self, axes: Sequence[Term], dim: int, start: int, length: int) -> list[Term]:
+        """Axes of a tensor of which a range of one dim is kept."""
+        kept, choice = views.narrow(self.solver, axes[dim], start, length)
+        result = [specialise(axis, choice) for axis in axes] if choice else list(axes)
+        result[dim] = kept
+        return result
+
+    def broadcast(self, shape: Sequence[int], *tensors: Tensor) -> list[Term]:
+        """Unify the axes of tensors that are combined entry by entry, and return the result's."""
+        result = []
+        for back in range(len(shape), 0, -1):
+            n = shape[-back]
+            meeting = [
+                (record.uniform, record.axes[-back])
+                for record in map(self.record, tensors)
+                if len(record.axes) >= back and size(record.axes[-back]) == n
+            ]
+            constrained = [axis for uniform, axis in meeting if not uniform]
+            candidates = constrained or [axis for _, axis in meeting]
+            result.append(ONE if n == 1 else self.unify(*candidates) if candidates else self.fresh(n))
+        return result
+
+    def contract(self, inputs: Sequence[str], output: str, tensors: Sequence[Tensor]) -> list[Term]:
+        """Axes of a sum of products, in the manner of `einsum`.
+
+        Args:
+            inputs: one letter per axis of each tensor; axes of the same letter are the same.
+            output: letters of the result; the others are summed over.
+            tensors: the factors.
+        """
+        axes: dict[str, Term] = {}
+        for letters, tensor in zip(inputs, tensors, strict=True):
+            for letter, axis in zip(letters, self.axes(tensor), strict=True):
+                if letter in axes and size(axes[letter]) == 1:
+                    axes[letter] = axis
+                elif letter in axes and size(axis) > 1:
+                    self.unify(axes[letter], axis)
+                axes.setdefault(letter, axis)
+        live = any(self.record(tensor).live for tensor in tensors)
+        for i, (letters, tensor) in enumerate(zip(inputs, tensors, strict=True)):
+            self.mix(tensor, [d for d, letter in enumerate(letters) if letter not in output])
+            others = set().union(*inputs[:i], *inputs[i + 1 :])
+            summed = [axes[x] for x in letters if x in others and x not in output]
+            shared = [axes[x] for x in letters if x in others and x in output]
+            self.see(summed)
+            if live:
+                self.use(tensor, summed, shared)
+        return [axes[letter] for letter in output]
+
+    def use(self, weight: Tensor, summed: Iterable[Term], shared: Iterable[Term] = ()) -> None:
+        """Record which axes of a weight a product sums over and which it shares with the input."""
+        record = self.record(weight)
+        for name in record.sources if not record.live else ():
+            self.uses[name].contracted.update(a for axis in summed for a in leaves(axis))
+            self.uses[name].batched.update(a for axis in shared for a in leaves(axis))
+
+    def concat(self, axes: Sequence[Term]) -> Term:
+        """Axis of parts one after another."""
+        return axes[0] if len(axes) == 1 else Concat(tuple(axes))
+
+    def product(self, *axes: Term) -> Term:
+        """Axis of a row-major product (a flattened tensor)."""
+        return axes[0] if len(axes) == 1 else Product(tuple(axes))
+
+    def give_up(self, operation: str, tensors: Iterable[Tensor]) -> None:
+        """Pin everything that passes through an operation without a rule, and note its name."""
+        self.unknown[operation] = None
+        for tensor in tensors:
+            self.pin(f"passes through {operation}, which has no rule", *self.axes(tensor))

@@ -1,0 +1,131 @@
+"""Verification: permuting hidden neurons must leave the model's output unchanged."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from ngopt.errors import TraceError
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.outputs import output_tensors
+from ngopt.graph.permute import Permutations, permute, random_permutations
+
+# Some layers compute in single precision whatever they are given.
+_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
+
+
+def verify(
+    graph: NeuralGraph, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> NeuralGraph:
+    """Confirm each hidden space by permuting its neurons in all tensors that share it.
+
+    The outputs are compared at a random point near the model's weights, since at an initial point
+    (zero biases, unit scales) wrong permutations may change nothing. The model runs in evaluation
+    mode, without dropout, and in double precision where it can.
+
+    Args:
+        graph: the graph to confirm.
+        model: the model it describes. Its modes are changed; the caller restores them.
+        args: inputs of the forward pass.
+        kwargs: more inputs.
+
+    Returns:
+        The graph with `verified` set; spaces that failed are pinned.
+
+    Raises:
+        TraceError: if the output of the model is not finite, so that nothing can be compared.
+    """
+    model.eval()
+    probe = _Probe(graph, model, args, kwargs)
+    spaces = {
+        name: space
+        if space.pinned or probe.is_symmetry(_moving(graph, name))
+        else replace(space, pinned=True, reason="permuting it changes the output")
+        for name, space in graph.spaces.items()
+    }
+    return replace(graph, spaces=spaces, verified=True)
+
+
+def _moving(graph: NeuralGraph, space: str) -> Permutations:
+    """A random permutation of one space that is not the identity."""
+    for seed in count():
+        permutations = random_permutations(graph, seed, [space])
+        index = permutations[space]
+        if not torch.equal(index, torch.arange(index.shape[-1]).expand_as(index)):
+            return permutations
+    raise AssertionError
+
+
+class _Probe:
+    """Runs the model at a random point near its weights."""
+
+    def __init__(
+        self,
+        graph: NeuralGraph,
+        model: nn.Module,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self._graph, self._model = graph, model
+        state = dict(model.named_parameters(remove_duplicate=True)) | dict(model.named_buffers())
+        generator = torch.Generator().manual_seed(0)
+        near = {name: self._near(name, tensor, generator) for name, tensor in state.items()}
+        try:
+            self._set(near, args, kwargs, torch.float64)
+        except RuntimeError:  # something in the model insists on single precision
+            self._set(near, args, kwargs, torch.float32)
+        if not all(bool(out.isfinite().all()) for out in self._expected):
+            raise TraceError(
+                "cannot verify the graph: the output of the model is not finite.\n  Trace with "
+                "inputs and weights that give finite outputs, or without verify=True."
+            )
+
+    def _near(self, name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
+        if not tensor.is_floating_point() or name not in self._graph.layouts:
+            return tensor.detach()
+        scale = float(tensor.detach().double().square().mean().sqrt()) if tensor.numel() else 0.0
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        if self._graph.layouts[name].buffer:  # running variances stay positive
+            noise = noise.abs()
+        noise = noise.to(tensor.device) * (0.3 * scale or 0.1)
+        return tensor.detach().double() + noise
+
+    def _set(
+        self,
+        state: Mapping[str, Tensor],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        dtype: torch.dtype,
+    ) -> None:
+        def cast(value: Any) -> Any:
+            floating = isinstance(value, Tensor) and value.is_floating_point()
+            return value.detach().to(dtype) if floating else value
+
+        self._dtype = dtype
+        self._state = {name: cast(tensor) for name, tensor in state.items()}
+        self._args, self._kwargs = tree_map(cast, tuple(args)), tree_map(cast, dict(kwargs))
+        self._expected = list(self._outputs({}))
+
+    def _outputs(self, permutations: Permutations) -> Iterator[Tensor]:
+        state = permute(self._graph, self._state, permutations) if permutations else self._state
+        torch.manual_seed(0)
+        with torch.no_grad():
+            outputs = functional_call(self._model, state, self._args, self._kwargs)
+        for out in output_tensors(outputs):
+            if out.is_floating_point():
+                yield out.double()
+
+    def is_symmetry(self, permutations: Permutations) -> bool:
+        """Whether the output stays the same when neurons are permuted."""
+        for expected, out in zip(self._expected, self._outputs(permutations), strict=True):
+            scale = float(expected.abs().max()) if expected.numel() else 0.0
+            if float((out - expected).abs().sum()) == 0.0:
+                continue
+            if float((out - expected).abs().max()) > _TOLERANCE[self._dtype] * scale:
+                return False
+        return True

@@ -1,0 +1,133 @@
+"""What a `state_dict` holds beside torch's own: the graph, the rule's identity, skipped steps."""
+
+import hashlib
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ngopt.errors import GraphError, OptionError, RuleError
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.plain import from_plain, to_plain
+from ngopt.optim.joining import check_fit, describes, renamed
+from ngopt.rules.rule import Rule
+
+KEY = "ngopt"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What belongs to the optimizer as a whole.
+
+    Args:
+        names: name of each parameter, in the order of the groups.
+        graph: what is known of the parameters by tracing; may describe none of them.
+        skipped: number of steps skipped so far.
+    """
+
+    names: list[str]
+    graph: NeuralGraph
+    skipped: int
+
+    def as_plain(self, rule: Rule) -> dict[str, Any]:
+        """Return plain data, which `torch.load(weights_only=True)` accepts."""
+        return {
+            "version": VERSION,
+            "names": list(self.names),
+            "graph": to_plain(self.graph),
+            "skipped_steps": self.skipped,
+            "rule": identity(rule),
+        }
+
+
+def identity(rule: Rule) -> dict[str, Any]:
+    """Class, arguments and a hash of the weights of a rule, as plain data."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(rule.state_dict().items()):
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(data.tobytes())
+    return {"class": type(rule).__name__, "config": rule.config, "weights": digest.hexdigest()}
+
+
+def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> Extra:
+    """Inverse of :meth:`Extra.as_plain`, for the parameters and the rule of an optimizer.
+
+    Args:
+        data: what :meth:`Extra.as_plain` returned.
+        tensors: the optimizer's parameters by their names there, in order.
+        rule: the optimizer's rule.
+
+    Returns:
+        The data under the names in `tensors`.
+
+    Raises:
+        OptionError: if the data is of another version.
+        RuleError: if it was written with a rule that remembers other things.
+        GraphError: if it was written for parameters of other shapes.
+    """
+    if data.get("version") != VERSION:
+        raise OptionError(
+            f"cannot load an optimizer state of version {data.get('version')!r}; this ngopt reads "
+            f"version {VERSION}.\n  Load it with the ngopt that wrote it."
+        )
+    _check_rule(data["rule"], rule)
+    graph, saved = from_plain(data["graph"]), list(data["names"])
+    if len(saved) != len(tensors):
+        raise GraphError(
+            f"cannot load the state of {len(saved)} parameters into an optimizer of "
+            f"{len(tensors)}.\n  Build the optimizer for the model that the state was saved with."
+        )
+    new_names = dict(zip(saved, tensors, strict=True))
+    # Names that are neither the saved parameters' nor new are free to stay.
+    graph = renamed(graph, lambda name: new_names.get(name, name))
+    check_fit(graph, {name: t for name, t in tensors.items() if describes(graph, name)})
+    return Extra(list(tensors), graph, int(data["skipped_steps"]))
+
+
+def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
+    own = identity(rule)
+
+    def architecture(which: Mapping[str, Any]) -> str:
+        return f"{which['class']}({json.dumps(which['config'], sort_keys=True)})"
+
+    if architecture(saved) != architecture(own):
+        raise RuleError(
+            f"cannot load the state of the rule {architecture(saved)} into an optimizer with "
+            f"{architecture(own)}.\n  Build the optimizer with the same rule=."
+        )
+    if saved["weights"] != own["weights"]:
+        warnings.warn(
+            "the optimizer state was saved with other weights of the rule, so training will not "
+            "continue exactly as it would have; build the optimizer with the same rule= for that",
+            stacklevel=6,
+        )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    state: Any
+
+
+def shield(state: Mapping[Any, Any]) -> dict[Any, _Kept]:
+    """Wrap the state of each parameter, which torch would cast to the parameter's dtype."""
+    return {key: _Kept(value) for key, value in state.items()}
+
+
+def unshield(state: Mapping[Any, Any]) -> defaultdict[Any, Any]:
+    """Inverse of :func:`shield`: copy each state to the device of its parameter."""
+    result: defaultdict[Any, Any] = defaultdict(dict)
+    for key, value in state.items():
+        result[key] = value.state if isinstance(value, _Kept) else value
+        if isinstance(key, Tensor):
+            # What is loaded must not share memory with the `state_dict`.
+            result[key] = {
+                name: item.detach().to(key.device, copy=True) for name, item in result[key].items()
+            }
+    return result

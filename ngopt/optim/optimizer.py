@@ -1,0 +1,299 @@
+"""The optimizer that users see: torch's contract around the pure :func:`ngopt.optim.update`."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast, overload
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.optim import checkpoint, joining, naming
+from ngopt.optim.placement import gather, place
+from ngopt.optim.tracing import await_first_forward
+from ngopt.optim.update import Options, Updated, init_state, update
+from ngopt.rules.library import load_rule
+from ngopt.rules.rule import Rule, State
+
+Loss = TypeVar("Loss")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _uncompiled(method: Method) -> Method:
+    return cast(Method, torch.compiler.disable(method))
+
+
+class NeuralGraphOptimizer(Optimizer):
+    """A learned optimizer that sees the model as a graph of its neurons.
+
+    Used like any optimizer of torch, with its schedulers, scalers, hooks and checkpoints::
+
+        optimizer = NeuralGraphOptimizer(model.parameters())
+        optimizer = NeuralGraphOptimizer(model)
+
+    The first form sees each tensor by itself. The second sees the whole network: its graph is
+    traced during its first forward pass.
+
+    Args:
+        params_or_model: an iterable of tensors, of (name, tensor), or of parameter groups, or an
+            `nn.Module`. A group is a dict with `params`, or with `model`, or with both: its tensors
+            are then found in that model.
+        lr: learning rate; a number or a one-element tensor.
+        weight_decay: decoupled weight decay, as in AdamW.
+        rule: a rule, or the name or path of one; see `ngopt.list_rules()`.
+        graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
+        model: the model that the given tensors belong to.
+        maximize: go up the gradient.
+
+    Raises:
+        OptionError: if an option makes no sense, or a parameter is given twice.
+        GradientError: if a parameter is complex; at a step, if a gradient is sparse.
+        GraphError: if `graph` or `model` does not fit the parameters.
+        RuleError: if the rule is unknown or damaged.
+
+    If a gradient is not finite, that step changes nothing and is counted in `skipped_steps`.
+    """
+
+    def __init__(
+        self,
+        params_or_model: Any,
+        lr: float | Tensor = 1e-3,
+        *,
+        weight_decay: float = 0.0,
+        rule: Rule | str = "default",
+        graph: NeuralGraph | None = None,
+        model: nn.Module | None = None,
+        maximize: bool = False,
+    ) -> None:
+        self._rule = rule if isinstance(rule, Rule) else load_rule(rule)
+        self._given = graph
+        self._traced = joining.joined(joining.EMPTY, graph or joining.EMPTY)
+        self._graph = self._traced
+        self._names: list[list[str]] = []
+        self._skipped = torch.zeros((), dtype=torch.int64)
+        self._untraced: set[str] = set()
+        self._waiting: dict[nn.Module, str] | None = {}
+        defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
+        naming.check_group(defaults, (), set())
+        super().__init__(naming.as_groups(params_or_model, model), defaults)
+        if graph is not None:
+            joining.check_fit(graph, self._tensors())
+            self._given = None
+        # Only now, so that arguments that are refused leave no model waiting.
+        for waiting, prefix in self._waiting.items():
+            await_first_forward(waiting, self, prefix)
+        self._waiting = None
+
+    @property
+    def rule(self) -> Rule:
+        """The rule; it is moved to the device of the parameters when a step needs it there."""
+        return self._rule
+
+    @property
+    def graph(self) -> NeuralGraph:
+        """What is known of the parameters now: traced where possible, tensor by tensor elsewhere.
+
+        It describes no tensor of a lazy module that has no shape yet.
+        """
+        self._graph = joining.complete(self._traced, self._tensors())
+        return self._graph
+
+    @property
+    def skipped_steps(self) -> int:
+        """Number of steps that were skipped for a gradient that was not finite."""
+        return int(self._skipped)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters.
+
+        Args:
+            param_group: `params`, or `model`, or both, and options of this group.
+
+        Raises:
+            OptionError: if an option makes no sense, or a parameter is given twice.
+            GradientError: if a parameter is complex.
+            GraphError: if none of the parameters is in `model`.
+        """
+        group, model = naming.as_group(param_group)
+        given = naming.members(group)
+        tensors = [tensor for _, tensor in given]
+        held = self._tensors()
+        naming.check_group(group, tensors, set(held.values()))
+        prefix = naming.prefix(model, held) if model is not None else ""
+        known: Mapping[Tensor, str] = {}
+        if model is not None:
+            known = naming.names_in_model(model, prefix, tensors)
+        elif self._given is not None and all(name is None for name, _ in given):
+            known = naming.names_by_order(tensors, self._given)
+        names = naming.name_all(given, known, list(held))
+        super().add_param_group(group)
+        self._names.append(names)
+        if model is not None and self._given is None:
+            self._await(model, prefix)
+
+    def receive(self, graph: NeuralGraph, prefix: str) -> None:
+        """Take the traced graph of a model; called at the end of its first forward pass."""
+        graph = joining.renamed(graph, lambda name: prefix + name, prefix)
+        tensors = self._tensors()
+        joining.check_fit(graph, {n: t for n, t in tensors.items() if joining.describes(graph, n)})
+        self._traced = self._graph = joining.joined(self._traced, graph)
+        self._untraced.discard(prefix)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
+        """Update all parameters that have a gradient.
+
+        Args:
+            closure: computes the loss and its gradients anew; called once.
+
+        Returns:
+            What `closure` returned.
+
+        Raises:
+            GradientError: if a gradient is sparse or complex; nothing has changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        due, options = self._due()
+        if due:
+            params, grads, state = self._gathered(due)
+            self._store(due, update(params, grads, state, self._graph, self._rule, options))
+        return loss
+
+    # Everything but update() handles Python objects only, in which a compiler finds no work but
+    # reasons to compile again.
+    @_uncompiled
+    def _due(self) -> tuple[dict[str, Tensor], dict[str, Options]]:
+        """Parameters with a gradient, and their options."""
+        due: dict[str, Tensor] = {}
+        options: dict[str, Options] = {}
+        for group, names in zip(self.param_groups, self._names, strict=True):
+            lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+            shared = Options(lr, group["weight_decay"], group["maximize"])
+            for name, param in zip(names, group["params"], strict=True):
+                if param.grad is not None:
+                    naming.check_gradient(name, param.grad)
+                    due[name], options[name] = param, shared
+        return due, options
+
+    @_uncompiled
+    def _gathered(
+        self, due: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], State]:
+        """Parameters, gradients and state, whole and on one device, where the rule is too."""
+        self._warn_if_untraced()
+        device = next(iter(due.values())).device
+        self._rule.to(device)
+        self._graph = joining.complete(self._graph, due)
+        params = {name: gather(param, device) for name, param in due.items()}
+        grads = {name: gather(cast(Tensor, param.grad), device) for name, param in due.items()}
+        fresh = {name: params[name] for name, param in due.items() if param not in self.state}
+        state = init_state(fresh, self._graph, self._rule)
+        for name, param in due.items():
+            if name not in fresh:
+                state[name] = {k: gather(v, device) for k, v in self.state[param].items()}
+        return params, grads, {name: state[name] for name in due}
+
+    @_uncompiled
+    def _store(self, due: Mapping[str, Tensor], new: Updated) -> None:
+        for name, param in due.items():
+            param.copy_(place(new.params[name], param))
+            self.state[param] = {k: place(v, param) for k, v in new.state[name].items()}
+        self._skipped = self._skipped.to(new.finite.device) + ~new.finite
+
+    def _warn_if_untraced(self) -> None:
+        if self._untraced:
+            self._untraced.clear()
+            warnings.warn(
+                "a step comes before the first forward pass of the model, so the graph of the "
+                "network is not known; until then each tensor is seen by itself. If the model is "
+                "never called as model(...), give NeuralGraphOptimizer a "
+                "graph=ngopt.trace(model, *inputs).",
+                stacklevel=6,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's state dict, and under `"ngopt"` what belongs to the whole optimizer.
+
+        All of it can be stored with `torch.save` and loaded with `weights_only=True`.
+        """
+        state_dict = super().state_dict()
+        extra = checkpoint.Extra(list(self._tensors()), self._traced, self.skipped_steps)
+        return {**state_dict, checkpoint.KEY: extra.as_plain(self._rule)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned. It is copied, and keeps its dtypes.
+
+        Raises:
+            GraphError: if it was saved for parameters of other shapes.
+            RuleError: if it was saved with another rule.
+            ValueError: if it was saved for other parameter groups.
+        """
+        extras: list[checkpoint.Extra] = []
+
+        def shield(_: Optimizer, loaded: dict[str, Any]) -> dict[str, Any]:
+            if checkpoint.KEY in loaded:
+                plain = loaded[checkpoint.KEY]
+                extras.append(checkpoint.read(plain, self._tensors(), self._rule))
+            return {**loaded, "state": checkpoint.shield(loaded["state"])}
+
+        def restore(_: Optimizer) -> None:
+            self.state = checkpoint.unshield(self.state)
+            for extra in extras:
+                self._restore(extra)
+
+        # After the user's own hooks on the way in, before them on the way out.
+        before = self.register_load_state_dict_pre_hook(shield)
+        after = self.register_load_state_dict_post_hook(restore, prepend=True)
+        try:
+            super().load_state_dict(dict(state_dict))
+        finally:
+            before.remove()
+            after.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = (
+            "_rule",
+            "_names",
+            "_traced",
+            "_graph",
+            "_skipped",
+            "_given",
+            "_waiting",
+            "_untraced",
+        )
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("weight_decay", 0.0)
+            group.setdefault("maximize", False)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All parameters by name, in the order of the groups."""
+        groups = zip(self.param_groups, self._names, strict=True)
+        return {
+            n: t for group, names in groups for n, t in zip(names, group["params"], strict=True)
+        }
+
+    def _restore(self, extra: checkpoint.Extra) -> None:
+        self._skipped = torch.tensor(extra.skipped)
+        if not self._traced.layouts:
+            self._traced = self._graph = extra.graph
+
+    def _await(self, model: nn.Module, prefix: str) -> None:
+        self._untraced.add(prefix)
+        if self._waiting is None:
+            await_first_forward(model, self, prefix)
+        else:
+            self._waiting[model] = prefix

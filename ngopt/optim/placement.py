@@ -1,0 +1,28 @@
+"""Where tensors live: a step brings them together, whole and on one device, and puts them back."""
+
+import torch
+from torch import Tensor
+
+
+def gather(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return the whole tensor on a device; the tensor itself if it is that already.
+
+    A tensor that is sharded over processes (FSDP2's `DTensor`) is gathered from all of them.
+    """
+    full = getattr(tensor, "full_tensor", None)
+    return (tensor if full is None else full()).to(device)
+
+
+def place(value: Tensor, like: Tensor) -> Tensor:
+    """Inverse of :func:`gather`: put a value where a parameter is.
+
+    A value with the shape of a sharded parameter is sharded alike, without communication, for each
+    process has computed the same; any other value is kept whole by every process.
+    """
+    mesh = getattr(like, "device_mesh", None)
+    if mesh is None or value.shape != like.shape:
+        return value.to(like.device)
+    from torch.distributed.tensor import DTensor, distribute_tensor  # costs 1 s of import time
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(value, mesh, like.placements, src_data_rank=None)

@@ -1,0 +1,52 @@
+"""Waiting for a model's first forward pass, during which its graph is traced."""
+
+import weakref
+from typing import Protocol
+
+from torch import nn
+
+from ngopt.graph.first_forward import trace_first_forward
+from ngopt.graph.neural_graph import NeuralGraph
+
+
+class Receiver(Protocol):
+    """Who wants to know the graph of a model."""
+
+    def receive(self, graph: NeuralGraph, prefix: str) -> None:
+        """Take the graph of the model whose names stand behind `prefix`."""
+
+
+class Delivery:
+    """Hands the graph to an optimizer that is still there.
+
+    A model that waits for its first forward pass holds one. It must neither keep the optimizer
+    alive, nor take it along when the model is copied or pickled.
+
+    Args:
+        receiver: the optimizer.
+        prefix: of the names of the model's parameters in the optimizer.
+    """
+
+    def __init__(self, receiver: Receiver | None, prefix: str) -> None:
+        self._receiver = None if receiver is None else weakref.ref(receiver)
+        self._prefix = prefix
+
+    def __call__(self, graph: NeuralGraph) -> None:
+        """Deliver the graph."""
+        receiver = None if self._receiver is None else self._receiver()
+        if receiver is not None:
+            receiver.receive(graph, self._prefix)
+
+    def __reduce__(self) -> tuple[type["Delivery"], tuple[None, str]]:
+        return Delivery, (None, self._prefix)
+
+
+def await_first_forward(model: nn.Module, receiver: Receiver, prefix: str) -> None:
+    """Have the model's next forward pass traced and its graph delivered.
+
+    Args:
+        model: the model.
+        receiver: gets the graph.
+        prefix: handed on to the receiver.
+    """
+    trace_first_forward(model, Delivery(receiver, prefix))

@@ -1,0 +1,112 @@
+"""One step of the optimizer as a pure function: the whole algorithm is here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.rule import Rule, State
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one parameter is updated.
+
+    Args:
+        lr: learning rate; a number or a 0-dim tensor.
+        weight_decay: decoupled weight decay, as in AdamW.
+        maximize: whether to go up the gradient.
+    """
+
+    lr: float | Tensor = 1e-3
+    weight_decay: float = 0.0
+    maximize: bool = False
+
+
+class Updated(NamedTuple):
+    """What :func:`update` returns.
+
+    Args:
+        params: the new parameters, by name.
+        state: the new state, by name of the parameter.
+        finite: 0-dim bool tensor; False if a gradient was not finite and nothing has changed.
+    """
+
+    params: dict[str, Tensor]
+    state: State
+    finite: Tensor
+
+
+def init_state(params: Mapping[str, Tensor], graph: NeuralGraph, rule: Rule) -> State:
+    """State of parameters before their first step.
+
+    Args:
+        params: parameters by name, of any floating dtype.
+        graph: describes them.
+        rule: whose state it is.
+    """
+    return rule.init_state({name: widen(param) for name, param in params.items()}, graph)
+
+
+def update(
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: State,
+    graph: NeuralGraph,
+    rule: Rule,
+    options: Mapping[str, Options],
+) -> Updated:
+    r"""Do one step: :math:`w \leftarrow w - lr \, (rule(g) + weight\_decay \cdot w)`.
+
+    Changes none of its arguments, waits for no device, and is differentiable with respect to
+    the rule's weights, the parameters and the gradients. If any gradient of any parameter is not
+    finite, all parameters and the state come back as they were. Parameters in half precision are
+    updated in single precision and rounded once.
+
+    Args:
+        params: parameters by name; those without a gradient come back as they are.
+        grads: gradients by name, each shaped like its parameter.
+        state: from :func:`init_state` or the last step, for each of `grads`.
+        graph: describes the parameters.
+        rule: turns gradients into updates.
+        options: for each of `grads`.
+    """
+    finite = all_finite(grads)
+    wide = {name: widen(param) for name, param in params.items()}
+    gradients = {}
+    for name, grad in grads.items():
+        signed = -grad if options[name].maximize else grad
+        # Not only the result: the derivative of a skipped step must be finite as well.
+        gradients[name] = torch.where(finite, signed.to(wide[name].dtype), 0.0)
+    updates, proposed = rule(wide, gradients, {name: state[name] for name in grads}, graph)
+
+    new_params, new_state = dict(params), dict(state)
+    for name in grads:
+        weight = wide[name]
+        moved = _move(weight, updates[name], options[name]).to(params[name].dtype)
+        new_params[name] = torch.where(finite, moved, params[name])
+        new_state[name] = {
+            key: torch.where(finite, value, state[name][key])
+            for key, value in proposed[name].items()
+        }
+    return Updated(new_params, new_state, finite)
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Return the tensor in at least single precision."""
+    return tensor if tensor.element_size() >= 4 else tensor.float()
+
+
+def all_finite(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Whether all entries of all tensors are finite, as a 0-dim bool tensor."""
+    flags = [torch.isfinite(tensor).all() for tensor in tensors.values()]
+    return torch.stack(flags).all() if flags else torch.tensor(True)
+
+
+def _move(weight: Tensor, direction: Tensor, options: Options) -> Tensor:
+    if options.weight_decay:
+        direction = direction + options.weight_decay * weight
+    return weight - options.lr * direction

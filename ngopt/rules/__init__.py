@@ -1,0 +1,1 @@
+"""Rules: networks and formulas that turn gradients into updates."""

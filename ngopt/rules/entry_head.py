@@ -1,0 +1,64 @@
+"""The small network that sees each entry's own features and the states of its two neurons."""
+
+import torch
+from torch import Tensor, nn
+
+from ngopt.features.entries import Entries
+from ngopt.rules.affine import Affine
+
+
+class EntryHead(nn.Module):
+    """One hidden layer per entry, computed unit by unit, so that no feature axis is ever stacked.
+
+    A fresh head returns zeros, and does not listen to the neurons: both start at zero.
+
+    Args:
+        hidden: number of hidden units.
+        width: size of a neuron's state.
+        context: size of the features of the bundle.
+        generator: draws the weights.
+    """
+
+    def __init__(self, hidden: int, width: int, context: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.entry = Affine(len(Entries._fields), hidden, generator, bias=False)
+        self.context = Affine(context, hidden, generator)
+        self.out_neuron = Affine(width, hidden, bias=False)
+        self.in_neuron = Affine(width, hidden, bias=False)
+        self.output = Affine(hidden, 1, bias=False)
+
+    def forward(
+        self,
+        entries: Entries,
+        context: Tensor,
+        out_state: Tensor | None = None,
+        in_state: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the raw correction of each entry of a bundle.
+
+        Args:
+            entries: features, arrays `(group, out, in, tap)`.
+            context: features of the bundle, `(context,)`.
+            out_state: states of the output neurons, `(group, out, width)`, if any.
+            in_state: states of the input neurons, `(group, in, width)`, if any.
+
+        Returns:
+            Array `(group, out, in, tap)`.
+        """
+        offsets = [self.context(context)]
+        if out_state is not None:
+            offsets.append(self.out_neuron(out_state)[:, :, None, None])
+        if in_state is not None:
+            offsets.append(self.in_neuron(in_state)[:, None, :, None])
+        units = [offset.unbind(-1) for offset in offsets]
+        weights = self.entry.weight.to(entries.adam).unbind(1)
+        outputs = self.output.weight.to(entries.adam).squeeze(1).unbind()
+        correction = torch.zeros_like(entries.adam)
+        for weight, output, first, *others in zip(weights, outputs, *units, strict=True):
+            hidden = first
+            for other in others:
+                hidden = hidden + other
+            for feature, factor in zip(entries, weight.unbind(), strict=True):
+                hidden = torch.addcmul(hidden, feature, factor)
+            correction = torch.addcmul(correction, torch.relu(hidden), output)
+        return correction

@@ -1,0 +1,163 @@
+"""Rules by name and by file: safetensors with the rule's class, config and a hash of theta."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import ngopt.rules.adam  # noqa: F401  (so that a file may name it)
+from ngopt.errors import RuleError
+from ngopt.rules.matrix_gnn import MatrixGNN
+from ngopt.rules.rule import Rule
+
+FORMAT = "ngopt-rule-1"
+SUFFIX = ".safetensors"
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
+
+
+def list_rules() -> list[str]:
+    """Return the names that :func:`load_rule` knows.
+
+    >>> "default" in list_rules()
+    True
+    """
+    return sorted({"default", *(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))})
+
+
+def load_rule(name_or_path: str | PathLike[str]) -> Rule:
+    """Load a rule that comes with ngopt, or one from a file.
+
+    Args:
+        name_or_path: one of :func:`list_rules`, or the path of a `.safetensors` file that
+            :func:`save_rule` wrote.
+
+    Returns:
+        The rule. `"default"` is the fresh :class:`MatrixGNN`, the same in every process.
+
+    Raises:
+        RuleError: if there is no such rule, or the file is missing, damaged, or of another
+            architecture than its theta.
+    """
+    path = Path(name_or_path)
+    if path.suffix == SUFFIX:
+        return _read(path)
+    if name_or_path == "default":
+        return MatrixGNN()
+    if str(name_or_path) in list_rules():
+        return _read(PRETRAINED / f"{name_or_path}{SUFFIX}")
+    raise RuleError(
+        f"there is no rule `{name_or_path}`.\n  Use one of: {', '.join(list_rules())}; "
+        f"or the path of a file that ngopt saved (*{SUFFIX})."
+    )
+
+
+def save_rule(rule: Rule, path: str | PathLike[str]) -> None:
+    """Write a rule to a `.safetensors` file, for :func:`load_rule`.
+
+    Args:
+        rule: the rule; its config must be plain data.
+        path: the file; must end in `.safetensors`.
+
+    Raises:
+        RuleError: if the path has another ending.
+    """
+    if Path(path).suffix != SUFFIX:
+        raise RuleError(f"cannot save a rule as `{path}`.\n  Use a path that ends in {SUFFIX}.")
+    theta = {name: tensor.detach().cpu().contiguous() for name, tensor in _theta(rule).items()}
+    metadata = {
+        "format": FORMAT,
+        "rule": type(rule).__name__,
+        "config": json.dumps(rule.config, sort_keys=True),
+        "sha256": _digest(theta),
+    }
+    save_file(theta, path, metadata)
+
+
+def _read(path: Path) -> Rule:
+    if not path.is_file():
+        raise RuleError(f"there is no file `{path}`.\n  Known rules: {', '.join(list_rules())}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            theta = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise RuleError(
+            f"the file `{path}` is damaged ({error}).\n  Copy or save it again."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise RuleError(
+            f"the file `{path}` holds no rule of this version of ngopt: its format is "
+            f"{metadata.get('format')!r}, not {FORMAT!r}.\n  Save the rule with ngopt.save_rule."
+        )
+    if metadata.get("sha256") != _digest(theta):
+        raise RuleError(
+            f"the file `{path}` is damaged: its weights are not those that were saved.\n"
+            "  Copy or save it again."
+        )
+    rule = _build(path, metadata)
+    _fill(path, rule, theta)
+    return rule
+
+
+def _build(path: Path, metadata: Mapping[str, str]) -> Rule:
+    name = metadata.get("rule")
+    classes = _classes()
+    if name not in classes:
+        raise RuleError(
+            f"the file `{path}` holds a `{name}`, which is none of the known rules: "
+            f"{', '.join(sorted(classes))}.\n  Import the module that defines it first."
+        )
+    try:
+        config: dict[str, Any] = json.loads(metadata["config"])
+        return classes[name](**config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RuleError(
+            f"the file `{path}` does not tell how to build its `{name}` ({error}).\n"
+            "  It was saved by another version of ngopt: save it again with this one."
+        ) from error
+
+
+def _fill(path: Path, rule: Rule, theta: Mapping[str, Tensor]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in _theta(rule).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in theta.items()}
+    wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+    if wrong:
+        details = "; ".join(
+            f"`{name}` is {found.get(name, 'absent')}, should be {expected.get(name, 'absent')}"
+            for name in wrong[:3]
+        )
+        raise RuleError(
+            f"the weights in `{path}` do not fit a {type(rule).__name__} of its config: {details} "
+            f"({len(wrong)} in all).\n  Save the rule again with ngopt.save_rule."
+        )
+    rule.load_state_dict(theta)
+
+
+def _theta(rule: Rule) -> dict[str, Tensor]:
+    return dict(rule.state_dict())
+
+
+def _digest(theta: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(theta):
+        tensor = theta[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _classes() -> dict[str, type[Rule]]:
+    """Every rule class that has been imported, by name."""
+    waiting, found = Rule.__subclasses__(), {}
+    while waiting:
+        cls = waiting.pop()
+        found[cls.__name__] = cls
+        waiting.extend(cls.__subclasses__())
+    return found

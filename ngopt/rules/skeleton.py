@@ -1,0 +1,100 @@
+"""The safe skeleton: how far a learned rule may go from Adam, and how large its steps are."""
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from ngopt.errors import RuleError
+from ngopt.features.scale import EPS, rms
+from ngopt.features.tensors import fan_in
+from ngopt.graph.bundle import Bundle
+from ngopt.graph.layout import Kind
+
+FREE_OF_FAN: tuple[Kind, ...] = ("normalization", "elementwise", "embedding")
+"""Kinds whose outputs are no sums over many inputs (an embedding picks one)."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Bounds on a learned rule's updates.
+
+    The update of a bundle with Adam direction `a` is
+
+        scale * fan_scale * d,   d = rescaled(a + trust * rms(a) * tanh(correction))
+
+    where `d` has the RMS of `a`, `scale = exp(scale_bound * tanh(raw))`. Whatever is learned, the
+    sine of the angle between `d` and `a` is at most `trust`, and an untrained rule, whose
+    correction and raw scale are 0, has `d = a` and `scale = 1` exactly.
+
+    Args:
+        trust: how far from the Adam direction, from 0 to below 1.
+        scale_bound: largest learned log factor of a bundle.
+        fan_power: by what power of the fan-in steps shrink.
+        fan_reference: the fan-in at which they are Adam's.
+        fan_low: least factor by fan-in.
+        fan_high: largest factor by fan-in.
+    """
+
+    trust: float = 0.9
+    scale_bound: float = 1.0
+    fan_power: float = 0.5
+    fan_reference: float = 1024.0
+    fan_low: float = 0.25
+    fan_high: float = 8.0
+
+    def __post_init__(self) -> None:
+        sane = (
+            0 <= self.trust < 1
+            and self.scale_bound >= 0
+            and self.fan_reference > 0
+            and 0 < self.fan_low <= self.fan_high
+            and all(math.isfinite(value) for value in asdict(self).values())
+        )
+        if not sane:
+            raise RuleError(
+                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1, scale_bound >= 0, "
+                "fan_reference > 0, 0 < fan_low <= fan_high, all finite."
+            )
+
+    def gate(self, correction: Tensor, square: Tensor) -> Tensor:
+        """Take the correction from entries that never had a gradient, such as unseen words.
+
+        Args:
+            correction: what the rule would add.
+            square: mean of squared gradients, of the same shape.
+
+        Returns:
+            The correction, 0 where the square is 0.
+        """
+        return correction * (square / (square + EPS**2))
+
+    def direction(self, adam: Tensor, correction: Tensor) -> Tensor:
+        """Correct the Adam direction within bounds.
+
+        Args:
+            adam: the Adam direction of a bundle.
+            correction: what the rule would add, of the same shape; any finite numbers.
+
+        Returns:
+            A direction of the same shape and RMS; `adam` itself where the correction is all 0.
+        """
+        corrected = adam + self.trust * rms(adam) * torch.tanh(correction)
+        before, after = adam.square().mean(), corrected.square().mean()
+        # One root of the ratio, so that equal numbers give a factor of exactly 1.
+        return corrected * torch.sqrt((before + EPS**2) / (after + EPS**2))
+
+    def scale(self, raw: Tensor) -> Tensor:
+        """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
+        return torch.exp(self.scale_bound * torch.tanh(raw))
+
+    def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
+        """Factor that keeps a step's effect on a layer's output alike over widths.
+
+        It is 1 for biases, norms and embeddings, whose outputs do not add many inputs up.
+        """
+        if "in" not in bundle.roles or kind in FREE_OF_FAN:
+            return 1.0
+        factor = math.pow(self.fan_reference / fan_in(bundle), self.fan_power)
+        return min(max(factor, self.fan_low), self.fan_high)

@@ -1,0 +1,37 @@
+import random
+
+import hypothesis
+import numpy
+import pytest
+import torch
+
+hypothesis.settings.register_profile("ngopt", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ngopt")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_configure(config):
+    # Raised by torch_geometric while it is imported, and none of this project's doing.
+    for function in ("script", "script_method", "interface"):
+        config.addinivalue_line(
+            "filterwarnings", f"ignore:`torch.jit.{function}` is deprecated:DeprecationWarning"
+        )
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)

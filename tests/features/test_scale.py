@@ -1,0 +1,45 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngopt.features.scale import EPS, log_ratio, rms, root_inverse, unit
+
+
+@given(st.floats(1e-4, 1e4), st.integers(0, 100))
+def test_rms_and_unit_follow_the_scale(scale, seed):
+    x = torch.randn(50, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(rms(scale * x), scale * x.square().mean().sqrt(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(unit(scale * x), unit(x), rtol=1e-5, atol=1e-6)
+
+
+def test_root_inverse():
+    square = torch.tensor([4.0, 1e-24, 0.0])
+    torch.testing.assert_close(root_inverse(square), torch.tensor([0.5, 1 / EPS, 1 / EPS]))
+
+
+@pytest.mark.parametrize("function", [rms, unit])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zero_stays_zero_with_a_finite_derivative(function, dtype):
+    x = torch.zeros(5, dtype=dtype, requires_grad=True)
+    result = function(x)
+    assert not result.any()
+    (slope,) = torch.autograd.grad(result.sum(), x)
+    assert slope.isfinite().all()
+
+
+def test_log_ratio():
+    square = torch.tensor([4.0, 1.0, 0.0, 1e30])
+    ratios = log_ratio(square, torch.tensor(1.0))
+    assert ratios[1] == 0
+    torch.testing.assert_close(ratios[0], torch.tensor(2.0).log().div(2).tanh())
+    assert ratios[2] < -0.99
+    assert ratios[3] > 0.99
+    assert ratios.abs().max() <= 1
+    assert log_ratio(torch.zeros(()), torch.zeros(())) == 0
+
+
+def test_log_ratio_has_a_finite_derivative_at_zero():
+    square, reference = torch.zeros(3, requires_grad=True), torch.zeros((), requires_grad=True)
+    slopes = torch.autograd.grad(log_ratio(square, reference).sum(), (square, reference))
+    assert all(slope.isfinite().all() for slope in slopes)

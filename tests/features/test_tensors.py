@@ -1,0 +1,103 @@
+import pytest
+import torch
+
+from ngopt.features.tensors import (
+    HORIZONS,
+    KINDS,
+    STATISTICS,
+    STRUCTURE,
+    TENSOR_FEATURES,
+    fan_in,
+    fan_out,
+    statistics,
+    step_features,
+    structure,
+    tensor_features,
+)
+from ngopt.graph.bundle import Step
+from ngopt.graph.neural_graph import NeuralGraph
+from tests.features.random_edges import random_edges as edges
+from tests.hand_built import EXAMPLES, bundle, spaces
+
+S = spaces(x=3, h=5, y=2, c=4)
+
+
+@pytest.mark.parametrize(
+    ("part", "inputs", "outputs"),
+    [
+        (bundle("linear", S, ["h", "x"], "oi"), 3, 5),
+        (bundle("convolution", S, ["h", "x", 3, 3], "oitt"), 27, 45),
+        (bundle("depthwise", S, ["h", 1, 3, 3], "gitt"), 9, 9),
+        (bundle("grouped", S, ["c", "h", "x", 3], "goit", [Step(0, 0, 20, (4, 5))], [0, 0, 1, 2]),
+         9, 15),
+        (bundle("gates", S, [4, "h", "x"], "toi", [Step(0, 0, 20, (4, 5))], [0, 0, 1]), 3, 20),
+        (bundle("flat", S, ["h", "c", 9], "oit", [Step(1, 0, 36, (4, 9))], [0, 1, 1]), 36, 5),
+        (bundle("bias", S, ["h"], "o"), 1, 5),
+        (bundle("gates of a bias", S, [4, "h"], "to", [Step(0, 0, 20, (4, 5))], [0, 0]), 1, 20),
+    ],
+    ids=lambda value: value.parameter if hasattr(value, "parameter") else "",
+)  # fmt: skip
+def test_fans(part, inputs, outputs):
+    assert (fan_in(part), fan_out(part)) == (inputs, outputs)
+
+
+def test_structure():
+    graph = EXAMPLES["mlp"]()[1]
+
+    def of(name):
+        layout = graph.layout(name)
+        numbers = structure(graph, layout, layout.bundles[0])
+        assert len(numbers) == STRUCTURE + len(KINDS)
+        return numbers
+
+    kinds = [float(kind == "linear") for kind in KINDS]
+    log4, log5, log6 = torch.tensor([4.0, 5.0, 6.0]).double().log().div(10).tolist()
+    assert of("0.weight") == pytest.approx([0, log4, log6, 0, 1, 0.5, 0, *kinds])
+    assert of("2.weight") == pytest.approx([0.5, log6, log5, 0, 0, 0.5, 0, *kinds])
+    assert of("0.bias") == pytest.approx([0, 0, log6, 0, 0, 0.25, 1, *kinds])
+    assert of("4.bias")[3] == 1
+
+
+def test_structure_of_a_lone_scalar():
+    graph = NeuralGraph.per_tensor({"s": ()})
+    layout = graph.layout("s")
+    numbers = structure(graph, layout, layout.bundles[0])
+    assert numbers[:STRUCTURE] == [0.5, 0, 0, 0, 0, 0, 1]
+
+
+def test_step_features_are_bounded_and_rise():
+    steps = torch.tensor([1.0, 3, 30, 1e3, 1e6, 1e9])
+    features = step_features(steps)
+    assert features.shape == (6, len(HORIZONS))
+    assert features.abs().max() <= 1
+    assert (features.diff(dim=0) >= 0).all()
+    torch.testing.assert_close(features[1, 0], torch.tensor(0.0))
+    expected = torch.tanh(torch.log(steps[3] / torch.tensor(HORIZONS)))
+    torch.testing.assert_close(features[3], expected)
+
+
+def test_statistics_are_free_of_scale():
+    plain, scaled = statistics(edges(1)), statistics(edges(1, 1e4, 1e-3))
+    assert plain.shape == (STATISTICS,)
+    torch.testing.assert_close(plain, scaled, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(plain[0], edges(1).adam.square().mean().sqrt())
+    assert plain[1:].abs().max() <= 1
+    assert plain.all()
+
+
+def test_all_together():
+    parts = [edges(0), edges(1, dtype=torch.float32, shape=(1, 2, 1, 1))]
+    structures = [[1.0] * (STRUCTURE + len(KINDS)), [2.0] * (STRUCTURE + len(KINDS))]
+    features = tensor_features(structures, parts, [torch.tensor(1.0), torch.tensor(50.0)])
+    assert features.shape == (2, TENSOR_FEATURES)
+    torch.testing.assert_close(features[1, :STATISTICS], statistics(parts[1]))
+    torch.testing.assert_close(
+        features[1, STATISTICS : STATISTICS + len(HORIZONS)], step_features(torch.tensor(50.0))
+    )
+    assert features[1, -len(KINDS) :].tolist() == [2.0] * len(KINDS)
+
+
+def test_zeros_are_finite():
+    zero = edges(0)._replace(gradient=torch.zeros(2, 5, 3, 4), adam=torch.zeros(2, 5, 3, 4))
+    zero = zero._replace(moments=zero.moments._make([torch.zeros(2, 5, 3, 4)] * 3))
+    assert not statistics(zero).any()

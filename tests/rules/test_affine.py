@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from ngopt.rules.affine import Affine
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_follows_the_dtype_of_its_input(dtype):
+    affine = Affine(3, 4, torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(affine.bias)
+    x = torch.randn(2, 5, 3, dtype=dtype)
+    expected = torch.nn.functional.linear(x, affine.weight.T.to(dtype), affine.bias.to(dtype))
+    assert affine(x).dtype == dtype
+    torch.testing.assert_close(affine(x), expected)
+
+
+def test_is_zero_without_a_generator():
+    affine = Affine(3, 4, bias=False)
+    assert affine.bias is None
+    assert not affine(torch.randn(6, 3)).any()
+
+
+def test_draw_leaves_the_global_random_state_alone():
+    before = torch.get_rng_state()
+    a, b = (Affine(50, 4, torch.Generator().manual_seed(1)).weight for _ in range(2))
+    assert torch.equal(a, b)
+    assert 0.5 * 50**-0.5 < a.abs().max() <= 50**-0.5
+    assert torch.equal(torch.get_rng_state(), before)

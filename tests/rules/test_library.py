@@ -1,0 +1,167 @@
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ngopt.errors import RuleError
+from ngopt.rules import library
+from ngopt.rules.adam import Adam
+from ngopt.rules.library import list_rules, load_rule, save_rule
+from ngopt.rules.matrix_gnn import MatrixGNN
+from tests.rules.rule_inputs import randomize
+
+
+@pytest.fixture
+def path(tmp_path):
+    save_rule(randomize(MatrixGNN(width=4, hidden=2, skeleton={"trust": 0.5})), tmp_path / FILE)
+    return tmp_path / FILE
+
+
+FILE = "rule.safetensors"
+
+
+def rewrite(path, theta=None, **changes):
+    """Save the file again with other tensors or metadata; `None` removes an item."""
+    with safe_open(path, "pt") as file:
+        metadata = {**file.metadata(), **changes}
+    tensors = load_file(path) if theta is None else theta
+    if theta is not None:
+        metadata["sha256"] = library._digest(theta)
+    save_file(tensors, path, {k: v for k, v in metadata.items() if v is not None})
+
+
+def same(a, b):
+    pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
+    return all(m == n and torch.equal(s, t) for (m, s), (n, t) in pairs)
+
+
+def test_default_is_the_same_everywhere():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = load_rule("default")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert same(first, load_rule("default"))
+    assert "default" in list_rules()
+
+
+@pytest.mark.parametrize("name", list_rules())
+def test_every_listed_rule_loads(name):
+    assert load_rule(name).config
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_round_trip(path, kind):
+    expected = randomize(MatrixGNN(width=4, hidden=2, skeleton={"trust": 0.5}))
+    loaded = load_rule(kind(path))
+    assert isinstance(loaded, MatrixGNN)
+    assert loaded.config == expected.config
+    assert same(loaded, expected)
+    assert not same(loaded, MatrixGNN(**expected.config))
+
+
+def test_files_of_the_library_go_by_their_names(path, monkeypatch):
+    monkeypatch.setattr(library, "PRETRAINED", path.parent)
+    assert list_rules() == ["default", "rule"]
+    assert same(load_rule("rule"), load_rule(path))
+
+
+def test_saving_leaves_the_rule_alone(path):
+    rule = load_rule(path).double()
+    save_rule(rule, path)
+    assert next(rule.parameters()).dtype == torch.float64
+    assert same(load_rule(path), rule.float())
+
+
+class _Mine(Adam):
+    """A rule that is defined outside of the library."""
+
+
+@pytest.mark.parametrize("cls", [Adam, _Mine])
+def test_other_classes(cls, tmp_path):
+    save_rule(cls(betas=(0.5, 0.9)), tmp_path / FILE)
+    loaded = load_rule(tmp_path / FILE)
+    assert type(loaded) is cls
+    assert loaded.config["betas"] == (0.5, 0.9)
+
+
+def test_unknown_name():
+    with pytest.raises(RuleError, match=r"(?s)no rule `adamant`.*Use one of: .*default"):
+        load_rule("adamant")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(RuleError, match=r"(?s)no file `.*rule\.safetensors`.*Known rules"):
+        load_rule(tmp_path / FILE)
+
+
+def test_saving_under_another_ending(tmp_path):
+    with pytest.raises(RuleError, match=r"ends in \.safetensors"):
+        save_rule(MatrixGNN(), tmp_path / "rule.pt")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, -7])
+def test_cut_off_file(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(RuleError, match="is damaged"):
+        load_rule(path)
+
+
+def test_one_flipped_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RuleError, match="is damaged: its weights are not those that were saved"):
+        load_rule(path)
+
+
+def test_pickle_is_not_read(path):
+    torch.save({"theta": torch.zeros(2)}, path)
+    with pytest.raises(RuleError, match="is damaged"):
+        load_rule(path)
+
+
+def test_other_safetensors(path):
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(RuleError, match="format is None, not 'ngopt-rule-1'"):
+        load_rule(path)
+
+
+def test_unknown_class(path):
+    rewrite(path, rule="Oracle")
+    with pytest.raises(RuleError, match=r"(?s)holds a `Oracle`.*MatrixGNN.*Import the module"):
+        load_rule(path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [None, "{", "[]", json.dumps({"depth": 3}), json.dumps({"skeleton": {"trust": 2}})],
+    ids=str,
+)
+def test_config_that_builds_nothing(path, config):
+    rewrite(path, config=config)
+    with pytest.raises(RuleError, match="does not tell how to build its `MatrixGNN`"):
+        load_rule(path)
+
+
+def test_weights_of_another_size(path):
+    rewrite(path, config=json.dumps({"width": 5, "hidden": 2}))
+    with pytest.raises(
+        RuleError,
+        match=r"do not fit a MatrixGNN.*`head.in_neuron.weight` is \(4, 2\), should be \(5, 2\)",
+    ):
+        load_rule(path)
+
+
+@pytest.mark.parametrize("change", ["remove", "add"])
+def test_missing_and_surplus_weights(path, change):
+    theta = load_file(path)
+    if change == "remove":
+        del theta["start.weight"]
+    else:
+        theta["more"] = torch.zeros(2)
+    rewrite(path, theta)
+    with pytest.raises(RuleError, match=r"is absent, should be|should be absent"):
+        load_rule(path)

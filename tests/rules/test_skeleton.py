@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngopt.errors import RuleError
+from ngopt.features.scale import rms
+from ngopt.rules.skeleton import Skeleton
+from tests.hand_built import bundle, spaces
+
+TRUSTS = st.floats(0, 0.99)
+
+
+def draw(seed, size, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, generator=generator, dtype=dtype) for _ in range(2)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1.0, 1e3])
+def test_no_correction_leaves_adam_bit_for_bit(dtype, scale):
+    adam = scale * draw(0, (1, 7, 5, 3), dtype)[0]
+    assert torch.equal(Skeleton().direction(adam, torch.zeros_like(adam)), adam)
+
+
+@given(TRUSTS, st.integers(0, 1000), st.integers(1, 40), st.floats(-2, 3))
+def test_stays_within_trust_of_adam(trust, seed, size, log_scale):
+    adam, correction = draw(seed, size)
+    direction = Skeleton(trust=trust).direction(adam, 10**log_scale * correction)
+    torch.testing.assert_close(rms(direction), rms(adam), rtol=1e-6, atol=1e-12)
+    cosine = (direction * adam).mean() / (rms(direction) * rms(adam))
+    assert cosine >= math.sqrt(1 - trust**2) - 1e-6
+    distance = 2 * math.sin(math.asin(trust) / 2)
+    assert rms(direction - adam) <= (distance + 1e-5) * rms(adam)
+
+
+@given(TRUSTS, st.integers(0, 1000))
+def test_worst_correction_is_the_opposite_of_adam(trust, seed):
+    adam = draw(seed, 30)[0].sign()
+    direction = Skeleton(trust=trust).direction(adam, -1e3 * adam)
+    torch.testing.assert_close(direction, adam, rtol=1e-6, atol=0)
+
+
+def test_correction_has_an_effect():
+    adam, correction = draw(3, 30)
+    assert rms(Skeleton().direction(adam, correction) - adam) > 0.1 * rms(adam)
+    assert torch.equal(Skeleton(trust=0.0).direction(adam, correction), adam)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zero_adam_gives_zero_with_finite_derivatives(dtype):
+    adam = torch.zeros(6, dtype=dtype, requires_grad=True)
+    correction = torch.randn(6, dtype=dtype, requires_grad=True)
+    direction = Skeleton().direction(adam, correction)
+    assert not direction.any()
+    slopes = torch.autograd.grad(direction.sum(), (adam, correction))
+    assert all(slope.isfinite().all() for slope in slopes)
+
+
+def test_gate_closes_where_there_never_was_a_gradient():
+    square = torch.tensor([0.0, 1e-10, 1.0])
+    gated = Skeleton().gate(torch.full((3,), 2.0), square)
+    assert gated[0] == 0
+    torch.testing.assert_close(gated[1:], torch.tensor([2.0, 2.0]))
+
+
+def test_scale_is_bounded_and_starts_at_one():
+    scale = Skeleton(scale_bound=0.5).scale(torch.tensor([0.0, 1e9, -1e9, 0.1]))
+    assert scale[0] == 1
+    torch.testing.assert_close(scale[1:3], torch.tensor([0.5, -0.5]).exp())
+    assert scale[3] > 1
+
+
+S = spaces(a=1, x=4, h=64, wide=100_000)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "factor"),
+    [
+        (bundle("linear", S, ["h", "h"], "oi"), "linear", 4.0),
+        (bundle("convolution", S, ["h", "x", 4, 4], "oitt"), "convolution", 4.0),
+        (bundle("narrow", S, ["h", "x"], "oi"), "linear", 8.0),
+        (bundle("wide", S, ["h", "wide"], "oi"), "linear", 0.25),
+        (bundle("bias", S, ["h"], "o"), "linear", 1.0),
+        (bundle("norm", S, ["h"], "o"), "normalization", 1.0),
+        (bundle("embedding", S, ["wide", "h"], "io"), "embedding", 1.0),
+    ],
+    ids=lambda value: value.parameter if hasattr(value, "parameter") else "",
+)
+def test_fan_scale(part, kind, factor):
+    assert Skeleton().fan_scale(part, kind) == factor
+
+
+def test_fan_scale_is_configurable():
+    part = bundle("linear", S, ["h", "h"], "oi")
+    assert Skeleton(fan_power=0.0).fan_scale(part, "linear") == 1
+    assert Skeleton(fan_power=1.0, fan_reference=128.0).fan_scale(part, "linear") == 2
+    assert Skeleton(fan_high=3.0).fan_scale(part, "linear") == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"trust": 1.0},
+        {"trust": -0.1},
+        {"scale_bound": -1.0},
+        {"fan_reference": 0.0},
+        {"fan_low": 0.0},
+        {"fan_low": 9.0},
+        {"fan_power": math.nan},
+    ],
+    ids=str,
+)
+def test_senseless_bounds(options):
+    with pytest.raises(RuleError, match=r"(?s)cannot keep updates near Adam's.*0 <= trust < 1"):
+        Skeleton(**options)
