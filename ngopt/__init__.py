@@ -1,6 +1,22 @@
 """A learned optimizer for PyTorch that sees the model being trained as a graph of its neurons."""
 
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.operations.patterns import register_operation
+from ngopt.graph.permute import permute
+from ngopt.graph.pyg import from_pyg, to_pyg
 from ngopt.graph.trace import trace
+from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.rules.library import list_rules, load_rule, save_rule
 
-__all__ = ["NeuralGraph", "trace"]
+__all__ = [
+    "NeuralGraph",
+    "NeuralGraphOptimizer",
+    "from_pyg",
+    "list_rules",
+    "load_rule",
+    "permute",
+    "register_operation",
+    "save_rule",
+    "to_pyg",
+    "trace",
+]

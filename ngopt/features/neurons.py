@@ -80,10 +80,11 @@ def neuron_features(bundles: Iterable[tuple[Ends, Edges]]) -> dict[Neurons, Tens
     """
     incoming, outgoing = IncidentMean(), IncidentMean()
     for (out, into), edges in bundles:
+        products = _Products.of(edges)
         if out:
-            incoming.add(out, _statistics(edges, (2, 3)))
+            incoming.add(out, _statistics(products, (2, 3)))
         if into:
-            outgoing.add(into, _statistics(edges, (1, 3)))
+            outgoing.add(into, _statistics(products, (1, 3)))
     means = incoming.result(), outgoing.result()
     result = {}
     for neurons in {**means[0], **means[1]}:
@@ -94,16 +95,25 @@ def neuron_features(bundles: Iterable[tuple[Ends, Edges]]) -> dict[Neurons, Tens
     return result
 
 
-def _statistics(edges: Edges, dims: tuple[int, int]) -> Tensor:
+class _Products(NamedTuple):
+    """What the statistics of rows and of columns are both made of, `(group, out, in, tap)`."""
+
+    adam: Tensor
+    gradient: Tensor
+    weight: Tensor
+    fast: Tensor
+    alignment: Tensor
+
+    @classmethod
+    def of(cls, edges: Edges) -> "_Products":
+        gradient, fast = edges.gradient, edges.moments.fast
+        squares = [array.square() for array in (edges.adam, gradient, edges.weight, fast)]
+        return cls(*squares, gradient * fast)
+
+
+def _statistics(products: _Products, dims: tuple[int, int]) -> Tensor:
     """Statistics `(neurons, STATISTICS)` of the rows or columns that are left without `dims`."""
-    ratios = []
-    for array in (edges.adam, edges.gradient, edges.weight):
-        square = array.square()
-        ratios.append(log_ratio(square.mean(dims), square.mean()))
-    fast = edges.moments.fast
-    cosine = (
-        (edges.gradient * fast).mean(dims)
-        * root_inverse(edges.gradient.square().mean(dims))
-        * root_inverse(fast.square().mean(dims))
-    )
+    adam, gradient, weight, fast, alignment = [product.mean(dims) for product in products]
+    cosine = alignment * root_inverse(gradient) * root_inverse(fast)
+    ratios = [log_ratio(part, part.mean()) for part in (adam, gradient, weight)]
     return torch.stack([*ratios, cosine], -1).flatten(0, 1)

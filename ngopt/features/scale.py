@@ -12,10 +12,14 @@ def root_inverse(square: Tensor) -> Tensor:
     return torch.rsqrt(square + EPS**2)
 
 
+def root(square: Tensor) -> Tensor:
+    """Return the square root of a mean of squares (any shape); exactly 0 for 0."""
+    return square * root_inverse(square)
+
+
 def rms(tensor: Tensor) -> Tensor:
     """Root mean square over all entries, 0-dim; exactly 0 for a zero tensor."""
-    square = tensor.square().mean()
-    return square * root_inverse(square)
+    return root(tensor.square().mean())
 
 
 def unit(tensor: Tensor) -> Tensor:

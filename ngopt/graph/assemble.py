@@ -13,13 +13,14 @@ from ngopt.graph.terms import (
     Atom,
     Product,
     Term,
+    age,
     families,
     indices,
     leaves,
+    nested,
     segments,
     size,
     specialise,
-    within,
 )
 
 _Dim: TypeAlias = tuple[Term, int]
@@ -78,7 +79,7 @@ def assemble(
 
 def _around(axis: Term) -> set[Atom]:
     """The atoms that the hidden atoms of an axis are nested in."""
-    return {outer for atom in leaves(axis) if not atom.pin for outer in within(atom)}
+    return {outer for atom in leaves(axis) if not atom.pin for outer in nested(atom)}
 
 
 def _pieces(dims: list[_Dim], steps: tuple[Step, ...], around: set[Atom]) -> list[_Piece]:
@@ -117,7 +118,7 @@ class _Names:
     def __init__(self, around: set[Atom], pieces: Sequence[_Piece]) -> None:
         self._around = around
         found = {self._key(term): size(term) for piece in pieces for term, _ in piece.dims}
-        keys = sorted((key for key in found if key), key=lambda key: min(map(_age, key)))
+        keys = sorted((key for key in found if key), key=lambda key: min(map(age, key)))
         self._names: dict[tuple[Atom, ...], str] = {}
         for letter, pinned in (("h", False), ("p", True)):
             ours = (key for key in keys if bool(key[0].pin) == pinned)
@@ -131,8 +132,8 @@ class _Names:
         return () if free else atoms
 
     def _space(self, key: tuple[Atom, ...], count: int) -> Space:
-        nested = set() if key[0].pin else within(key[0])
-        order = sorted(nested, key=lambda atom: (len(within(atom)), _age(atom)))
+        around = set() if key[0].pin else nested(key[0])
+        order = sorted(around, key=lambda atom: (len(nested(atom)), age(atom)))
         names = tuple(self._names[(atom,)] for atom in order)
         return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin)
 
@@ -140,10 +141,6 @@ class _Names:
         """Name of the space of a dimension, or its size if it does not run over neurons."""
         key = self._key(term)
         return self._names[key] if key else size(term)
-
-
-def _age(atom: Atom) -> float:
-    return float("inf") if atom.seen is None else atom.seen
 
 
 def _bundle(parameter: str, piece: _Piece, names: _Names, use: Use) -> Bundle:

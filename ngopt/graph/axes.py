@@ -7,7 +7,6 @@ from ngopt.graph.recorder import Recorder
 from ngopt.graph.terms import Term, size
 
 
-
 def name_axes(
     recorder: Recorder, parameters: Mapping[str, Sequence[Term]], axes: Mapping[str, str]
 ) -> dict[str, list[Term | None]]:

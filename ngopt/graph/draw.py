@@ -85,31 +85,47 @@ def _paint_arrow(ax: Axes, arrow: Arrow, left: float, right: float) -> None:
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
-    source, target = arrow.source, arrow.target
-    up = 1 if target.y >= source.y else -1
-    middle = (left + right) / 2
-    start, bend = (left, source.y), (middle, source.y)
-    end, unbend = (right, target.y), (middle, target.y)
-    if source.spans(arrow.gap):
-        start = (left + TURN, source.y + up * source.half)
-        bend = (left + TURN, target.y)
-    if target.spans(arrow.gap):
-        end = (right - TURN, target.y - up * target.half)
-        unbend = (right - TURN, source.y)
-    if source is target:
-        over = source.y + source.half
-        start, end = (left + TURN, over), (right - TURN, over)
-        bend, unbend = (left + TURN, over + 2 * TURN), (right - TURN, over + 2 * TURN)
-    path = Path([start, bend, unbend, end], [Path.MOVETO] + [Path.CURVE4] * 3)
+    path = Path(_curve(arrow, left, right), [Path.MOVETO] + [Path.CURVE4] * 3)
     ax.add_patch(
         FancyArrowPatch(
             path=path, arrowstyle="-|>", mutation_scale=9, color=EDGE, linewidth=1.0, zorder=1
         )
     )
-    if arrow.under:
-        _write(ax, middle, arrow.home.y - arrow.clearance, arrow.lines, "top")
-    else:
-        _write(ax, middle, arrow.home.y + arrow.clearance, arrow.lines, "bottom")
+    side = -1 if arrow.under else 1
+    _write(
+        ax,
+        (left + right) / 2,
+        arrow.home.y + side * arrow.clearance,
+        arrow.lines,
+        "top" if arrow.under else "bottom",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+    )
+
+
+def _curve(arrow: Arrow, left: float, right: float) -> list[tuple[float, float]]:
+    """Start, two control points and end of an arrow through the gap between `left` and `right`.
+
+    It leaves and enters boxes that end at the gap by their sides, and those that go on by their top
+    or bottom; in between it keeps to the edges of the gap, clear of the labels.
+    """
+    source, target = arrow.source, arrow.target
+    near, far, middle = left + TURN, right - TURN, (left + right) / 2
+    up = 1 if target.row >= source.row else -1
+    leaves = source.y + up * source.half
+    enters = target.y - up * target.half
+    match source.spans(arrow.gap), target.spans(arrow.gap):
+        case True, True if source is target:
+            over = leaves + 2 * TURN
+            return [(near, leaves), (near, over), (far, over), (far, leaves)]
+        case True, True:
+            halfway = (leaves + enters) / 2
+            return [(near, leaves), (near, halfway), (near, halfway), (near, enters)]
+        case True, False:
+            return [(near, leaves), (near, target.y), (middle, target.y), (right, target.y)]
+        case False, True:
+            return [(left, source.y), (middle, source.y), (far, source.y), (far, enters)]
+    elbow = far if arrow.home is source else near
+    return [(left, source.y), (elbow, source.y), (elbow, target.y), (right, target.y)]
 
 
 def _write(ax: Axes, x: float, y: float, lines: Sequence[str], side: str, **style: Any) -> None:

@@ -22,20 +22,21 @@ class FirstForward:
         self._receive = receive
         self._tracing: Tracing | None = None
         self._handles: list[RemovableHandle] = [
-            model.register_forward_pre_hook(self._begin, prepend=False),
+            model.register_forward_pre_hook(self._begin, with_kwargs=True),
             model.register_forward_hook(self._end, always_call=True),
         ]
 
-    def _begin(self, model: nn.Module, args: Any) -> None:
+    def _begin(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         if self._tracing is None:
             self._tracing = Tracing(model)
-            self._tracing.following.__enter__()
+            self._tracing.begin(args, kwargs)
+            self._tracing.following.__enter__()  # type: ignore[no-untyped-call]
 
     def _end(self, model: nn.Module, args: Any, outputs: Any) -> None:
         tracing, self._tracing = self._tracing, None
         if tracing is None:
             return
-        tracing.following.__exit__(None, None, None)
+        tracing.following.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         if outputs is not None:  # otherwise the forward pass failed: follow the next one
             self.remove()
             self._receive(tracing.finish(outputs))
@@ -47,8 +48,6 @@ class FirstForward:
         self._handles = []
 
 
-def trace_first_forward(
-    model: nn.Module, receive: Callable[[NeuralGraph], None]
-) -> FirstForward:
+def trace_first_forward(model: nn.Module, receive: Callable[[NeuralGraph], None]) -> FirstForward:
     """Trace the next forward pass of a model; see :class:`FirstForward`."""
     return FirstForward(model, receive)

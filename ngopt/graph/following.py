@@ -12,10 +12,10 @@ from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.recorder import Recorder
 
-_READS_VALUES = frozenset(
-    "item tolist numpy array bool int float index complex equal allclose is_nonzero nonzero "
-    "data_ptr storage untyped_storage dlpack contains reversed".split()
-)
+_READS_VALUES = """
+item tolist numpy array bool int float index complex equal allclose is_nonzero data_ptr storage
+untyped_storage dlpack contains
+"""
 _CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
@@ -59,7 +59,7 @@ class Following(TorchFunctionMode):
         recorder, outputs = self.recorder, list(tensors(out))
         name = registry.name_of(func)
         if not outputs and name != "__setitem__":
-            if name in _READS_VALUES:
+            if name in _READS_VALUES.split():
                 for tensor in inputs:
                     recorder.pin(f"its values are read by {name}", *recorder.axes(tensor))
             return

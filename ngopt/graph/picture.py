@@ -70,13 +70,17 @@ class Arrow:
 
     @property
     def under(self) -> bool:
-        """Whether the label stands under the arrow: the side that the arrow does not turn to."""
-        return self.home.row < max(self.source.row, self.target.row)
+        """Whether the label stands under its row: beside the arrow, where the arrow is not."""
+        other = self.source if self.home is self.target else self.target
+        if self.home.spans(self.gap):
+            return other.row < self.home.row
+        return other.row > self.home.row
 
     @property
     def clearance(self) -> float:
         """Distance between the middle of the row and the label."""
-        return 0.04 + (self.home.half + 2 * TURN if self.home.spans(self.gap) else 0.0)
+        loop = 2 * TURN if self.source is self.target else 0.0
+        return 0.04 + (self.home.half if self.home.spans(self.gap) else 0.0) + loop
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The recorder: what a trace knows about each tensor, and the verbs that operations are written in."""
+"""The recorder: what a trace knows about each tensor, and the verbs of the operations' rules."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -74,12 +74,29 @@ class Recorder:
 
     def record(self, tensor: Tensor) -> Record:
         """Everything known about a tensor. One that was never seen is an input of the model."""
-        found = self._records.get(tensor)
+        found: Record | None = self._records.get(tensor)  # type: ignore[no-untyped-call]
+        if found is None and tensor.grad_fn is not None:
+            self._escape()
         if found is None or len(found.axes) != tensor.dim():
-            pinned = [self.solver.atom(n, "input of the model") for n in tensor.shape]
-            found = self._records[tensor] = Record(pinned, live=True)
-            self.see(pinned)
-        return found  # type: ignore[no-any-return]
+            found = self._new_input(tensor)
+        return found
+
+    def add_input(self, tensor: Tensor) -> None:
+        """Start to follow an input of the model."""
+        if not self.knows(tensor):
+            self._new_input(tensor)
+
+    def _new_input(self, tensor: Tensor) -> Record:
+        pinned = [self.solver.atom(n, "input of the model") for n in tensor.shape]
+        self.see(pinned)
+        self._records[tensor] = record = Record(pinned, live=True)
+        return record
+
+    def _escape(self) -> None:
+        """A tensor was computed out of sight (a scripted function, a kernel): anything went in."""
+        self.unknown["an operation that torch functions do not show"] = None
+        for atom in self.solver.atoms:
+            atom.pin = atom.pin or "may pass through an operation that cannot be followed"
 
     def knows(self, tensor: Tensor) -> bool:
         """Whether a tensor has been seen."""
@@ -178,7 +195,9 @@ class Recorder:
             ]
             constrained = [axis for uniform, axis in meeting if not uniform]
             candidates = constrained or [axis for _, axis in meeting]
-            result.append(ONE if n == 1 else self.unify(*candidates) if candidates else self.fresh(n))
+            result.append(
+                ONE if n == 1 else self.unify(*candidates) if candidates else self.fresh(n)
+            )
         return result
 
     def contract(self, inputs: Sequence[str], output: str, tensors: Sequence[Tensor]) -> list[Term]:

@@ -167,7 +167,7 @@ class Solver:
         """Bind an atom to a product of new atoms, each nested in those before it."""
         children: list[Atom] = []
         for n in sizes:
-            contexts = [context | frozenset(children) for context in atom.contexts]
+            contexts = [context - {atom} | frozenset(children) for context in atom.contexts]
             children.append(self._child(atom, n, contexts))
         atom.bound = Product(tuple(children))
 

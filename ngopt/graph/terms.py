@@ -20,9 +20,9 @@ class Atom:
         size: number of indices.
         pin: why the indices cannot be permuted; empty if they can.
         free: whether the indices are not neurons (kernel taps, positions, gates).
-        contexts: each is a set of atoms that this one may be nested in, one for each tensor it stands
-            in; it is nested in those that stand in all of them. Nested means: permuted independently
-            for each index of the others.
+        contexts: sets of atoms that this one may be nested in, one for each tensor it stands in; it
+            is nested in those that stand in all of them. Nested means: permuted independently for
+            each index of the others.
         bound: what the atom turned out to be.
         seen: order in which it first appeared in an activation; None if it never did.
     """
@@ -206,6 +206,17 @@ def within(atom: Atom) -> set[Atom]:
     """The unbound atoms that an unbound atom is nested in, as far as is known by now."""
     resolved = [{a for outer in context for a in leaves(outer)} for context in atom.contexts]
     return set.intersection(*resolved) - {atom} if resolved else set()
+
+
+def nested(atom: Atom) -> set[Atom]:
+    """Like :func:`within`; of two atoms that always stand together, the one met first is outer."""
+    around = within(atom)
+    return {a for a in around if atom not in within(a) or age(a) < age(atom)}
+
+
+def age(atom: Atom) -> float:
+    """When an atom was first seen in an activation; infinite if it never was."""
+    return float("inf") if atom.seen is None else atom.seen
 
 
 def join(parts: Sequence[Sequence[Term]]) -> Term:

@@ -11,8 +11,8 @@ from ngopt.errors import TraceError
 from ngopt.graph.assemble import assemble
 from ngopt.graph.axes import name_axes
 from ngopt.graph.following import Following
+from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.outputs import output_tensors
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.state_buffers import state_buffers
 from ngopt.graph.terms import Term
@@ -36,7 +36,7 @@ def trace(
         verify: whether to confirm each hidden space by permuting its neurons and comparing the
             model's outputs. A space that fails is pinned. Costs one forward pass per space.
         axes: names for the axes of parameters that tracing cannot tell, one word per axis, such as
-            `{"mix.weight": "out in"}`. Equal words, also in other parameters, mean the same neurons;
+            `{"mix.weight": "out in"}`. Equal words, also in other parameters, are the same neurons;
             `word!` stands for pinned neurons, `1` for an axis that does not run over neurons, and
             `_` for what tracing finds.
         **kwargs: more inputs of the forward pass.
@@ -58,6 +58,7 @@ def trace(
         ['h0(8)']
     """
     tracing = Tracing(model, axes)
+    tracing.begin(args, kwargs)
     with _undisturbed(model), torch.no_grad(), tracing.following:
         outputs = model(*args, **kwargs)
     graph = tracing.finish(outputs)
@@ -68,7 +69,7 @@ def trace(
 
 
 class Tracing:
-    """One forward pass being followed: enter `following` around it, then call `finish`."""
+    """One forward pass being followed: call `begin`, enter `following` around it, call `finish`."""
 
     def __init__(self, model: nn.Module, axes: Mapping[str, str] | None = None) -> None:
         if not isinstance(model, nn.Module):
@@ -109,9 +110,14 @@ class Tracing:
                 else:
                     self.recorder.add_constant(buffer, "a constant of the model")
 
+    def begin(self, *inputs: Any) -> None:
+        """Start to follow the inputs of the model."""
+        for tensor in nested_tensors(inputs):
+            self.recorder.add_input(tensor)
+
     def finish(self, outputs: Any) -> NeuralGraph:
         """Return the graph, given what the model returned."""
-        for tensor in output_tensors(outputs):
+        for tensor in nested_tensors(outputs):
             self.recorder.pin("output of the model", *self.recorder.axes(tensor))
         axes = {
             name: [own or found for own, found in zip(self._named[name], terms, strict=True)]
@@ -136,7 +142,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Give back buffers, modes and random state as they were."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = [(module, module.training) for module in model.modules()]
-    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    cuda = list(range(torch.cuda.device_count()))
     try:
         with torch.random.fork_rng(cuda):
             yield

@@ -11,8 +11,8 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from ngopt.errors import TraceError
+from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.outputs import output_tensors
 from ngopt.graph.permute import Permutations, permute, random_permutations
 
 # Some layers compute in single precision whatever they are given.
@@ -116,7 +116,7 @@ class _Probe:
         torch.manual_seed(0)
         with torch.no_grad():
             outputs = functional_call(self._model, state, self._args, self._kwargs)
-        for out in output_tensors(outputs):
+        for out in nested_tensors(outputs):
             if out.is_floating_point():
                 yield out.double()
 

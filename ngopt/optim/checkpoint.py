@@ -3,18 +3,20 @@
 import hashlib
 import json
 import warnings
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ngopt.errors import GraphError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
 from ngopt.optim.joining import check_fit, describes, renamed
+from ngopt.optim.update import init_state
 from ngopt.rules.rule import Rule
 
 KEY = "ngopt"
@@ -91,6 +93,29 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
     return Extra(list(tensors), graph, int(data["skipped_steps"]))
 
 
+def check_state(state: Mapping[Any, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:
+    """Raise `RuleError` if the state of the parameters is not of the kind that the rule keeps.
+
+    Args:
+        state: of a `state_dict`, by the number of the parameter.
+        tensors: the optimizer's parameters by name, in order.
+        rule: the optimizer's rule.
+    """
+    numbered = list(tensors.items())
+    for number, saved in state.items():
+        if not isinstance(number, int) or number >= len(numbered):
+            continue  # torch sees to these
+        name, tensor = numbered[number]
+        graph = NeuralGraph.per_tensor({name: tensor.shape})
+        own = init_state({name: tensor.detach().to("meta")}, graph, rule)[name]
+        if saved.keys() != own.keys():
+            raise RuleError(
+                f"cannot load the state of `{name}`: it holds {sorted(saved)}, but the rule "
+                f"{type(rule).__name__} keeps {sorted(own)}.\n"
+                "  Load the state of a NeuralGraphOptimizer with the same rule=."
+            )
+
+
 def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
     own = identity(rule)
 
@@ -110,24 +135,56 @@ def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
         )
 
 
+@contextmanager
+def loading(
+    optimizer: Optimizer,
+    tensors: Mapping[str, Tensor],
+    rule: Rule,
+    restore: Callable[[Extra], None],
+) -> Iterator[None]:
+    """Around `Optimizer.load_state_dict`: check all that is loaded, and keep its dtypes.
+
+    Args:
+        optimizer: the optimizer that loads.
+        tensors: its parameters by name, in order.
+        rule: its rule.
+        restore: takes what was saved beside torch's own, if it was.
+    """
+    extras: list[Extra] = []
+
+    def admit(_: Optimizer, loaded: dict[str, Any]) -> dict[str, Any]:
+        if KEY in loaded:
+            extras.append(read(loaded[KEY], tensors, rule))
+        check_state(loaded["state"], tensors, rule)
+        return {**loaded, "state": {key: _Kept(value) for key, value in loaded["state"].items()}}
+
+    def finish(_: Optimizer) -> None:
+        for key, value in optimizer.state.items():
+            if isinstance(value, _Kept):
+                optimizer.state[key] = value.copy_to(key)
+        for extra in extras:
+            restore(extra)
+
+    # After the user's own hooks on the way in, before them on the way out.
+    before = optimizer.register_load_state_dict_pre_hook(admit)
+    after = optimizer.register_load_state_dict_post_hook(finish, prepend=True)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
+
+
 @dataclass(frozen=True)
 class _Kept:
+    """Hides the state of a parameter from torch, which would cast it to the parameter's dtype."""
+
     state: Any
 
-
-def shield(state: Mapping[Any, Any]) -> dict[Any, _Kept]:
-    """Wrap the state of each parameter, which torch would cast to the parameter's dtype."""
-    return {key: _Kept(value) for key, value in state.items()}
-
-
-def unshield(state: Mapping[Any, Any]) -> defaultdict[Any, Any]:
-    """Inverse of :func:`shield`: copy each state to the device of its parameter."""
-    result: defaultdict[Any, Any] = defaultdict(dict)
-    for key, value in state.items():
-        result[key] = value.state if isinstance(value, _Kept) else value
-        if isinstance(key, Tensor):
-            # What is loaded must not share memory with the `state_dict`.
-            result[key] = {
-                name: item.detach().to(key.device, copy=True) for name, item in result[key].items()
-            }
-    return result
+    def copy_to(self, param: Any) -> Any:
+        """Copy the state, which must not share memory with the `state_dict`, to its parameter."""
+        if not isinstance(param, Tensor):
+            return self.state
+        return {
+            name: item.detach().to(param.device, copy=True) for name, item in self.state.items()
+        }

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ngopt.graph.neural_graph import NeuralGraph
@@ -21,7 +22,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _uncompiled(method: Method) -> Method:
-    return cast(Method, torch.compiler.disable(method))
+    return cast(Method, torch.compiler.disable(method))  # type: ignore[no-untyped-call]
 
 
 class NeuralGraphOptimizer(Optimizer):
@@ -55,6 +56,9 @@ class NeuralGraphOptimizer(Optimizer):
     If a gradient is not finite, that step changes nothing and is counted in `skipped_steps`.
     """
 
+    _given: NeuralGraph | None = None
+    _waiting: dict[nn.Module, str] | None = None
+
     def __init__(
         self,
         params_or_model: Any,
@@ -73,7 +77,7 @@ class NeuralGraphOptimizer(Optimizer):
         self._names: list[list[str]] = []
         self._skipped = torch.zeros((), dtype=torch.int64)
         self._untraced: set[str] = set()
-        self._waiting: dict[nn.Module, str] | None = {}
+        self._waiting = {}
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
         naming.check_group(defaults, (), set())
         super().__init__(naming.as_groups(params_or_model, model), defaults)
@@ -96,8 +100,8 @@ class NeuralGraphOptimizer(Optimizer):
 
         It describes no tensor of a lazy module that has no shape yet.
         """
-        self._graph = joining.complete(self._traced, self._tensors())
-        return self._graph
+        shaped = {n: t for n, t in self._tensors().items() if not is_lazy(t)}
+        return joining.complete(self._traced, shaped)
 
     @property
     def skipped_steps(self) -> int:
@@ -238,39 +242,11 @@ class NeuralGraphOptimizer(Optimizer):
             RuleError: if it was saved with another rule.
             ValueError: if it was saved for other parameter groups.
         """
-        extras: list[checkpoint.Extra] = []
-
-        def shield(_: Optimizer, loaded: dict[str, Any]) -> dict[str, Any]:
-            if checkpoint.KEY in loaded:
-                plain = loaded[checkpoint.KEY]
-                extras.append(checkpoint.read(plain, self._tensors(), self._rule))
-            return {**loaded, "state": checkpoint.shield(loaded["state"])}
-
-        def restore(_: Optimizer) -> None:
-            self.state = checkpoint.unshield(self.state)
-            for extra in extras:
-                self._restore(extra)
-
-        # After the user's own hooks on the way in, before them on the way out.
-        before = self.register_load_state_dict_pre_hook(shield)
-        after = self.register_load_state_dict_post_hook(restore, prepend=True)
-        try:
+        with checkpoint.loading(self, self._tensors(), self._rule, self._restore):
             super().load_state_dict(dict(state_dict))
-        finally:
-            before.remove()
-            after.remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = (
-            "_rule",
-            "_names",
-            "_traced",
-            "_graph",
-            "_skipped",
-            "_given",
-            "_waiting",
-            "_untraced",
-        )
+        own = ("_rule", "_names", "_traced", "_graph", "_skipped", "_untraced")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

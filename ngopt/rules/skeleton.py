@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
-from ngopt.features.scale import EPS, rms
+from ngopt.features.scale import EPS, root
 from ngopt.features.tensors import fan_in
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
@@ -80,8 +80,9 @@ class Skeleton:
         Returns:
             A direction of the same shape and RMS; `adam` itself where the correction is all 0.
         """
-        corrected = adam + self.trust * rms(adam) * torch.tanh(correction)
-        before, after = adam.square().mean(), corrected.square().mean()
+        before = adam.square().mean()
+        corrected = adam + self.trust * root(before) * torch.tanh(correction)
+        after = corrected.square().mean()
         # One root of the ratio, so that equal numbers give a factor of exactly 1.
         return corrected * torch.sqrt((before + EPS**2) / (after + EPS**2))
 

@@ -85,6 +85,16 @@ def test_statistics_are_free_of_scale():
     assert plain.all()
 
 
+def test_statistics_are_log_ratios():
+    e = edges(2, dtype=torch.float64)
+    fast, slow, square = e.moments
+    size = {name: x.norm() for name, x in {"g": e.gradient, "fast": fast, "slow": slow}.items()}
+    size["root"] = square.sum().sqrt()
+    ratios = [size[a] / size[b] for a, b in (("fast", "g"), ("slow", "fast"), ("g", "root"))]
+    expected = torch.tanh(torch.stack(ratios).log() / 2)
+    torch.testing.assert_close(statistics(e)[1:], expected, rtol=1e-6, atol=1e-9)
+
+
 def test_all_together():
     parts = [edges(0), edges(1, dtype=torch.float32, shape=(1, 2, 1, 1))]
     structures = [[1.0] * (STRUCTURE + len(KINDS)), [2.0] * (STRUCTURE + len(KINDS))]

@@ -7,8 +7,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ngopt.graph.draw import HIDDEN, PINNED, draw
+from ngopt.graph.draw import HIDDEN, PINNED, _curve, draw
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.picture import place
 from tests.hand_built import EXAMPLES, graph, layout, spaces
 
 
@@ -19,6 +20,7 @@ def recurrent():
         [
             layout(s, "rnn.weight_ih", ["hidden", "x"], "oi", depth=0.0),
             layout(s, "rnn.weight_hh", ["hidden", "hidden"], "oi", depth=0.0),
+            layout(s, "rnn.gate", ["hidden", "x"], "oi", depth=0.0),
             layout(s, "rnn.bias", ["hidden"], "o", depth=0.0),
             layout(s, "down.conv.weight", ["c", "hidden", 3], "oit", depth=0.4),
             layout(s, "down.shortcut.weight", ["c", "hidden", 1], "oit", depth=0.4),
@@ -101,3 +103,17 @@ def test_missing_matplotlib_is_told_with_the_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"needs matplotlib.*\n.*pip install \"ngopt\[draw\]\""):
         draw(GRAPHS["mlp"])
+
+
+@ALL
+def test_arrows_lead_from_box_to_box(described):
+    picture = place(described)
+    for arrow in picture.arrows:
+        ends = (arrow.source, arrow.target)
+        curve = _curve(arrow, picture.rights[arrow.gap], picture.lefts[arrow.gap + 1])
+        for (x, y), bend, box in zip(
+            curve[::3], curve[1:3], (arrow.source, arrow.target), strict=True
+        ):
+            assert (x, y) != bend
+            assert picture.lefts[box.first] <= x <= picture.rights[box.last]
+            assert abs(y - box.y) == pytest.approx(box.half if box.spans(arrow.gap) else 0)

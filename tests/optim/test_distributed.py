@@ -9,6 +9,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from ngopt.graph.trace import trace
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 
@@ -49,11 +50,12 @@ def _sharded(rule, rank):
     model = _model()
     fully_shard(model[0])
     fully_shard(model)
-    optimizer = NeuralGraphOptimizer(model, 1e-2, rule=rule, weight_decay=0.1)
+    graph = trace(_model(), torch.zeros(1, 6))
+    optimizer = NeuralGraphOptimizer(model, 1e-2, rule=rule, weight_decay=0.1, graph=graph)
     part = slice(rank, None, 2)
     _train(model, optimizer, part, steps=2)
     saved = copy.deepcopy(optimizer.state_dict())
-    resumed = NeuralGraphOptimizer(model, 1e-2, rule=rule, weight_decay=0.1)
+    resumed = NeuralGraphOptimizer(model, 1e-2, rule=rule, weight_decay=0.1, graph=graph)
     resumed.load_state_dict(saved)
     _train(model, resumed, part, start=2, steps=STEPS - 2)
     weight = model[0].weight
@@ -122,5 +124,5 @@ def test_distributed_checkpoints_know_the_state(results):
 
 
 @pytest.mark.slow
-def test_a_sharded_model_is_traced(results):
+def test_a_sharded_model_takes_the_graph_of_the_whole_one(results):
     assert results[0]["sharded", "default"]["hidden"] == [5]

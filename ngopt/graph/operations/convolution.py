@@ -79,7 +79,9 @@ def _finish(
     count = len(taps)
     axes = recorder.axes(input)
     recorder.pin(_NEIGHBOURS, *axes[-count:])
-    recorder.put(out, [*axes[: -count - 1], channels, *(recorder.free(n) for n in out.shape[-count:])])
+    recorder.put(
+        out, [*axes[: -count - 1], channels, *(recorder.free(n) for n in out.shape[-count:])]
+    )
 
 
 _POOLS = "avg_pool max_pool lp_pool adaptive_avg_pool adaptive_max_pool max_unpool"

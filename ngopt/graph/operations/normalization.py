@@ -30,7 +30,9 @@ def batch_norm(
 
 
 @operation("instance_norm", kind="normalization")
-def instance_norm(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def instance_norm(
+    recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any
+) -> None:
     """Each channel of each sample by itself."""
     tensors = {k: v for k, v in kwargs.items() if isinstance(v, Tensor)}
     batch_norm(recorder, out, input, *args[:4], **tensors)
@@ -71,7 +73,7 @@ def group_norm(
 ) -> None:
     """Channels `(group channel)`: the channels of a group together."""
     axes = recorder.axes(input)
-    _, channel = recorder.factor(axes[1], [num_groups, -1])
+    channel = recorder.factor(axes[1], [num_groups, -1])[1]
     recorder.solver.mix([*axes, channel], [*range(2, len(axes)), len(axes)])
     for tensor in (weight, bias):
         if tensor is not None:
@@ -105,9 +107,7 @@ def weight_norm(recorder: Recorder, out: Any, v: Tensor, g: Tensor, dim: int = 0
 
 
 @operation("local_response_norm", "lrn", kind="normalization")
-def local_response_norm(
-    recorder: Recorder, out: Tensor, input: Tensor, *_: Any, **__: Any
-) -> None:
+def local_response_norm(recorder: Recorder, out: Tensor, input: Tensor, *_: Any, **__: Any) -> None:
     """Neighbouring channels together, so that their order matters."""
     axes = recorder.axes(input)
     recorder.pin("neighbouring channels are normalised together", axes[1])

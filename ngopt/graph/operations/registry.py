@@ -18,7 +18,7 @@ Rule: TypeAlias = Callable[..., None]
 
 @dataclass(frozen=True)
 class Operation:
-    """What is known about a function: the rule for its axes, and the kind of layer it belongs to."""
+    """What is known about a function: the rule for its axes, and its kind of layer."""
 
     rule: Rule
     kind: Kind

@@ -26,7 +26,8 @@ def regroup(recorder: Recorder, axes: list[Term], shape: tuple[int, ...]) -> lis
     result: list[Term] = []
     before, after = list(axes), list(shape)
     while before or after:
-        old, new = [before.pop(0)] if before else [ONE], [after.pop(0)] if after else [1]
+        old: list[Term] = [before.pop(0)] if before else [ONE]
+        new = [after.pop(0)] if after else [1]
         while (a := torch.Size(map(size, old)).numel()) != (b := torch.Size(new).numel()):
             if a < b:
                 old.append(before.pop(0))
@@ -115,7 +116,12 @@ def repeat(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs:
 
 @operation("repeat_interleave")
 def repeat_interleave(
-    recorder: Recorder, out: Tensor, input: Tensor, repeats: Any = 1, dim: int | None = None, **_: Any
+    recorder: Recorder,
+    out: Tensor,
+    input: Tensor,
+    repeats: Any = 1,
+    dim: int | None = None,
+    **_: Any,
 ) -> None:
     """Each index of a dim is repeated: `(axis copies)`."""
     if not isinstance(repeats, int) or dim is None:
@@ -125,8 +131,13 @@ def repeat_interleave(
     return recorder.put(out, axes)
 
 
-@operation("flip", "fliplr", "flipud", "roll", "rot90", "tril", "triu", "diag", "diagonal", "cumsum",
-           "cumprod", "cummax", "cummin", "logcumsumexp", "trapezoid", "diff")  # fmt: skip
+_ORDERED = """
+flip fliplr flipud roll rot90 tril triu diag diagonal cumsum cumprod cummax cummin logcumsumexp
+trapezoid diff
+"""
+
+
+@operation(*_ORDERED.split())
 def ordered(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """The order along the dims given matters, or along all if none is."""
     dims = kwargs.get("dims", kwargs.get("dim", args[-1] if args else None))

@@ -1,4 +1,4 @@
-"""The tensors in what a model returns."""
+"""The tensors in what a model takes or returns."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 
 
-def output_tensors(outputs: Any) -> Iterator[Tensor]:
-    """All tensors in what a model returned: in containers, data classes, and plain objects.
+def nested_tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in a value: in containers, data classes, and attributes of plain objects.
 
     A cache of keys and values that `transformers` returns for generation is left out: no loss is
     computed from it.
     """
-    yield from _walk(outputs, set())
+    yield from _walk(value, set())
 
 
 def _walk(value: Any, seen: set[int]) -> Iterator[Tensor]:

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch import nn
+
+from ngopt.errors import OptionError
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.rules.adam import Adam
+from tests.contract import Small, copy_of, train
+
+BETAS = [(0.9, 0.999), (0.5, 0.9), (0.0, 0.99), (0.9, 0.0)]
+EMPTY = NeuralGraph({}, {}, {})
+
+
+@pytest.mark.parametrize("betas", BETAS)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_equals_torch_over_100_steps(betas, decay, dtype):
+    # Near 1, torch's own rounding of the factor 1 - lr * weight_decay adds up to more than 1e-6.
+    weight = 0.1 * torch.randn(4, 3, dtype=dtype)
+    ours, torchs = (nn.Parameter(weight.clone()) for _ in range(2))
+    first = NeuralGraphOptimizer([ours], rule=Adam(betas, 1e-8), weight_decay=decay)
+    second = torch.optim.AdamW([torchs], betas=betas, weight_decay=decay)
+    scales = 10.0 ** torch.arange(-2.0, 2.0)[:, None]
+    for _ in range(100):
+        gradient = (torch.randn(4, 3) * scales).to(dtype)
+        ours.grad, torchs.grad = gradient.clone(), gradient.clone()
+        first.step()
+        second.step()
+    torch.testing.assert_close(ours, torchs, rtol=0, atol=1e-6)
+    assert (ours - weight).abs().max() > 1e-3
+
+
+def test_equals_torch_in_a_training_run():
+    model, other = Small(), Small()
+    other.load_state_dict(model.state_dict())
+    train(model, NeuralGraphOptimizer(model.parameters(), rule=Adam()), 100)
+    train(other, torch.optim.Adam(other.parameters()), 100)
+    torch.testing.assert_close(copy_of(model), copy_of(other), rtol=0, atol=1e-6)
+
+
+def test_the_state_of_half_precision_parameters_is_single():
+    param = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    optimizer = NeuralGraphOptimizer([param], rule=Adam())
+    param.grad = torch.ones_like(param)
+    optimizer.step()
+    assert {value.dtype for value in optimizer.state[param].values()} == {torch.float32}
+
+
+def test_config_builds_it_again():
+    rule = Adam((0.5, 0.75), 1e-3)
+    assert Adam(**rule.config).config == {"betas": (0.5, 0.75), "eps": 1e-3}
+
+
+def test_it_has_no_weights_and_changes_no_argument():
+    rule = Adam()
+    assert not rule.state_dict()
+    params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
+    state = rule.init_state(params, EMPTY)
+    updates, new = rule(params, grads, state, EMPTY)
+    assert state["w"]["step"] == 0
+    assert not state["w"]["exp_avg"].any()
+    assert new["w"]["step"] == 1
+    torch.testing.assert_close(updates["w"], torch.ones(2))
+
+
+def test_derivatives_are_finite_where_gradients_are_zero():
+    rule = Adam()
+    gradient = torch.tensor([0.0, 1e-30, 1.0], requires_grad=True)
+    params = {"w": torch.ones(3)}
+    state = rule.init_state(params, EMPTY)
+    for _ in range(3):
+        updates, state = rule(params, {"w": gradient}, state, EMPTY)
+    (derivative,) = torch.autograd.grad(updates["w"].sum(), gradient)
+    assert derivative.isfinite().all()
+
+
+@pytest.mark.parametrize("arguments", [((1.0, 0.9),), ((0.9, -0.1),), ((0.9, 0.9), -1.0)])
+def test_options_that_make_no_sense(arguments):
+    with pytest.raises(OptionError, match="Adam got betas="):
+        Adam(*arguments)
