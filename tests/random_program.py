@@ -30,12 +30,14 @@ class RandomProgram(nn.Module):
     def layer(self, name: str, make: Callable[[], nn.Module]) -> nn.Module:
         if name not in self.layers:
             self.layers[name] = make()
-        return self.layers[name]
+        self.ran.append(self.layers[name])
+        return self.ran[-1]
 
     def linear(self, name: str, x: Tensor, width: int) -> Tensor:
         return self.layer(name, lambda: nn.Linear(x.shape[-1], width))(x)
 
     def forward(self, x: Tensor) -> Tensor:
+        self.ran: list[nn.Module] = []
         made, used = [self.linear("embed", x, 12)], set()
         for place, (operation, a, b, number) in enumerate(self.program):
             i, j = a % len(made), b % len(made)
@@ -61,10 +63,9 @@ def _again(model, name, x, _, number):
     """An earlier layer of the right width once more."""
     fitting = [
         layer
-        for layer in model.layers.values()
+        for layer in model.ran
         if isinstance(layer, nn.Linear) and layer.in_features == x.shape[-1]
     ]
-    fitting = [layer for layer in fitting if layer.out_features != 3]
     return torch.tanh(fitting[number % len(fitting)](x)) if fitting else None
 
 
@@ -72,8 +73,8 @@ def _transposed(model, name, x, _, number):
     """An earlier layer backwards."""
     fitting = [
         layer
-        for layer in model.layers.values()
-        if isinstance(layer, nn.Linear) and layer.out_features == x.shape[-1] != 3
+        for layer in model.ran
+        if isinstance(layer, nn.Linear) and layer.out_features == x.shape[-1]
     ]
     fitting = [layer for layer in fitting if layer.in_features != 5]
     return functional.linear(x, fitting[number % len(fitting)].weight.t()) if fitting else None

@@ -107,8 +107,13 @@ class _Products(NamedTuple):
     @classmethod
     def of(cls, edges: Edges) -> "_Products":
         gradient, fast = edges.gradient, edges.moments.fast
-        squares = [array.square() for array in (edges.adam, gradient, edges.weight, fast)]
-        return cls(*squares, gradient * fast)
+        return cls(
+            adam=edges.adam.square(),
+            gradient=gradient.square(),
+            weight=edges.weight.square(),
+            fast=fast.square(),
+            alignment=gradient * fast,
+        )
 
 
 def _statistics(products: _Products, dims: tuple[int, int]) -> Tensor:

@@ -175,9 +175,32 @@ def _roles(
             roles.append("group")
         else:
             roles.append("in" if atoms <= contracted else "out")
+    _tell_ends_apart(terms, axes, roles)
     ends = {axis for axis, role in zip(axes, roles, strict=True) if role in ("in", "out")}
     if len(ends) > 1 and len({role for role in roles if role in ("in", "out")}) == 1:
         for d, role in enumerate(roles):
             if role in ("in", "out"):
                 roles[d] = "out" if axes[d] == min(ends) else "in"
-    return tuple(roles)
+    return tuple(_join_nested(terms, roles))
+
+
+def _tell_ends_apart(terms: Sequence[Term], axes: Sequence[int], roles: list[Role]) -> None:
+    """Where one space stands on both ends, the axis that is summed over as a whole is the input."""
+    by_axis = {axis: {r for a, r in zip(axes, roles, strict=True) if a == axis} for axis in axes}
+    summed = [
+        d for d, axis in enumerate(axes) if "in" in by_axis[axis] and "out" not in by_axis[axis]
+    ]
+    atoms = {atom for d in summed for atom in leaves(terms[d])}
+    for d, term in enumerate(terms):
+        if roles[d] == "in" and d not in summed and atoms & set(leaves(term)):
+            roles[d] = "out"
+
+
+def _join_nested(terms: Sequence[Term], roles: list[Role]) -> list[Role]:
+    """Neurons of a nested space are told apart only beside the space around them."""
+    for d, term in enumerate(terms):
+        around = {outer for atom in leaves(term) for outer in nested(atom)}
+        beside = {roles[e] for e, other in enumerate(terms) if around & set(leaves(other))}
+        if roles[d] in ("in", "out") and beside and not beside & {roles[d], "group"}:
+            roles[d] = min(beside)
+    return roles

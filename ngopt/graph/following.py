@@ -16,6 +16,7 @@ _READS_VALUES = """
 item tolist numpy array bool int float index complex equal allclose is_nonzero data_ptr storage
 untyped_storage dlpack contains
 """
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # torch takes both
 _CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
@@ -67,6 +68,7 @@ class Following(TorchFunctionMode):
             for tensor in outputs:
                 recorder.add_constant(tensor, f"made by {name}")
             return
+        kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
         written = kwargs.pop("out", None)
         before = recorder.axes(written) if isinstance(written, Tensor) else []
         if known is not None and known.accepts(recorder, out, *args, **kwargs):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from ngopt.errors import GraphError
 from ngopt.graph.bundle import Bundle, Role
 from ngopt.graph.layout import Layout
 from ngopt.graph.space import Space
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,18 @@ class NeuralGraph:
         for name in spaces:
             count *= self.spaces[name].size
         return count
+
+    def summary(self) -> str:
+        """Readable text: spaces, parameters with their axes in words, unknown operations."""
+        from ngopt.graph.summary import summary  # these describe graphs, so they import this module
+
+        return summary(self)
+
+    def draw(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the graph; see :func:`ngopt.graph.draw.draw`."""
+        from ngopt.graph.draw import draw
+
+        return draw(self, ax)
 
     def layout(self, name: str) -> Layout:
         """Layout of a parameter, by its name or by another name of the same tied parameter."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ngopt.graph.bundle import Bundle
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.space import Space
 
@@ -70,13 +71,16 @@ def nodes_of(graph: NeuralGraph) -> Nodes:
         out_of = _in_order(graph, bundle.in_neurons) or ("", "source", str(number))
         sources.append(keys.setdefault(out_of, len(keys)))
         targets.append(keys.setdefault(into, len(keys)))
+    entering: list[list[Bundle]] = [[] for _ in keys]
+    leaving: list[list[Bundle]] = [[] for _ in keys]
+    for bundle, source, target in zip(graph.bundles, sources, targets, strict=True):
+        leaving[source].append(bundle)
+        entering[target].append(bundle)
     sets: list[NodeSet] = []
     start = 0
-    for number, key in enumerate(keys):
+    for key, inward, outward in zip(keys, entering, leaving, strict=True):
         spaces = key if key[0] else ()
         size = graph.neurons(spaces)
-        inward = [b for b, t in zip(graph.bundles, targets, strict=True) if t == number]
-        outward = [b for b, s in zip(graph.bundles, sources, strict=True) if s == number]
         depths = [graph.layouts[b.parameter].depth for b in (*inward, *outward)]
         sets.append(
             NodeSet(

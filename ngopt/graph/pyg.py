@@ -112,12 +112,12 @@ def from_pyg(graph: NeuralGraph, data: Data) -> dict[str, list[Tensor]]:
             "graph, in the order that to_pyg gives them.\n"
             "  Change `edge_attr` only; keep all edges and their order."
         )
-    parts = iter(zip(kept, attr.split(sizes) if sizes else (), strict=True))
+    parts = iter(attr.split(sizes) if sizes else ())
     result = {}
     for name, layout in graph.parameters.items():
         if layout.bundles and name not in names:
             continue
-        stacks = [part.unbind(1) for _, part in itertools.islice(parts, len(layout.bundles))]
+        stacks = [part.unbind(1) for part in itertools.islice(parts, len(layout.bundles))]
         like = attr.new_empty(layout.shape)
         result[name] = [
             layout.assemble(

@@ -192,6 +192,5 @@ class Solver:
                 if family.index not in known:
                     self.collapse(family)
         present = frozenset(atom for axis in axes for atom in leaves(axis))
-        for atom in present:
-            if not atom.contexts or not within(atom) <= present:
-                atom.contexts = [*atom.contexts, present]
+        for atom in present:  # what the operation unified is known by now: keep the intersection
+            atom.contexts = [frozenset(within(atom) & present if atom.contexts else present)]

@@ -70,13 +70,21 @@ def describes(graph: NeuralGraph, name: str) -> bool:
 
 
 def complete(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
-    """Add each tensor that the graph does not describe as a graph by itself."""
-    missing = {name: t.shape for name, t in tensors.items() if not describes(graph, name)}
+    """Add each tensor that the graph does not describe as a graph by itself.
+
+    A tensor of another shape than described counts as not described: frameworks may put other
+    tensors, such as flattened ones, in place of a model's parameters.
+    """
+    missing = {name: t.shape for name, t in tensors.items() if not _fits(graph, name, t)}
     if not missing:
         return graph
     lone = NeuralGraph.per_tensor(missing)
     # Lone tensors claim no symmetry, so there is nothing in them that could be unverified.
-    return joined(replace(lone, verified=True), graph)
+    return joined(graph, replace(lone, verified=True))
+
+
+def _fits(graph: NeuralGraph, name: str, tensor: Tensor) -> bool:
+    return describes(graph, name) and graph.layout(name).shape == tensor.shape
 
 
 def check_fit(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> None:

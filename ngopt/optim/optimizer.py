@@ -28,24 +28,24 @@ def _uncompiled(method: Method) -> Method:
 class NeuralGraphOptimizer(Optimizer):
     """A learned optimizer that sees the model as a graph of its neurons.
 
-    Used like any optimizer of torch, with its schedulers, scalers, hooks and checkpoints::
-
-        optimizer = NeuralGraphOptimizer(model.parameters())
-        optimizer = NeuralGraphOptimizer(model)
-
-    The first form sees each tensor by itself. The second sees the whole network: its graph is
-    traced during its first forward pass.
+    Used like any optimizer of torch, with its schedulers, scalers, hooks and checkpoints. Given
+    tensors alone, it sees each of them by itself; given a model, it sees the whole network, whose
+    graph is traced during its first forward pass.
 
     Args:
         params_or_model: an iterable of tensors, of (name, tensor), or of parameter groups, or an
             `nn.Module`. A group is a dict with `params`, or with `model`, or with both: its tensors
             are then found in that model.
-        lr: learning rate; a number or a one-element tensor.
+        lr: learning rate; a number or a one-element tensor. In a compiled step only a tensor can
+            be scheduled without compiling again.
         weight_decay: decoupled weight decay, as in AdamW.
         rule: a rule, or the name or path of one; see `ngopt.list_rules()`.
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
         model: the model that the given tensors belong to.
         maximize: go up the gradient.
+
+    If any gradient is not finite, that step changes nothing and is counted in `skipped_steps`.
+    Parameters sharded by FSDP2 are gathered for the step, and their state is stored sharded.
 
     Raises:
         OptionError: if an option makes no sense, or a parameter is given twice.
@@ -53,7 +53,15 @@ class NeuralGraphOptimizer(Optimizer):
         GraphError: if `graph` or `model` does not fit the parameters.
         RuleError: if the rule is unknown or damaged.
 
-    If a gradient is not finite, that step changes nothing and is counted in `skipped_steps`.
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU())
+        >>> optimizer = NeuralGraphOptimizer(model)
+        >>> for _ in range(3):
+        ...     optimizer.zero_grad()
+        ...     model(torch.ones(1, 2)).square().sum().backward()
+        ...     optimizer.step()
+        >>> optimizer.skipped_steps
+        0
     """
 
     _given: NeuralGraph | None = None
@@ -139,8 +147,6 @@ class NeuralGraphOptimizer(Optimizer):
     def receive(self, graph: NeuralGraph, prefix: str) -> None:
         """Take the traced graph of a model; called at the end of its first forward pass."""
         graph = joining.renamed(graph, lambda name: prefix + name, prefix)
-        tensors = self._tensors()
-        joining.check_fit(graph, {n: t for n, t in tensors.items() if joining.describes(graph, n)})
         self._traced = self._graph = joining.joined(self._traced, graph)
         self._untraced.discard(prefix)
 
@@ -196,7 +202,9 @@ class NeuralGraphOptimizer(Optimizer):
         """Parameters, gradients and state, whole and on one device, where the rule is too."""
         self._warn_if_untraced()
         device = next(iter(due.values())).device
-        self._rule.to(device)
+        theta = next(self._rule.parameters(), None)
+        if theta is not None and theta.device != device:
+            self._rule.to(device)
         self._graph = joining.complete(self._graph, due)
         params = {name: gather(param, device) for name, param in due.items()}
         grads = {name: gather(cast(Tensor, param.grad), device) for name, param in due.items()}

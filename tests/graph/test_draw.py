@@ -111,9 +111,7 @@ def test_arrows_lead_from_box_to_box(described):
     for arrow in picture.arrows:
         ends = (arrow.source, arrow.target)
         curve = _curve(arrow, picture.rights[arrow.gap], picture.lefts[arrow.gap + 1])
-        for (x, y), bend, box in zip(
-            curve[::3], curve[1:3], (arrow.source, arrow.target), strict=True
-        ):
+        for (x, y), bend, box in zip(curve[::3], curve[1:3], ends, strict=True):
             assert (x, y) != bend
             assert picture.lefts[box.first] <= x <= picture.rights[box.last]
             assert abs(y - box.y) == pytest.approx(box.half if box.spans(arrow.gap) else 0)

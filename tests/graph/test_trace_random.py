@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,10 @@ INSTRUCTION = st.tuples(
 )
 
 
-@settings(max_examples=150)
-@given(st.lists(INSTRUCTION, min_size=1, max_size=8))
-def test_hidden_neurons_of_random_programs_can_be_permuted(program):
+PROGRAM = st.lists(INSTRUCTION, min_size=1, max_size=8)
+
+
+def check(program):
     x = torch.randn(2, 4, 5, dtype=torch.float64)
     model = RandomProgram(program, x.float()).double()
     with torch.no_grad():
@@ -29,3 +31,16 @@ def test_hidden_neurons_of_random_programs_can_be_permuted(program):
     for seed in range(2):
         other.load_state_dict(permute(graph, model.state_dict(), seed))
         torch.testing.assert_close(other(x), model(x), rtol=1e-8, atol=1e-8)
+
+
+@settings(max_examples=60)
+@given(PROGRAM)
+def test_hidden_neurons_of_random_programs_can_be_permuted(program):
+    check(program)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, derandomize=False)
+@given(PROGRAM)
+def test_hidden_neurons_of_many_random_programs_can_be_permuted(program):
+    check(program)

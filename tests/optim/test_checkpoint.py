@@ -4,6 +4,10 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from ngopt.errors import GraphError, OptionError, RuleError
 from ngopt.graph.trace import trace
@@ -155,6 +159,21 @@ def test_the_state_of_parameters_without_any_survives():
     saved["state"]["global"] = {"note": 1}
     optimizer.load_state_dict(saved)
     assert optimizer.state["global"] == {"note": 1}
+
+
+def test_distributed_checkpoints_keep_the_state():
+    model, other = Small(), Small()
+    optimizer = NeuralGraphOptimizer(model.parameters(), rule=Adam())
+    train(model, optimizer, 2)
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
+    assert "linear.weight" in saved["state"]
+    other.load_state_dict(model.state_dict())
+    resumed = NeuralGraphOptimizer(other.parameters(), rule=Adam())
+    set_optimizer_state_dict(other, resumed, saved)
+    assert_same(_flat(optimizer), _flat(resumed))
+    train(model, optimizer, 2, start=2)
+    train(other, resumed, 2, start=2)
+    assert_same(copy_of(model), copy_of(other))
 
 
 def test_nothing_is_known_of_lone_tensors():

@@ -7,7 +7,7 @@ from tests.contract import (
     assert_same,
     backward,
     copy_of,
-    every_case,
+    every_plain_case,
     loss_of,
     train,
 )
@@ -15,7 +15,7 @@ from tests.contract import (
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 
 
-@every_case
+@every_plain_case
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_parameters_keep_their_dtype_and_move(case, dtype):
     model = Small().to(dtype)
@@ -28,7 +28,7 @@ def test_parameters_keep_their_dtype_and_move(case, dtype):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-@every_case
+@every_plain_case
 def test_half_precision_stays_near_single(case):
     single, half = Small(), Small()
     half.load_state_dict(single.state_dict())
@@ -41,7 +41,7 @@ def test_half_precision_stays_near_single(case):
         )
 
 
-@every_case
+@every_plain_case
 def test_grad_scaler(case):
     model = Small()
     optimizer = case.build(model)
@@ -60,7 +60,7 @@ def test_grad_scaler(case):
     torch.testing.assert_close(copy_of(model), copy_of(plain), rtol=1e-4, atol=1e-5)
 
 
-@every_case
+@every_plain_case
 def test_grad_scaler_skips_an_overflow(case):
     model = Small()
     optimizer = case.build(model)
@@ -74,7 +74,7 @@ def test_grad_scaler_skips_an_overflow(case):
     assert scaler.get_scale() == 512
 
 
-@every_case
+@every_plain_case
 def test_half_precision_under_autocast(case):
     model = Small()
     optimizer = case.build(model)
@@ -86,7 +86,7 @@ def test_half_precision_under_autocast(case):
     assert all_moved(before, copy_of(model))
 
 
-@every_case
+@every_plain_case
 def test_a_step_inside_autocast_is_the_same_step(case):
     inside, outside = Small(), Small()
     outside.load_state_dict(inside.state_dict())

@@ -72,7 +72,7 @@ def resume_all(path):
 def test_resumes_bitwise_in_a_new_process(tmp_path):
     saved, expected = {}, {}
     for case in CASES:
-        for dtype in DTYPES:
+        for dtype in DTYPES if case.name in ("Adam", "ours-Adam", "ours-model") else ():
             model, optimizer = _trained(case, DTYPES[dtype])
             data = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             saved[case.name, dtype] = copy.deepcopy(data)

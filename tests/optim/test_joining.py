@@ -1,3 +1,5 @@
+from functools import cached_property
+
 import pytest
 import torch
 
@@ -55,6 +57,14 @@ def test_joined_keeps_both_and_prefers_the_second():
     assert joined(EMPTY, first).layouts == first.layouts
 
 
+def test_nothing_is_left_to_compute_in_a_compiled_step():
+    graph = joined(EMPTY, NeuralGraph.per_tensor({"a": (2, 3)}))
+    for part in (graph, graph.layouts["a"], graph.bundles[0]):
+        cached = {n for n, v in vars(type(part)).items() if isinstance(v, cached_property)}
+        assert cached
+        assert cached <= vars(part).keys()
+
+
 def test_joined_with_nothing_stays_verified():
     model = Small().eval()
     graph = trace(model, batch()[0], verify=True)
@@ -71,6 +81,13 @@ def test_complete_adds_what_is_missing_only():
     assert more.layout("extra").shape == (2, 3)
     assert more.layout("linear.weight") == graph.layout("linear.weight")
     assert more.hidden == graph.hidden
+
+
+def test_complete_describes_a_tensor_of_another_shape_anew():
+    _, graph = _traced()
+    other = complete(graph, {"linear.weight": torch.ones(12)})
+    assert other.layout("linear.weight").shape == (12,)
+    assert other.layout("linear.bias") == graph.layout("linear.bias")
 
 
 def test_describes_knows_aliases():

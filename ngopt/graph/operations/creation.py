@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.operations.registry import operation
 from ngopt.graph.recorder import Recorder
 
@@ -13,14 +14,17 @@ new_empty zero fill
 """
 
 _NOISE = """
-rand randn randint normal rand_like randn_like randint_like uniform exponential cauchy log_normal
+rand randn randint rand_like randn_like randint_like uniform exponential cauchy log_normal
 geometric
 """
 
 _CONSTANT = """
 arange linspace logspace range eye tensor as_tensor scalar_tensor from_numpy tril_indices
-triu_indices randperm new_tensor hann_window hamming_window one_hot
+triu_indices randperm new_tensor hann_window hamming_window
 """
+
+
+_CONSTANT_HERE = "a constant made in the forward pass"
 
 
 @operation(*_UNIFORM.split())
@@ -35,6 +39,12 @@ def noise(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
     recorder.put(out, [recorder.fresh(n) for n in out.shape])
 
 
+@operation("normal")
+def normal(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
+    """Entries are drawn with the means and deviations given, if these are tensors."""
+    recorder.put(out, recorder.broadcast(out.shape, *tensors(args, kwargs)))
+
+
 @operation("bernoulli")
 def bernoulli(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Entries are drawn with the probabilities of the input."""
@@ -43,5 +53,13 @@ def bernoulli(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwar
 
 @operation(*_CONSTANT.split())
 def constant(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
-    """Entries differ by their place, so the axes are pinned."""
-    recorder.put(out, [recorder.fresh(n, "a constant made in the forward pass") for n in out.shape])
+    """Entries differ by their place, so the axes are pinned; so are those that values come from."""
+    for tensor in tensors(args, kwargs):
+        recorder.pin(_CONSTANT_HERE, *recorder.axes(tensor))
+    recorder.put(out, [recorder.fresh(n, _CONSTANT_HERE) for n in out.shape])
+
+
+@operation("one_hot")
+def one_hot(recorder: Recorder, out: Tensor, input: Tensor, *_: Any, **__: Any) -> None:
+    """A new last axis over classes."""
+    recorder.put(out, [*recorder.axes(input), recorder.fresh(out.shape[-1], "classes")])

@@ -24,7 +24,7 @@ rsqrt selu sgn sigmoid sign signbit silu sin sinc sinh softplus softshrink softs
 tanh tanhshrink threshold trunc
 add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow rpow
 float_power copysign radd rmul rdiv rtruediv truediv floordiv rfloordiv mod rmod iadd isub imul idiv
-itruediv ipow maximum minimum fmax fmin atan2 arctan2 hypot ldexp lerp addcmul addcdiv where
+itruediv ipow maximum minimum fmax fmin atan2 arctan2 hypot ldexp lerp addcmul addcdiv
 masked_fill eq ne lt le gt ge greater greater_equal less less_equal not_equal isclose logical_and
 logical_or logical_xor bitwise_and bitwise_or bitwise_xor and or xor ror iand ior ixor
 heaviside xlogy logaddexp logaddexp2 copy

@@ -110,54 +110,86 @@ def index_select(
     recorder.put(out, axes)
 
 
-@operation("gather", "take_along_dim")
+@operation("gather")
 def gather(
     recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, **_: Any
 ) -> None:
     """`out[i, j] = input[i, index[i, j]]` for dim 1."""
-    axes, places = recorder.axes(input), list(recorder.axes(index))
-    for d, axis in enumerate(axes):
-        if d == dim % len(axes) or size(axis) != size(places[d]):
-            recorder.pin(_PICKED, axis)
-        else:
-            recorder.unify(axis, places[d])
-    recorder.put(out, places)
+    recorder.put(out, _along(recorder, input, dim, index))
+
+
+@operation("take_along_dim")
+def take_along_dim(
+    recorder: Recorder, out: Tensor, input: Tensor, indices: Tensor, dim: int | None = None
+) -> None:
+    """As `gather`, but dims of size 1 are expanded, and without a dim all are flattened."""
+    if dim is None or input.dim() != indices.dim() or not _fits(input, indices, dim):
+        recorder.pin(_PICKED, *recorder.axes(input), *recorder.axes(indices))
+        recorder.put(out, [recorder.fresh(n, _PICKED) for n in out.shape])
+    else:
+        recorder.put(out, _along(recorder, input, dim, indices))
+
+
+def _fits(input: Tensor, index: Tensor, dim: int) -> bool:
+    pairs = enumerate(zip(input.shape, index.shape, strict=True))
+    return all(a == b for d, (a, b) in pairs if d != dim % input.dim())
+
+
+def _along(recorder: Recorder, input: Tensor, dim: int, *given: Tensor) -> list[Term]:
+    """Unify the axes of tensors of indices with those of the input, but pin the one of the dim."""
+    axes = recorder.axes(input)
+    dim %= max(len(axes), 1)
+    for tensor in (input, *given):
+        recorder.mix(tensor, [dim])
+    for other in map(recorder.axes, given):
+        for d, (axis, place) in enumerate(zip(axes, other, strict=True)):
+            if d == dim or size(axis) != size(place):
+                recorder.pin(_PICKED, axis, place)
+            else:
+                recorder.unify(axis, place)
+    return list(recorder.axes(given[0])) if given else axes
 
 
 @operation("scatter", "scatter_add", "scatter_reduce")
 def scatter(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, src: Any, *_: Any,
-    **__: Any
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, src: Any = None,
+    *_: Any, **__: Any
 ) -> None:  # fmt: skip
     """`out[i, index[i, j]] += src[i, j]` for dim 1."""
-    axes = recorder.axes(input)
-    given = [recorder.axes(t) for t in (index, src) if isinstance(t, Tensor)]
-    for tensor in tensors(input, src):
-        recorder.mix(tensor, [dim])
-    for d, axis in enumerate(axes):
-        for other in given:
-            if d == dim % len(axes) or size(axis) != size(other[d]):
-                recorder.pin(_PICKED, axis, other[d])
-            else:
-                recorder.unify(axis, other[d])
-    recorder.put(out, axes)
+    _along(recorder, input, dim, *tensors(index, src))
+    recorder.put(out, recorder.axes(input))
 
 
-@operation("index_add", "index_copy", "index_reduce")
+@operation("index_add", "index_copy", "index_reduce", "index_fill")
 def index_add(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, source: Tensor,
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, source: Any = None,
     *_: Any, **__: Any
 ) -> None:  # fmt: skip
     """`out[index[i]] += source[i]` for dim 0."""
-    axes = recorder.axes(input)
-    for tensor in (input, source):
-        recorder.mix(tensor, [dim])
-    for d, (axis, other) in enumerate(zip(axes, recorder.axes(source), strict=True)):
-        if d == dim % len(axes):
-            recorder.pin(_PICKED, axis, other)
-        else:
-            recorder.unify(axis, other)
-    recorder.put(out, axes)
+    given = [t for t in tensors(source) if t.dim()]
+    _along(recorder, input, dim, *given)
+    recorder.pin(_PICKED, *recorder.axes(input)[dim:][:1])
+    recorder.put(out, recorder.axes(input))
+
+
+@operation("nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "take",
+           "masked_scatter", "index_put", "bincount", "histc", "searchsorted", "multinomial",
+           "put", "isin")  # fmt: skip
+def by_value(recorder: Recorder, out: Any, *args: Any, **kwargs: Any) -> None:
+    """What comes out, and where, depends on the values and places of all entries."""
+    for tensor in tensors(args, kwargs):
+        recorder.pin(_PICKED, *recorder.axes(tensor))
+    for part in tensors(out):
+        recorder.put(part, [recorder.fresh(n, _PICKED) for n in part.shape])
+
+
+@operation("where")
+def where(recorder: Recorder, out: Any, *args: Any, **kwargs: Any) -> None:
+    """Entry by entry; with a condition alone, the places where it holds."""
+    if isinstance(out, Tensor):
+        recorder.put(out, recorder.broadcast(out.shape, *tensors(args, kwargs)))
+    else:
+        by_value(recorder, out, *args, **kwargs)
 
 
 @operation("embedding", kind="embedding")

@@ -1,7 +1,9 @@
 """Operations that sum up along dims, or normalise along them."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from ngopt.graph.operations.elementwise import tensors
@@ -9,93 +11,166 @@ from ngopt.graph.operations.registry import operation
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.terms import ONE, Term
 
+_Dims: TypeAlias = int | Sequence[int] | None
+
 _SYMMETRIC = """
-sum mean nansum nanmean prod amax amin var std norm vector_norm logsumexp all any count_nonzero
-linalg_vector_norm linalg_norm frobenius_norm
+sum mean nansum nanmean prod amax amin var std var_mean std_mean logsumexp all any count_nonzero
 """
 
-_BY_PLACE = "max min median nanmedian mode argmax argmin sort argsort topk kthvalue aminmax"
+_REASON = "entries are ranked along it"
 
 
 @operation(*_SYMMETRIC.split())
-def reduce(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
-    """Dims are summed over, in whatever order."""
-    recorder.put(out, _kept(recorder, out, input, args, kwargs))
-
-
-@operation("var_mean", "std_mean")
-def reduce_twice(
-    recorder: Recorder, out: tuple[Tensor, ...], input: Tensor, *args: Any, **kwargs: Any
+def reduce(
+    recorder: Recorder, out: Any, input: Tensor, dim: _Dims = None, *_: Any, **__: Any
 ) -> None:
-    """Two reductions at once."""
-    for part in out:
-        recorder.put(part, _kept(recorder, part, input, args, kwargs))
+    """Dims are summed over, in whatever order; all of them by default."""
+    dims = _listed(input, dim)
+    recorder.mix(input, dims)
+    for part in tensors(out):
+        recorder.put(part, _kept(recorder, part, input, dims))
 
 
-@operation(*_BY_PLACE.split())
-def select(recorder: Recorder, out: Any, input: Tensor, *args: Any, **kwargs: Any) -> None:
-    """The place of an entry along the dim is part of the result."""
-    if args and isinstance(args[0], Tensor):  # max(x, y)
-        return recorder.put(out, recorder.broadcast(out.shape, input, *args[:1]))
-    parts = list(tensors(out))
-    if all(part.dim() == 0 for part in parts) and not args and not kwargs:
-        for part in parts:
-            recorder.put(part, [])
-        return None
-    dim = _dims(input, args[-1:] if len(args) == 1 else args[1:], kwargs, default=[-1])
-    reason = "entries are ranked along it"
-    recorder.pin(reason, *(recorder.axes(input)[d] for d in dim))
-    for part in parts:
+@operation("norm", "linalg_norm", "linalg_vector_norm", "vector_norm", "frobenius_norm")
+def norm(
+    recorder: Recorder, out: Any, input: Tensor, p: Any = 2, dim: _Dims = None, *_: Any, **__: Any
+) -> None:
+    """A reduction whose first argument is the order of the norm."""
+    reduce(recorder, out, input, dim)
+
+
+@operation("linalg_matrix_norm")
+def matrix_norm(
+    recorder: Recorder,
+    out: Any,
+    input: Tensor,
+    ord: Any = "fro",
+    dim: _Dims = (-2, -1),
+    *_: Any,
+    **__: Any,
+) -> None:
+    """No norm of a matrix depends on the order of its rows and columns."""
+    reduce(recorder, out, input, dim)
+
+
+@operation("quantile", "nanquantile")
+def quantile(
+    recorder: Recorder,
+    out: Tensor,
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    **_: Any,
+) -> None:
+    """One reduction, or several along a new first dim."""
+    dims = _listed(input, dim)
+    recorder.mix(input, dims)
+    axes = recorder.axes(input)
+    kept = [ONE if d in dims else a for d, a in enumerate(axes)] if keepdim else _without(axes, dims)
+    recorder.put(out, [*(recorder.free(n) for n in out.shape[: out.dim() - len(kept)]), *kept])
+
+
+@operation("max", "min", "median", "nanmedian", "argmax", "argmin", "aminmax")
+def extreme(
+    recorder: Recorder, out: Any, input: Tensor, dim: Any = None, *_: Any, **kwargs: Any
+) -> None:
+    """The place of an entry along the dim is part of the result, unless the dim is not given."""
+    other = kwargs.get("other", dim)
+    if isinstance(other, Tensor):  # max(x, y)
+        recorder.put(out, recorder.broadcast(out.shape, input, other))
+    elif dim is None and all(part.is_floating_point() for part in tensors(out)):
+        reduce(recorder, out, input)
+    else:
+        _rank(recorder, out, input, dim)
+
+
+@operation("sort", "argsort", "mode")
+def sort(
+    recorder: Recorder, out: Any, input: Tensor, dim: Any = -1, *args: Any, **__: Any
+) -> None:
+    """Entries are put in order along a dim."""
+    if isinstance(dim, bool):  # sort(stable, dim, descending)
+        dim = args[0] if args else -1
+    _rank(recorder, out, input, dim)
+
+
+@operation("msort")
+def msort(recorder: Recorder, out: Tensor, input: Tensor) -> None:
+    """Entries are put in order along the first dim."""
+    _rank(recorder, out, input, 0)
+
+
+@operation("topk", "kthvalue")
+def topk(
+    recorder: Recorder, out: Any, input: Tensor, k: int, dim: int = -1, *_: Any, **__: Any
+) -> None:
+    """Some of the largest or smallest entries along a dim."""
+    _rank(recorder, out, input, dim)
+
+
+def _rank(recorder: Recorder, out: Any, input: Tensor, dim: _Dims) -> None:
+    dims, axes = _listed(input, dim), recorder.axes(input)
+    recorder.pin(_REASON, *(axes[d] for d in dims))
+    recorder.mix(input, dims)
+    for part in tensors(out):
+        kept = _kept(recorder, part, input, dims)
         if part.dim() == input.dim():
-            axes = list(recorder.axes(input))
-            for d in dim:
-                axes[d] = recorder.fresh(part.shape[d], reason)
-            recorder.put(part, axes)
-        else:
-            recorder.put(part, _without(recorder.axes(input), dim))
-    return None
+            for d in dims:
+                kept[d] = recorder.fresh(part.shape[d], _REASON)
+        recorder.put(part, kept)
 
 
 @operation("softmax", "log_softmax", "softmin", "safe_softmax", kind="normalization")
-def softmax(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def softmax(
+    recorder: Recorder, out: Tensor, input: Tensor, dim: int | None = None, *_: Any, **__: Any
+) -> None:
     """Normalised along a dim."""
-    dim = _dims(input, args[:1], kwargs, default=[-1])
-    recorder.mix(input, dim)
+    if dim is None:  # as torch chooses
+        dim = 0 if input.dim() in (0, 1, 3) else 1
+    recorder.mix(input, _listed(input, dim))
     recorder.put(out, recorder.axes(input))
 
 
-@operation("cosine_similarity", "pairwise_distance")
+@operation("cosine_similarity")
 def cosine_similarity(
-    recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, *args: Any, **kwargs: Any
+    recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int = 1, *_: Any, **__: Any
 ) -> None:
-    """Entry by entry, then summed over a dim (1 for the similarity, the last for the distance)."""
-    lacks = max(x1.dim(), x2.dim()) - out.dim()
-    dim = kwargs.get("dim", args[0] if args and isinstance(args[0], int) else 1)
-    shape = [max(a, b) for a, b in zip(x1.shape, x2.shape, strict=True)]
-    recorder.put(out, _without(recorder.broadcast(shape, x1, x2), [dim % x1.dim()][:lacks]))
+    """Entry by entry, then summed over a dim."""
+    _compare(recorder, out, x1, x2, dim)
 
 
-def _kept(recorder: Recorder, out: Tensor, input: Tensor, args: Any, kwargs: Any) -> list[Term]:
+@operation("pairwise_distance")
+def pairwise_distance(
+    recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, *_: Any, **__: Any
+) -> None:
+    """Entry by entry, then summed over the last dim."""
+    _compare(recorder, out, x1, x2, -1)
+
+
+def _compare(recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int) -> None:
+    axes = recorder.broadcast(torch.broadcast_shapes(x1.shape, x2.shape), x1, x2)
+    dim %= len(axes)
+    for tensor in (x1, x2):
+        recorder.mix(tensor, [d for d in [dim - len(axes) + tensor.dim()] if d >= 0])
+    kept = _without(axes, [dim])
+    recorder.put(out, kept if out.dim() == len(kept) else [*kept[:dim], ONE, *kept[dim:]])
+
+
+def _kept(recorder: Recorder, out: Tensor, input: Tensor, dims: Sequence[int]) -> list[Term]:
     axes = recorder.axes(input)
-    default = list(range(input.dim()))
-    dims = _dims(input, [a for a in args if _is_dim(a)], kwargs, default)
-    recorder.mix(input, dims)
     if out.dim() == input.dim():
         return [ONE if d in dims else axis for d, axis in enumerate(axes)]
     return _without(axes, dims)
 
 
-def _is_dim(value: Any) -> bool:
-    return isinstance(value, (int, list, tuple)) and not isinstance(value, bool)
-
-
-def _dims(input: Tensor, args: Any, kwargs: Any, default: list[int]) -> list[int]:
-    given = kwargs.get("dim", kwargs.get("axis", args[0] if len(args) else None))
-    if given is None:
-        given = default
-    dims = [given] if isinstance(given, int) else list(given) or default
+def _listed(input: Tensor, dim: _Dims) -> list[int]:
+    """Dims counted from the front; all of them if none, or a flag in their place, is given."""
+    if dim is None or isinstance(dim, bool) or dim == ():
+        return list(range(input.dim()))
+    dims = [dim] if isinstance(dim, int) else list(dim)
     return [d % max(input.dim(), 1) for d in dims]
 
 
-def _without(axes: list[Term], dims: list[int]) -> list[Term]:
+def _without(axes: Sequence[Term], dims: Sequence[int]) -> list[Term]:
     return [axis for d, axis in enumerate(axes) if d not in dims]

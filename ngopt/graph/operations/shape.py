@@ -13,7 +13,9 @@ from ngopt.graph.terms import ONE, Term, size
 @operation("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "ravel")
 def reshape(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Axes are merged into products and products are split into axes."""
-    if out.dtype != input.dtype:  # view(dtype)
+    if out.dtype != input.dtype:  # view(dtype): entries may be cut into pieces
+        if out.shape != input.shape:
+            recorder.pin("its entries are cut into pieces", recorder.axes(input)[-1])
         return recorder.put(out, recorder.axes(input))
     return recorder.put(out, regroup(recorder, recorder.axes(input), tuple(out.shape)))
 
@@ -129,27 +131,6 @@ def repeat_interleave(
     axes = list(recorder.axes(input))
     axes[dim] = recorder.product(axes[dim], recorder.fresh(repeats))
     return recorder.put(out, axes)
-
-
-_ORDERED = """
-flip fliplr flipud roll rot90 tril triu diag diagonal cumsum cumprod cummax cummin logcumsumexp
-trapezoid diff
-"""
-
-
-@operation(*_ORDERED.split())
-def ordered(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
-    """The order along the dims given matters, or along all if none is."""
-    dims = kwargs.get("dims", kwargs.get("dim", args[-1] if args else None))
-    if out.shape != input.shape or dims is None:
-        dims = range(input.dim())
-    dims = [dims] if isinstance(dims, int) else list(dims)
-    axes = recorder.axes(input)
-    recorder.pin("the order along it matters", *(axes[dim] for dim in dims))
-    recorder.mix(input, dims)
-    if out.shape != input.shape:
-        axes = [recorder.fresh(n, "the order along it matters") for n in out.shape]
-    recorder.put(out, axes)
 
 
 @operation("pixel_shuffle")
