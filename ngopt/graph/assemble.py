@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from ngopt.graph.bundle import Bundle, Factor, Role, Step
 from ngopt.graph.layout import Layout
+from ngopt.graph.nesting import nested
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.recorder import Recorder, Use
 from ngopt.graph.space import Space
@@ -17,7 +18,6 @@ from ngopt.graph.terms import (
     families,
     indices,
     leaves,
-    nested,
     segments,
     size,
     specialise,
@@ -104,6 +104,9 @@ def _pieces(dims: list[_Dim], steps: tuple[Step, ...], around: set[Atom]) -> lis
             step = Step(d, 0, size(term), tuple(map(size, items)))
             split = [(item, axis) for item in items]
             return _pieces([*dims[:d], *split, *dims[d + 1 :]], (*steps, step), around)
+        if items and not isinstance(items[0], Atom):  # a family whose index is nowhere
+            for atom in leaves(term):
+                atom.pin = atom.pin or "it differs from part to part of something unknown"
     return [_Piece(steps, dims)]
 
 

@@ -1,6 +1,7 @@
 """Tracing during the first forward pass of a model, without an example input or an extra call."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from torch import nn
@@ -21,6 +22,7 @@ class FirstForward:
     def __init__(self, model: nn.Module, receive: Callable[[NeuralGraph], None]) -> None:
         self._receive = receive
         self._tracing: Tracing | None = None
+        self._entered = ExitStack()
         self._handles: list[RemovableHandle] = [
             model.register_forward_pre_hook(self._begin, with_kwargs=True),
             model.register_forward_hook(self._end, always_call=True),
@@ -30,13 +32,13 @@ class FirstForward:
         if self._tracing is None:
             self._tracing = Tracing(model)
             self._tracing.begin(args, kwargs)
-            self._tracing.following.__enter__()  # type: ignore[no-untyped-call]
+            self._entered.enter_context(self._tracing.following())
 
     def _end(self, model: nn.Module, args: Any, outputs: Any) -> None:
         tracing, self._tracing = self._tracing, None
         if tracing is None:
             return
-        tracing.following.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        self._entered.close()
         if outputs is not None:  # otherwise the forward pass failed: follow the next one
             self.remove()
             self._receive(tracing.finish(outputs))

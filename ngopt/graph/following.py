@@ -7,15 +7,17 @@ from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import Recorder, version
 
 _READS_VALUES = """
 item tolist numpy array bool int float index complex equal allclose is_nonzero data_ptr storage
 untyped_storage dlpack contains
 """
+_TURNS = ("t", "transpose", "swapaxes", "swapdims")  # in place, they write into the shape only
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # torch takes both
 _CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
@@ -43,9 +45,14 @@ class Following(TorchFunctionMode):
                 return body(*args, **kwargs)
         inputs = list(tensors(args, kwargs))
         origins = [self.recorder.record(tensor) for tensor in inputs]
+        versions = [version(tensor) for tensor in inputs]
         out = func(*args, **kwargs)
         self._observe(func, known, inputs, args, kwargs, out)
         self.recorder.derive(tensors(out), origins, known.kind if known else "other")
+        if registry.name_of(func) not in _TURNS:
+            for tensor, origin, before in zip(inputs, origins, versions, strict=True):
+                if version(tensor) != before:
+                    self.recorder.wrote(tensor, origin.axes, origins)
         return out
 
     def _observe(
@@ -69,16 +76,37 @@ class Following(TorchFunctionMode):
                 recorder.add_constant(tensor, f"made by {name}")
             return
         kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
-        written = kwargs.pop("out", None)
-        before = recorder.axes(written) if isinstance(written, Tensor) else []
+        kwargs.pop("out", None)
         if known is not None and known.accepts(recorder, out, *args, **kwargs):
             known.rule(recorder, out, *args, **kwargs)
-            for old, new in zip(before, recorder.axes(written) if before else [], strict=True):
-                recorder.unify(old, new)
         else:
+            recorder.give_up(f"{name} at {_place()}", inputs)
             for tensor in outputs:
                 recorder.put(tensor, [recorder.fresh(n) for n in tensor.shape])
-            recorder.give_up(f"{name} at {_place()}", [*inputs, *outputs])
+            recorder.give_up(f"{name} at {_place()}", outputs)
+
+
+class Surfacing(TorchDispatchMode):
+    """While it is entered, operations that start below torch's functions surface as such.
+
+    Scripted functions run kernels that no torch function announces. Each kernel is called here once
+    more from Python, where :class:`Following` sees it; those inside of a torch function are seen
+    with that function already.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run a kernel."""
+        return func(*args, **(kwargs or {}))
 
 
 def _python_body(func: Callable[..., Any]) -> Callable[..., Any] | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ngopt.graph import views
@@ -22,14 +23,15 @@ class Record:
         live: whether it depends on the inputs of the model (it is then an activation).
         sources: names of the parameters it was computed from, if it is not live.
         depth: number of layers between it and the inputs.
-        uniform: whether all its entries are equal, so that any permutation leaves it unchanged.
+        equal_at: version of the tensor at which all its entries were equal; None if never. While
+            nothing is written into it, any permutation leaves it unchanged.
     """
 
     axes: list[Term]
     live: bool
     sources: frozenset[str] = frozenset()
     depth: int = 0
-    uniform: bool = False
+    equal_at: int | None = None
 
 
 @dataclass
@@ -77,9 +79,10 @@ class Recorder:
         found: Record | None = self._records.get(tensor)  # type: ignore[no-untyped-call]
         if found is None and tensor.grad_fn is not None:
             self._escape()
-        if found is None or len(found.axes) != tensor.dim():
-            found = self._new_input(tensor)
-        return found
+        if found is not None and len(found.axes) != tensor.dim():
+            self.pin("its shape was changed in place", *found.axes)
+            found = None
+        return found or self._new_input(tensor)
 
     def add_input(self, tensor: Tensor) -> None:
         """Start to follow an input of the model."""
@@ -87,6 +90,8 @@ class Recorder:
             self._new_input(tensor)
 
     def _new_input(self, tensor: Tensor) -> Record:
+        if is_functorch_wrapped_tensor(tensor):
+            self._transform(get_unwrapped(tensor))
         pinned = [self.solver.atom(n, "input of the model") for n in tensor.shape]
         self.see(pinned)
         self._records[tensor] = record = Record(pinned, live=True)
@@ -97,6 +102,12 @@ class Recorder:
         self.unknown["an operation that torch functions do not show"] = None
         for atom in self.solver.atoms:
             atom.pin = atom.pin or "may pass through an operation that cannot be followed"
+
+    def _transform(self, tensor: Tensor) -> None:
+        """A tensor goes into or comes out of a transform, which hides what becomes of its axes."""
+        if not all(atom.pin for axis in self.axes(tensor) for atom in leaves(axis)):
+            self.unknown["a transform of functions, such as vmap"] = None
+            self.pin("passes through a transform of functions", *self.axes(tensor))
 
     def knows(self, tensor: Tensor) -> bool:
         """Whether a tensor has been seen."""
@@ -115,7 +126,12 @@ class Recorder:
             axis if size(axis) == n else self.fresh(n, "nothing is known about it")
             for axis, n in zip(axes, tensor.shape, strict=True)
         ]
-        self._records[tensor] = Record(fitting, live=False, uniform=uniform)
+        self._records[tensor] = Record(fitting, False, equal_at=version(tensor) if uniform else None)
+
+    def is_uniform(self, tensor: Tensor) -> bool:
+        """Whether all entries of a tensor are known to be equal."""
+        equal_at = self.record(tensor).equal_at
+        return equal_at is not None and equal_at == version(tensor)
 
     def derive(self, outputs: Iterable[Tensor], inputs: Sequence[Record], kind: Kind) -> None:
         """Record where results come from: whether they are activations, and their depth."""
@@ -131,9 +147,36 @@ class Recorder:
             record = self.record(tensor)
             record.live, record.depth = live, depth + (live and bool(sources))
             record.sources = frozenset() if live else sources
-            self.solver.settle(record.axes)
-            if live:
-                self.see(record.axes)
+            self._exists(record)
+            if is_functorch_wrapped_tensor(tensor):
+                self._transform(tensor)
+
+    def wrote(self, tensor: Tensor, before: Sequence[Term], inputs: Sequence[Record]) -> None:
+        """Record that an operation wrote into a tensor, and so into what that is a view of.
+
+        Args:
+            tensor: the tensor.
+            before: its axes before the operation.
+            inputs: what was known about all that the operation was given.
+        """
+        for old, new in zip(before, self.axes(tensor), strict=False):
+            if size(old) == size(new):
+                self.solver.unify(old, new)
+            else:
+                self.pin("its shape was changed in place", old, new)
+        for written in (tensor, tensor._base):
+            if written is None:
+                continue
+            record = self.record(written)
+            record.live |= any(other.live for other in inputs)
+            record.sources |= frozenset[str]().union(*(other.sources for other in inputs))
+            record.depth = max([record.depth, *(other.depth for other in inputs)])
+            self._exists(record)
+
+    def _exists(self, record: Record) -> None:
+        self.solver.settle(record.axes)
+        if record.live:
+            self.see(record.axes)
 
     def see(self, axes: Iterable[Term]) -> None:
         """Record that the atoms of axes stand in an activation."""
@@ -173,6 +216,8 @@ class Recorder:
 
     def factor(self, axis: Term, sizes: Sequence[int]) -> list[Term]:
         """View an axis as a product of axes, slowest first. One size may be -1."""
+        if size(axis) == 0:
+            return [self.fresh(max(n, 0), "it is empty") for n in sizes]
         missing = size(axis) // max(-math.prod(sizes), 1)
         return views.factor(self.solver, axis, [missing if n == -1 else n for n in sizes])
 
@@ -189,9 +234,9 @@ class Recorder:
         for back in range(len(shape), 0, -1):
             n = shape[-back]
             meeting = [
-                (record.uniform, record.axes[-back])
-                for record in map(self.record, tensors)
-                if len(record.axes) >= back and size(record.axes[-back]) == n
+                (self.is_uniform(tensor), self.axes(tensor)[-back])
+                for tensor in tensors
+                if tensor.dim() >= back and tensor.shape[-back] == n
             ]
             constrained = [axis for uniform, axis in meeting if not uniform]
             candidates = constrained or [axis for _, axis in meeting]
@@ -247,3 +292,8 @@ class Recorder:
         self.unknown[operation] = None
         for tensor in tensors:
             self.pin(f"passes through {operation}, which has no rule", *self.axes(tensor))
+
+
+def version(tensor: Tensor) -> int | None:
+    """How often a tensor was written into; None in inference mode, which does not count that."""
+    return None if tensor.is_inference() else tensor._version

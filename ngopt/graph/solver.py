@@ -6,6 +6,7 @@ which loses symmetries but never invents one.
 
 from collections.abc import Iterable, Sequence
 
+from ngopt.graph.nesting import beside, within
 from ngopt.graph.terms import (
     ONE,
     Atom,
@@ -17,9 +18,9 @@ from ngopt.graph.terms import (
     indices,
     join,
     leaves,
+    same,
     segments,
     size,
-    within,
 )
 
 
@@ -56,9 +57,9 @@ class Solver:
         if size(a) != size(b):
             self._give_up(a, b)
             return
-        parts_a, parts_b = segments(a), segments(b)
-        if [items for items, _ in parts_a] == [items for items, _ in parts_b]:
+        if same(a, b):
             return
+        parts_a, parts_b = segments(a), segments(b)
         if len(parts_a) == 1 and len(parts_a[0][0]) == 1 and isinstance(parts_a[0][0][0], Atom):
             self._bind(parts_a[0][0][0], b)
         elif len(parts_b) == 1 and len(parts_b[0][0]) == 1 and isinstance(parts_b[0][0][0], Atom):
@@ -71,6 +72,9 @@ class Solver:
     def _bind(self, atom: Atom, term: Term) -> None:
         for family in list(families(term)):
             self.collapse(family)
+        if atom.bound is not None:  # collapsing has bound it
+            self.unify(atom, term)
+            return
         inner = list(leaves(term))
         if inner == [atom]:
             return
@@ -191,6 +195,6 @@ class Solver:
             for family in list(families(axis)):
                 if family.index not in known:
                     self.collapse(family)
-        present = frozenset(atom for axis in axes for atom in leaves(axis))
-        for atom in present:  # what the operation unified is known by now: keep the intersection
-            atom.contexts = [frozenset(within(atom) & present if atom.contexts else present)]
+        for atom, around in beside(axes).items():
+            # What the operation unified is known by now: keep the intersection.
+            atom.contexts = [frozenset(within(atom) & around if atom.contexts else around)]

@@ -83,6 +83,17 @@ def size(term: Term) -> int:
             return size(term.members[0])
 
 
+def binding(atom: Atom) -> Term:
+    """What a bound atom is bound to. Chains and families found to be all the same are cut short."""
+    bound = atom.bound
+    if isinstance(bound, Atom) and bound.bound is not None and not isinstance(bound.bound, Concat):
+        atom.bound = binding(bound)
+    elif isinstance(bound, Family) and is_settled(bound):
+        atom.bound = bound.members[0]
+    assert atom.bound is not None
+    return atom.bound
+
+
 def segments(term: Term, choice: Choice | None = None) -> list[Segment]:
     """Normal form of a term: a concatenation of products.
 
@@ -100,8 +111,8 @@ def segments(term: Term, choice: Choice | None = None) -> list[Segment]:
                 for i, item in enumerate(items)
                 for segment in segments(item, {**choice, term: i})
             ]
-        case Atom(bound=bound) if bound is not None:
-            return segments(bound, choice)
+        case Atom():
+            return segments(binding(term), choice)
         case Concat():
             return [segment for item in term.items for segment in segments(item, choice)]
         case Family():
@@ -136,8 +147,8 @@ def leaves(term: Term) -> Iterator[Atom]:
         case Atom(bound=None):
             if term.size > 1:
                 yield term
-        case Atom(bound=bound) if bound is not None:
-            yield from leaves(bound)
+        case Atom():
+            yield from leaves(binding(term))
         case Family() if is_settled(term):
             yield from leaves(term.members[0])
         case Product(items=items) | Concat(items=items) | Family(members=items):
@@ -171,8 +182,24 @@ def _rebuild(
 
 def is_settled(family: Family) -> bool:
     """Whether the members turned out to be the same."""
-    first = [items for items, _ in segments(family.members[0])]
-    return all([items for items, _ in segments(member)] == first for member in family.members[1:])
+    return all(same(family.members[0], member) for member in family.members[1:])
+
+
+def same(a: Term, b: Term) -> bool:
+    """Whether two terms are known to run over the same indices."""
+    parts_a, parts_b = segments(a), segments(b)
+    return len(parts_a) == len(parts_b) and all(
+        len(items_a) == len(items_b) and all(map(_same_item, items_a, items_b))
+        for (items_a, _), (items_b, _) in zip(parts_a, parts_b, strict=True)
+    )
+
+
+def _same_item(a: Term, b: Term) -> bool:
+    if isinstance(a, Concat) and isinstance(b, Concat):
+        return same(a, b)
+    if isinstance(a, Family) and isinstance(b, Family) and a.index is b.index:
+        return all(map(same, a.members, b.members))
+    return a is b
 
 
 def families(term: Term) -> Iterator[Family]:
@@ -200,18 +227,6 @@ def indices(term: Term) -> Iterator[Atom]:
         case Product(items=items) | Concat(items=items) | Family(members=items):
             for item in items:
                 yield from indices(item)
-
-
-def within(atom: Atom) -> set[Atom]:
-    """The unbound atoms that an unbound atom is nested in, as far as is known by now."""
-    resolved = [{a for outer in context for a in leaves(outer)} for context in atom.contexts]
-    return set.intersection(*resolved) - {atom} if resolved else set()
-
-
-def nested(atom: Atom) -> set[Atom]:
-    """Like :func:`within`; of two atoms that always stand together, the one met first is outer."""
-    around = within(atom)
-    return {a for a in around if atom not in within(a) or age(a) < age(atom)}
 
 
 def age(atom: Atom) -> float:

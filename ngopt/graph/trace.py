@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ngopt.errors import TraceError
 from ngopt.graph.assemble import assemble
 from ngopt.graph.axes import name_axes
-from ngopt.graph.following import Following
+from ngopt.graph.following import Following, Surfacing
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.recorder import Recorder
@@ -59,7 +59,7 @@ def trace(
     """
     tracing = Tracing(model, axes)
     tracing.begin(args, kwargs)
-    with _undisturbed(model), torch.no_grad(), tracing.following:
+    with _undisturbed(model), torch.no_grad(), tracing.following():
         outputs = model(*args, **kwargs)
     graph = tracing.finish(outputs)
     if verify:
@@ -69,7 +69,7 @@ def trace(
 
 
 class Tracing:
-    """One forward pass being followed: call `begin`, enter `following` around it, call `finish`."""
+    """One forward pass being followed: call `begin`, enter `following()` around it, call `finish`."""
 
     def __init__(self, model: nn.Module, axes: Mapping[str, str] | None = None) -> None:
         if not isinstance(model, nn.Module):
@@ -78,7 +78,6 @@ class Tracing:
                 "\n  Wrap the computation in a module, or hand its tensors to the optimizer."
             )
         self.recorder = Recorder()
-        self.following = Following(self.recorder)
         self._axes: dict[str, list[Term]] = {}
         self._aliases: dict[str, str] = {}
         self._buffers: set[str] = set()
@@ -109,6 +108,12 @@ class Tracing:
                     self._buffers.add(name)
                 else:
                     self.recorder.add_constant(buffer, "a constant of the model")
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow the operations that run meanwhile."""
+        with Surfacing(), Following(self.recorder):
+            yield
 
     def begin(self, *inputs: Any) -> None:
         """Start to follow the inputs of the model."""

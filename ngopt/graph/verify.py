@@ -112,13 +112,22 @@ class _Probe:
         self._expected = list(self._outputs({}))
 
     def _outputs(self, permutations: Permutations) -> Iterator[Tensor]:
-        state = permute(self._graph, self._state, permutations) if permutations else self._state
+        touched = {
+            name: tensor
+            for name, tensor in self._state.items()
+            if name in self._graph.layouts and self._touches(name, permutations)
+        }
+        state = self._state | permute(self._graph, touched, permutations)
         torch.manual_seed(0)
         with torch.no_grad():
             outputs = functional_call(self._model, state, self._args, self._kwargs)
         for out in nested_tensors(outputs):
             if out.is_floating_point():
                 yield out.double()
+
+    def _touches(self, name: str, permutations: Permutations) -> bool:
+        bundles = self._graph.layouts[name].bundles
+        return any(factor in permutations for bundle in bundles for factor in bundle.factors)
 
     def is_symmetry(self, permutations: Permutations) -> bool:
         """Whether the output stays the same when neurons are permuted."""

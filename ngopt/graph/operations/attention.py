@@ -30,6 +30,8 @@ def scaled_dot_product_attention(
     Nothing ties the dims of values to those of queries and keys. With `enable_gqa`, the heads of
     queries are `(heads of keys, group)`.
     """
+    for tensor, dims in ((query, [-1]), (key, [-1, -2]), (value, [-2])):
+        recorder.mix(tensor, dims)
     q, k, v = (list(recorder.axes(t)) for t in (query, key, value))
     if enable_gqa:
         for axes in (k, v):

@@ -20,7 +20,7 @@ geometric
 
 _CONSTANT = """
 arange linspace logspace range eye tensor as_tensor scalar_tensor from_numpy tril_indices
-triu_indices randperm new_tensor hann_window hamming_window
+triu_indices randperm hann_window hamming_window
 """
 
 
@@ -57,6 +57,12 @@ def constant(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None
     for tensor in tensors(args, kwargs):
         recorder.pin(_CONSTANT_HERE, *recorder.axes(tensor))
     recorder.put(out, [recorder.fresh(n, _CONSTANT_HERE) for n in out.shape])
+
+
+@operation("new_tensor")
+def new_tensor(recorder: Recorder, out: Tensor, input: Tensor, data: Any, **_: Any) -> None:
+    """The input gives no more than its type."""
+    constant(recorder, out, data)
 
 
 @operation("one_hot")

@@ -11,6 +11,7 @@ from ngopt.graph.recorder import Recorder
 _ONE_TENSOR = """
 alias bfloat16 bool byte clone conj conj_physical contiguous cpu cuda data detach double float half
 imag int long pin_memory real requires_grad resolve_conj resolve_neg short to type type_as
+detach.default lift_fresh.default
 alpha_dropout dropout dropout1d dropout2d dropout3d feature_alpha_dropout feature_dropout
 """
 
@@ -45,7 +46,7 @@ def tensors(*values: Any) -> Iterator[Tensor]:
 @operation(*_ONE_TENSOR.split(), kind="elementwise")
 def same(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """The result has the axes of the first argument; the others only say how."""
-    recorder.put(out, recorder.axes(input), uniform=recorder.record(input).uniform)
+    recorder.put(out, recorder.axes(input), uniform=recorder.is_uniform(input))
 
 
 @operation(*_ENTRY_BY_ENTRY.split(), kind="elementwise")

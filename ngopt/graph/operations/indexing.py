@@ -24,17 +24,14 @@ def getitem(recorder: Recorder, out: Tensor, input: Tensor, index: Any) -> None:
 @operation("__setitem__", "setitem")
 def setitem(recorder: Recorder, out: None, input: Tensor, index: Any, value: Any) -> None:
     """The entries written run over the same as those they replace."""
-    record = recorder.record(input)
-    if isinstance(value, Tensor):
-        given = recorder.record(value)
-        record.live = record.live or given.live
-        written = index_axes(recorder, record.axes, index, value)
-        for axis, new in zip(reversed(written), reversed(given.axes), strict=False):
-            if size(axis) == size(new) and not given.uniform:
-                recorder.unify(axis, new)
-    else:
-        index_axes(recorder, record.axes, index, input[index])
-    record.uniform = False
+    axes = recorder.axes(input)
+    if not isinstance(value, Tensor):
+        index_axes(recorder, axes, index, input[index])
+        return
+    written = index_axes(recorder, axes, index, input[index])
+    for axis, new in zip(reversed(written), reversed(recorder.axes(value)), strict=False):
+        if size(axis) == size(new) and not recorder.is_uniform(value):
+            recorder.unify(axis, new)
 
 
 def index_axes(recorder: Recorder, axes: Sequence[Term], index: Any, out: Tensor) -> list[Term]:

@@ -111,4 +111,5 @@ def local_response_norm(recorder: Recorder, out: Tensor, input: Tensor, *_: Any,
     """Neighbouring channels together, so that their order matters."""
     axes = recorder.axes(input)
     recorder.pin("neighbouring channels are normalised together", axes[1])
+    recorder.mix(input, [1])
     recorder.put(out, axes)

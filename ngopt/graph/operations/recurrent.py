@@ -28,9 +28,8 @@ def cell(
 
 def _carry(recorder: Recorder, state: Tensor, hidden: Sequence[Term]) -> None:
     """The initial states of the layers run over the layers' neurons."""
-    record = recorder.record(state)
-    if not record.uniform:
-        recorder.unify(record.axes[-1], *hidden)
+    if not recorder.is_uniform(state):
+        recorder.unify(recorder.axes(state)[-1], *hidden)
 
 
 def _layer(recorder: Recorder, into: Term, weights: Sequence[Tensor]) -> tuple[Term, Term]:

@@ -100,7 +100,7 @@ def expand(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs:
     recorder.put(
         out,
         [a if size(a) == n else recorder.fresh(n) for a, n in zip(axes, out.shape, strict=True)],
-        uniform=recorder.record(input).uniform,
+        uniform=recorder.is_uniform(input),
     )
 
 
