@@ -1,9 +1,9 @@
-"""Train a small convnet with Adam and with NeuralGraphOptimizer, side by side.
+"""Train a small convnet with Adam and with NeuralGraphOptimizer: a table and a picture of both.
 
-    python examples/00_quickstart.py                    # FashionMNIST if $NGOPT_DATA has it, else digits
-    python examples/00_quickstart.py --sweep            # Adam at six learning rates
+    python examples/00_quickstart.py            # FashionMNIST if $NGOPT_DATA has it, else digits
+    python examples/00_quickstart.py --sweep    # Adam at six learning rates
 
-Prints a table and saves both training curves as a picture.
+Every optimizer starts from the same weights and sees the same batches.
 """
 
 import argparse
@@ -17,52 +17,47 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Adam
 from tqdm import trange
 
 from ngopt import NeuralGraphOptimizer
 
-Split = tuple[Tensor, Tensor]
+
+def read(path: Path, offset: int) -> Tensor:
+    """Bytes of a gzipped file of the MNIST family, without its header."""
+    return torch.tensor(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset))
 
 
-def load_data() -> tuple[str, Split, Split]:
+def load_data() -> tuple[str, list[tuple[Tensor, Tensor]]]:
     """Name of the data set, training and test split: images (n, 1, h, w), labels (n,)."""
     folder = Path(os.environ.get("NGOPT_DATA", "~/.cache/ngopt")).expanduser() / "FashionMNIST/raw"
-    if not folder.exists():
-        digits = load_digits()
-        images, labels = torch.tensor(digits.images / 16).float(), torch.tensor(digits.target)
-        mix = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-        images, labels = images[mix][:, None], labels[mix]
-        return "digits", (images[:1437], labels[:1437]), (images[1437:], labels[1437:])
-
-    def read(name: str, offset: int) -> Tensor:
-        data = gzip.decompress((folder / f"{name}.gz").read_bytes())
-        return torch.tensor(np.frombuffer(data, np.uint8, offset=offset))
-
-    def split(name: str) -> Split:
-        images = read(f"{name}-images-idx3-ubyte", 16).view(-1, 1, 28, 28) / 255
-        return images, read(f"{name}-labels-idx1-ubyte", 8).long()
-
-    return "FashionMNIST", split("train"), split("t10k")
+    if folder.exists():
+        images = [read(folder / f"{n}-images-idx3-ubyte.gz", 16) for n in ("train", "t10k")]
+        labels = [read(folder / f"{n}-labels-idx1-ubyte.gz", 8).long() for n in ("train", "t10k")]
+        images = [pixels.view(-1, 1, 28, 28) / 255 for pixels in images]
+        return "FashionMNIST", list(zip(images, labels, strict=True))
+    digits = load_digits()
+    images, labels = torch.tensor(digits.images / 16).float()[:, None], torch.tensor(digits.target)
+    mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    return "digits", [(images[part], labels[part]) for part in mixed.split(1500)]
 
 
 def make_model() -> nn.Module:
     """The convnet of the learned-optimizer experiment in the neural-graphs paper."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        *(nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU()),
-        *(nn.Conv2d(16, 32, 3, 1, 1), nn.ReLU()),
-        *(nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU()),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)),
-    )
+    body: list[nn.Module] = []
+    for into, out, stride in ((1, 16, 2), (16, 32, 1), (32, 32, 1)):
+        body += [nn.Conv2d(into, out, 3, stride, 1), nn.ReLU()]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
-def train(name: str, model: nn.Module, optimizer, data: Split, steps: int) -> list[float]:
-    """Train on batches of 128; the batches are the same for every optimizer."""
+def train(name, model, optimizer, images, labels, steps) -> list[float]:
+    """Train on batches of 128 and return the losses."""
     generator, losses = torch.Generator().manual_seed(0), []
-    bar = trange(steps, desc=name)
-    for _ in bar:
-        batch = torch.randint(len(data[0]), (128,), generator=generator)
-        loss = nn.functional.cross_entropy(model(data[0][batch]), data[1][batch])
+    for _ in (bar := trange(steps, desc=name)):
+        batch = torch.randint(len(labels), (128,), generator=generator)
+        loss = cross_entropy(model(images[batch]), labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -78,22 +73,21 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true", help="Adam at lr 1e-4 to 3e-2")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for the picture")
     options = parser.parse_args()
-    name, training, test = load_data()
+    name, (training, test) = load_data()
     rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2) if options.sweep else (1e-3,)
-    runs = {f"Adam, lr {lr:g}": (lambda m, lr=lr: torch.optim.Adam(m.parameters(), lr)) for lr in rates}
+    runs = {f"Adam, lr {lr:g}": lambda m, lr=lr: Adam(m.parameters(), lr) for lr in rates}
     runs["NeuralGraphOptimizer"] = NeuralGraphOptimizer
-
     axes = Figure(figsize=(7, 4)).subplots()
     table = f"\n{name:24}| training loss | test loss | test accuracy | seconds\n"
     for label, make_optimizer in runs.items():
         model, start = make_model(), time.perf_counter()
-        losses = train(label, model, make_optimizer(model), training, options.steps)
+        losses = train(label, model, make_optimizer(model), *training, options.steps)
         seconds = time.perf_counter() - start
         with torch.no_grad():
             logits = model(test[0])
-        loss = nn.functional.cross_entropy(logits, test[1])
-        right = (logits.argmax(1) == test[1]).float().mean()
-        table += f"{label:24}| {np.mean(losses[-100:]):13.3f} | {loss:9.3f} | {right:13.1%} | {seconds:7.1f}\n"
+        loss, right = cross_entropy(logits, test[1]), (logits.argmax(1) == test[1]).float().mean()
+        table += f"{label:24}| {np.mean(losses[-100:]):13.3f} | {loss:9.3f} | {right:13.1%} "
+        table += f"| {seconds:7.1f}\n"
         axes.plot(np.convolve(losses, np.ones(20) / 20, "valid"), label=label)
     print(table)
     axes.set(xlabel="step", ylabel="training loss (mean of 20)", yscale="log", title=name)

@@ -14,11 +14,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # Raised by torch_geometric while it is imported, and none of this project's doing.
-    for function in ("script", "script_method", "interface"):
-        config.addinivalue_line(
-            "filterwarnings", f"ignore:`torch.jit.{function}` is deprecated:DeprecationWarning"
-        )
     torch.set_num_threads(1)
 
 

@@ -9,10 +9,7 @@ from tests.reference_permute import Named
 from tests.zoo import ZOO, Entry
 from tests.zoo.axes import AXES
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 
 
 def _error(entry: Entry, named: Named, names: set[str]) -> float:

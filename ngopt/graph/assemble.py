@@ -78,7 +78,7 @@ def assemble(
 
 
 def _around(axis: Term) -> set[Atom]:
-    """The atoms that the hidden atoms of an axis are nested in."""
+    """The atoms that the hidden atoms of an axis are nested in; pinned ones are in none."""
     return {outer for atom in leaves(axis) if not atom.pin for outer in nested(atom)}
 
 
@@ -202,7 +202,7 @@ def _tell_ends_apart(terms: Sequence[Term], axes: Sequence[int], roles: list[Rol
 def _join_nested(terms: Sequence[Term], roles: list[Role]) -> list[Role]:
     """Neurons of a nested space are told apart only beside the space around them."""
     for d, term in enumerate(terms):
-        around = {outer for atom in leaves(term) for outer in nested(atom)}
+        around = _around(term)
         beside = {roles[e] for e, other in enumerate(terms) if around & set(leaves(other))}
         if roles[d] in ("in", "out") and beside and not beside & {roles[d], "group"}:
             roles[d] = min(beside)

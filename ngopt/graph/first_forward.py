@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from ngopt.graph.neural_graph import NeuralGraph
@@ -22,6 +23,7 @@ class FirstForward:
     def __init__(self, model: nn.Module, receive: Callable[[NeuralGraph], None]) -> None:
         self._receive = receive
         self._tracing: Tracing | None = None
+        self._depth = 0  # of calls of the model by itself, as recursive networks do
         self._entered = ExitStack()
         self._handles: list[RemovableHandle] = [
             model.register_forward_pre_hook(self._begin, with_kwargs=True),
@@ -29,12 +31,17 @@ class FirstForward:
         ]
 
     def _begin(self, model: nn.Module, args: Any, kwargs: Any) -> None:
-        if self._tracing is None:
+        self._depth += 1
+        lazy = any(is_lazy(parameter) for parameter in model.parameters())  # shaped in this forward
+        if self._depth == 1 and not lazy:
             self._tracing = Tracing(model)
             self._tracing.begin(args, kwargs)
             self._entered.enter_context(self._tracing.following())
 
     def _end(self, model: nn.Module, args: Any, outputs: Any) -> None:
+        self._depth = max(self._depth - 1, 0)  # where another hook failed, there was no beginning
+        if self._depth:
+            return
         tracing, self._tracing = self._tracing, None
         if tracing is None:
             return

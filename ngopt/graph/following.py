@@ -47,13 +47,26 @@ class Following(TorchFunctionMode):
         origins = [self.recorder.record(tensor) for tensor in inputs]
         versions = [version(tensor) for tensor in inputs]
         out = func(*args, **kwargs)
-        self._observe(func, known, inputs, args, kwargs, out)
+        written = [
+            (tensor, origin)
+            for tensor, origin, before in zip(inputs, origins, versions, strict=True)
+            if version(tensor) != before
+        ]
+        if any(True for _ in tensors(out)) or written or registry.name_of(func) == "__setitem__":
+            self._observe(func, known, inputs, args, kwargs, out)
+        else:
+            self._read(func, inputs)
         self.recorder.derive(tensors(out), origins, known.kind if known else "other")
         if registry.name_of(func) not in _TURNS:
-            for tensor, origin, before in zip(inputs, origins, versions, strict=True):
-                if version(tensor) != before:
-                    self.recorder.wrote(tensor, origin.axes, origins)
+            for tensor, origin in written:
+                self.recorder.wrote(tensor, origin.axes, origins)
         return out
+
+    def _read(self, func: Callable[..., Any], inputs: list[Tensor]) -> None:
+        name = registry.name_of(func)
+        if name in _READS_VALUES.split():
+            for tensor in inputs:
+                self.recorder.pin(f"its values are read by {name}", *self.recorder.axes(tensor))
 
     def _observe(
         self,
@@ -66,11 +79,6 @@ class Following(TorchFunctionMode):
     ) -> None:
         recorder, outputs = self.recorder, list(tensors(out))
         name = registry.name_of(func)
-        if not outputs and name != "__setitem__":
-            if name in _READS_VALUES.split():
-                for tensor in inputs:
-                    recorder.pin(f"its values are read by {name}", *recorder.axes(tensor))
-            return
         if not inputs and known is None:
             for tensor in outputs:
                 recorder.add_constant(tensor, f"made by {name}")
@@ -82,8 +90,7 @@ class Following(TorchFunctionMode):
         else:
             recorder.give_up(f"{name} at {_place()}", inputs)
             for tensor in outputs:
-                recorder.put(tensor, [recorder.fresh(n) for n in tensor.shape])
-            recorder.give_up(f"{name} at {_place()}", outputs)
+                recorder.put(tensor, [recorder.fresh(n, f"comes from {name}") for n in tensor.shape])
 
 
 class Surfacing(TorchDispatchMode):
@@ -113,8 +120,8 @@ def _python_body(func: Callable[..., Any]) -> Callable[..., Any] | None:
     """The body of a torch function that is written in Python, without its check for overrides."""
     if not isinstance(func, types.FunctionType):
         return None
-    checks = [check for check in _CHECKS if check in func.__code__.co_names]
-    if not checks:
+    checks = [check for check in _CHECKS if check in func.__globals__]
+    if not any(check in func.__code__.co_names for check in checks):
         return None
     scope = {**func.__globals__, **{check: _never for check in checks}}
     body = types.FunctionType(

@@ -7,7 +7,7 @@ from ngopt.graph.terms import Atom, Concat, Family, Term, age, leaves, segments
 
 
 def beside(axes: Sequence[Term]) -> dict[Atom, set[Atom]]:
-    """For each atom of a tensor, the atoms of which each entry has exactly one index beside its own.
+    """For each atom of a tensor, the atoms of which an entry has exactly one index beside its own.
 
     Parts of a concatenation are not beside what is outside of it, and an atom that stands twice
     cannot tell which of the two is meant (unless one of them is on the same axis).

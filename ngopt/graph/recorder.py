@@ -126,7 +126,8 @@ class Recorder:
             axis if size(axis) == n else self.fresh(n, "nothing is known about it")
             for axis, n in zip(axes, tensor.shape, strict=True)
         ]
-        self._records[tensor] = Record(fitting, False, equal_at=version(tensor) if uniform else None)
+        equal_at = version(tensor) if uniform else None
+        self._records[tensor] = Record(fitting, live=False, equal_at=equal_at)
 
     def is_uniform(self, tensor: Tensor) -> bool:
         """Whether all entries of a tensor are known to be equal."""
@@ -214,6 +215,10 @@ class Recorder:
         axes = self.axes(tensor)
         self.solver.mix(axes, [d % len(axes) for d in dims] if axes else [])
 
+    def meet(self, *axes: Term) -> None:
+        """Record that an operation combines entries over all these axes, before it sums them up."""
+        self.solver.settle(axes)
+
     def factor(self, axis: Term, sizes: Sequence[int]) -> list[Term]:
         """View an axis as a product of axes, slowest first. One size may be -1."""
         if size(axis) == 0:
@@ -261,6 +266,7 @@ class Recorder:
                 elif letter in axes and size(axis) > 1:
                     self.unify(axes[letter], axis)
                 axes.setdefault(letter, axis)
+        self.meet(*axes.values())
         live = any(self.record(tensor).live for tensor in tensors)
         for i, (letters, tensor) in enumerate(zip(inputs, tensors, strict=True)):
             self.mix(tensor, [d for d, letter in enumerate(letters) if letter not in output])

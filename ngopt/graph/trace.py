@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ngopt.errors import TraceError
 from ngopt.graph.assemble import assemble
@@ -69,13 +70,19 @@ def trace(
 
 
 class Tracing:
-    """One forward pass being followed: call `begin`, enter `following()` around it, call `finish`."""
+    """One forward pass being followed: `begin`, enter `following()` around it, then `finish`."""
 
     def __init__(self, model: nn.Module, axes: Mapping[str, str] | None = None) -> None:
         if not isinstance(model, nn.Module):
             raise TraceError(
                 f"cannot trace {type(model).__name__}: only an nn.Module has parameters with names."
                 "\n  Wrap the computation in a module, or hand its tensors to the optimizer."
+            )
+        lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
+        if lazy:
+            raise TraceError(
+                f"cannot trace the model: `{lazy[0]}` has no shape yet.\n  Run one forward pass "
+                "first, which gives lazy parameters their shapes."
             )
         self.recorder = Recorder()
         self._axes: dict[str, list[Term]] = {}
@@ -137,7 +144,13 @@ def _identity(parameter: Tensor) -> Any:
     if parameter.numel() == 0 or parameter.is_meta:
         return id(parameter)
     try:
-        return parameter.data_ptr(), tuple(parameter.shape), parameter.stride(), parameter.device
+        with torch._C.DisableTorchFunction():  # out of sight of a trace that is going on around
+            return (
+                parameter.data_ptr(),
+                tuple(parameter.shape),
+                parameter.stride(),
+                parameter.device,
+            )
     except RuntimeError:  # no storage of its own
         return id(parameter)
 

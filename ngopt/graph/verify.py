@@ -38,7 +38,8 @@ def verify(
         The graph with `verified` set; spaces that failed are pinned.
 
     Raises:
-        TraceError: if the output of the model is not finite, so that nothing can be compared.
+        TraceError: if the model has no weights yet, or no finite output, so that nothing can be
+            compared.
     """
     model.eval()
     probe = _Probe(graph, model, args, kwargs)
@@ -73,6 +74,12 @@ class _Probe:
     ) -> None:
         self._graph, self._model = graph, model
         state = dict(model.named_parameters(remove_duplicate=True)) | dict(model.named_buffers())
+        self._buffers = {name for name, _ in model.named_buffers()}
+        if any(tensor.is_meta for tensor in state.values()):
+            raise TraceError(
+                "cannot verify the graph: the model is on the meta device, without values.\n"
+                "  Trace without verify=True, or after its weights have been made."
+            )
         generator = torch.Generator().manual_seed(0)
         near = {name: self._near(name, tensor, generator) for name, tensor in state.items()}
         try:
@@ -84,16 +91,22 @@ class _Probe:
                 "cannot verify the graph: the output of the model is not finite.\n  Trace with "
                 "inputs and weights that give finite outputs, or without verify=True."
             )
+        if graph.hidden and not any(out.numel() for out in self._expected):
+            raise TraceError(
+                "cannot verify the graph: the model returns no number that could be compared.\n"
+                "  Trace with inputs that give such outputs, or without verify=True."
+            )
 
     def _near(self, name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
-        if not tensor.is_floating_point() or name not in self._graph.layouts:
-            return tensor.detach()
-        scale = float(tensor.detach().double().square().mean().sqrt()) if tensor.numel() else 0.0
-        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        tensor = tensor.detach()
+        if not _is_inexact(tensor) or name not in self._graph.layouts:
+            return tensor
+        dtype = torch.complex128 if tensor.is_complex() else torch.float64
+        scale = float(tensor.abs().double().square().mean().sqrt()) if tensor.numel() else 0.0
+        noise = torch.randn(tensor.shape, generator=generator, dtype=dtype)
         if self._graph.layouts[name].buffer:  # running variances stay positive
             noise = noise.abs()
-        noise = noise.to(tensor.device) * (0.3 * scale or 0.1)
-        return tensor.detach().double() + noise
+        return tensor.to(dtype) + noise.to(tensor.device) * (0.3 * scale or 0.1)
 
     def _set(
         self,
@@ -103,8 +116,9 @@ class _Probe:
         dtype: torch.dtype,
     ) -> None:
         def cast(value: Any) -> Any:
-            floating = isinstance(value, Tensor) and value.is_floating_point()
-            return value.detach().to(dtype) if floating else value
+            if not isinstance(value, Tensor) or not _is_inexact(value):
+                return value
+            return value.detach().to(dtype.to_complex() if value.is_complex() else dtype)
 
         self._dtype = dtype
         self._state = {name: cast(tensor) for name, tensor in state.items()}
@@ -117,13 +131,16 @@ class _Probe:
             for name, tensor in self._state.items()
             if name in self._graph.layouts and self._touches(name, permutations)
         }
-        state = self._state | permute(self._graph, touched, permutations)
+        # The model may write into its buffers and inputs, which must not reach the next run.
+        buffers = {name: self._state[name].clone() for name in self._buffers}
+        args, kwargs = tree_map(_clone, (self._args, self._kwargs))
+        state = self._state | buffers | permute(self._graph, touched, permutations)
         torch.manual_seed(0)
         with torch.no_grad():
-            outputs = functional_call(self._model, state, self._args, self._kwargs)
+            outputs = functional_call(self._model, state, args, kwargs)
         for out in nested_tensors(outputs):
-            if out.is_floating_point():
-                yield out.double()
+            if _is_inexact(out):
+                yield (torch.view_as_real(out.resolve_conj()) if out.is_complex() else out).double()
 
     def _touches(self, name: str, permutations: Permutations) -> bool:
         bundles = self._graph.layouts[name].bundles
@@ -132,9 +149,18 @@ class _Probe:
     def is_symmetry(self, permutations: Permutations) -> bool:
         """Whether the output stays the same when neurons are permuted."""
         for expected, out in zip(self._expected, self._outputs(permutations), strict=True):
-            scale = float(expected.abs().max()) if expected.numel() else 0.0
-            if float((out - expected).abs().sum()) == 0.0:
+            if not expected.numel():
                 continue
-            if float((out - expected).abs().max()) > _TOLERANCE[self._dtype] * scale:
+            scale = float(expected.abs().max())
+            error = float((out - expected).abs().max())
+            if not error <= _TOLERANCE[self._dtype] * scale:  # an error that is NaN is one, too
                 return False
         return True
+
+
+def _is_inexact(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _clone(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value

@@ -40,9 +40,9 @@ class MatrixGNN(Rule):
     Neurons start from statistics of their rows and columns. In each round the RMS-normalised
     weight, Adam-direction and momentum matrices, times the states at one end of a bundle, are the
     messages to the other end. The network of each entry sees the entry's own features and the
-    states of its two neurons, and corrects the Adam direction. The graph touches the direction
+    states of its two neurons, and corrects the base direction. The graph touches the direction
     only: the size of a bundle's step is learned from the features of the bundle. No tensor of
-    edges x width is built. A fresh rule is Adam with steps scaled by fan-in.
+    edges x width is built. A fresh rule is Adam with a slow momentum and steps scaled by fan-in.
 
     Parameters on different devices, or computed in different precision, exchange no messages.
 
@@ -153,9 +153,11 @@ class MatrixGNN(Rule):
         names = [name for name, several in parts.items() for _ in several]
         for name, part, *features in zip(names, every, context, scales, neurons, strict=True):
             bundle_context, scale, states = features
-            correction = self.head(entry_features(part.edges), bundle_context, *states)
+            entries = entry_features(part.edges)
+            correction = self.head(entries, bundle_context, *states)
             correction = self.skeleton.gate(correction, part.edges.moments.square)
-            direction = self.skeleton.direction(part.edges.adam, correction)
+            base = self.skeleton.base(entries.adam, entries.slow, part.step)
+            direction = self.skeleton.direction(base, correction)
             factor = self.skeleton.fan_scale(part.bundle, part.layout.kind)
             arrays[name].append(direction * (scale * factor))
         return arrays

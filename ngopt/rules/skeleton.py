@@ -1,4 +1,4 @@
-"""The safe skeleton: how far a learned rule may go from Adam, and how large its steps are."""
+"""The safe skeleton: the direction that rules correct, how far, and how large their steps are."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
+from ngopt.features.moments import SLOW
 from ngopt.features.scale import EPS, root
 from ngopt.features.tensors import fan_in
 from ngopt.graph.bundle import Bundle
@@ -20,33 +21,42 @@ FREE_OF_FAN: tuple[Kind, ...] = ("normalization", "elementwise", "embedding")
 class Skeleton:
     """Bounds on a learned rule's updates.
 
-    The update of a bundle with Adam direction `a` is
+    The update of a bundle is
 
         scale * fan_scale * d,   d = rescaled(a + trust * rms(a) * tanh(correction))
 
-    where `d` has the RMS of `a`, `scale = exp(scale_bound * tanh(raw))`. Whatever is learned, the
-    sine of the angle between `d` and `a` is at most `trust`, and an untrained rule, whose
-    correction and raw scale are 0, has `d = a` and `scale = 1` exactly.
+    where the base direction `a` is Adam's plus `slow` times the slow momentum in Adam's units
+    (Pagliardini et al., "The AdEMAMix Optimizer", ICLR 2025), `d` has the RMS of `a`, and
+    `scale = exp(scale_bound * tanh(raw))`. Whatever is learned, the sine of the angle between `d`
+    and `a` is at most `trust`, and an untrained rule, whose correction and raw scale are 0, has
+    `d = a` and `scale = 1` exactly. The slow momentum counts as far as it has filled up, so that
+    the first steps are Adam's.
 
     Args:
+        slow: weight of the slow momentum in the base direction; 0 for Adam's direction.
         trust: how far from the Adam direction, from 0 to below 1.
         scale_bound: largest learned log factor of a bundle.
         fan_power: by what power of the fan-in steps shrink.
         fan_reference: the fan-in at which they are Adam's.
         fan_low: least factor by fan-in.
         fan_high: largest factor by fan-in.
+        fan_free: factor of parameters without a fan-in: biases, norms, embeddings.
     """
 
+    slow: float = 4.0
     trust: float = 0.9
     scale_bound: float = 1.0
     fan_power: float = 0.5
-    fan_reference: float = 1024.0
+    fan_reference: float = 512.0
     fan_low: float = 0.25
     fan_high: float = 8.0
+    fan_free: float = 2.0
 
     def __post_init__(self) -> None:
         sane = (
             0 <= self.trust < 1
+            and self.slow >= 0
+            and self.fan_free > 0
             and self.scale_bound >= 0
             and self.fan_reference > 0
             and 0 < self.fan_low <= self.fan_high
@@ -54,8 +64,9 @@ class Skeleton:
         )
         if not sane:
             raise RuleError(
-                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1, scale_bound >= 0, "
-                "fan_reference > 0, 0 < fan_low <= fan_high, all finite."
+                f"{self} cannot keep updates near Adam's.\n  Use slow >= 0, 0 <= trust < 1, "
+                "scale_bound >= 0, fan_reference > 0, 0 < fan_low <= fan_high, fan_free > 0, all "
+                "finite."
             )
 
     def gate(self, correction: Tensor, square: Tensor) -> Tensor:
@@ -70,18 +81,29 @@ class Skeleton:
         """
         return correction * (square / (square + EPS**2))
 
-    def direction(self, adam: Tensor, correction: Tensor) -> Tensor:
-        """Correct the Adam direction within bounds.
+    def base(self, adam: Tensor, slow: Tensor, step: Tensor) -> Tensor:
+        """Return the direction that a rule corrects.
 
         Args:
             adam: the Adam direction of a bundle.
+            slow: its slow momentum (bias-corrected) over the root mean square; of the same shape.
+            step: number of gradients so far, 0-dim.
+        """
+        filled = -torch.expm1(step * math.log(SLOW))
+        return torch.addcmul(adam, slow, self.slow * filled.to(adam))
+
+    def direction(self, base: Tensor, correction: Tensor) -> Tensor:
+        """Correct a direction within bounds.
+
+        Args:
+            base: the direction.
             correction: what the rule would add, of the same shape; any finite numbers.
 
         Returns:
-            A direction of the same shape and RMS; `adam` itself where the correction is all 0.
+            A direction of the same shape and RMS; `base` itself where the correction is all 0.
         """
-        before = adam.square().mean()
-        corrected = adam + self.trust * root(before) * torch.tanh(correction)
+        before = base.square().mean()
+        corrected = base + self.trust * root(before) * torch.tanh(correction)
         after = corrected.square().mean()
         # One root of the ratio, so that equal numbers give a factor of exactly 1.
         return corrected * torch.sqrt((before + EPS**2) / (after + EPS**2))
@@ -93,9 +115,9 @@ class Skeleton:
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.
 
-        It is 1 for biases, norms and embeddings, whose outputs do not add many inputs up.
+        It is `fan_free` for biases, norms and embeddings, which do not add many inputs up.
         """
         if "in" not in bundle.roles or kind in FREE_OF_FAN:
-            return 1.0
+            return self.fan_free
         factor = math.pow(self.fan_reference / fan_in(bundle), self.fan_power)
         return min(max(factor, self.fan_low), self.fan_high)

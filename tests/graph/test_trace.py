@@ -15,10 +15,7 @@ from ngopt.graph.space import Space
 from ngopt.graph.trace import trace
 from tests.zoo import ZOO
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 
 EVERY = pytest.mark.parametrize("name", ZOO)
 

@@ -13,10 +13,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.trace import trace
 from tests.zoo import ZOO
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 
 
 @functools.cache

@@ -42,8 +42,13 @@ def trained(model, graph, every_gradient):
     return weights(model)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", ZOO)
+IN_SINGLE_PRECISION = ("mlp", "resnet", "grouped", "lstm", "vit", "hf_gpt2")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.float64) for name in ZOO] + [(n, torch.float32) for n in IN_SINGLE_PRECISION],
+)
 def test_step_commutes_with_permutations(name, dtype):
     model, args, kwargs = ZOO[name].build_random()
     graph = trace(model, *args, **kwargs)

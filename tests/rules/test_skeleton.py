@@ -59,6 +59,15 @@ def test_zero_adam_gives_zero_with_finite_derivatives(dtype):
     assert all(slope.isfinite().all() for slope in slopes)
 
 
+def test_base_is_adam_at_first_and_then_takes_in_the_slow_momentum():
+    adam, slow = draw(5, 30)
+    assert torch.equal(Skeleton(slow=0.0).base(adam, slow, torch.tensor(7.0)), adam)
+    base = [Skeleton(slow=4.0).base(adam, slow, torch.tensor(n)) for n in (0.0, 1.0, 1e6)]
+    assert torch.equal(base[0], adam)
+    torch.testing.assert_close(base[1], adam + 4 * (1 - 0.99) * slow, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(base[2], adam + 4 * slow)
+
+
 def test_gate_closes_where_there_never_was_a_gradient():
     square = torch.tensor([0.0, 1e-10, 1.0])
     gated = Skeleton().gate(torch.full((3,), 2.0), square)
@@ -79,25 +88,25 @@ S = spaces(a=1, x=4, h=64, wide=100_000)
 @pytest.mark.parametrize(
     ("part", "kind", "factor"),
     [
-        (bundle("linear", S, ["h", "h"], "oi"), "linear", 4.0),
-        (bundle("convolution", S, ["h", "x", 4, 4], "oitt"), "convolution", 4.0),
+        (bundle("linear", S, ["h", "h"], "oi"), "linear", 8**0.5),
+        (bundle("convolution", S, ["h", "x", 4, 4], "oitt"), "convolution", 8**0.5),
         (bundle("narrow", S, ["h", "x"], "oi"), "linear", 8.0),
         (bundle("wide", S, ["h", "wide"], "oi"), "linear", 0.25),
-        (bundle("bias", S, ["h"], "o"), "linear", 1.0),
-        (bundle("norm", S, ["h"], "o"), "normalization", 1.0),
-        (bundle("embedding", S, ["wide", "h"], "io"), "embedding", 1.0),
+        (bundle("bias", S, ["h"], "o"), "linear", 2.0),
+        (bundle("norm", S, ["h"], "o"), "normalization", 2.0),
+        (bundle("embedding", S, ["wide", "h"], "io"), "embedding", 2.0),
     ],
     ids=lambda value: value.parameter if hasattr(value, "parameter") else "",
 )
 def test_fan_scale(part, kind, factor):
-    assert Skeleton().fan_scale(part, kind) == factor
+    assert Skeleton().fan_scale(part, kind) == pytest.approx(factor)
 
 
 def test_fan_scale_is_configurable():
     part = bundle("linear", S, ["h", "h"], "oi")
     assert Skeleton(fan_power=0.0).fan_scale(part, "linear") == 1
     assert Skeleton(fan_power=1.0, fan_reference=128.0).fan_scale(part, "linear") == 2
-    assert Skeleton(fan_high=3.0).fan_scale(part, "linear") == 3
+    assert Skeleton(fan_high=2.5).fan_scale(part, "linear") == 2.5
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ class _InPlace(nn.Module):
         hidden = x.new_zeros(batch, time, 12)
         for t in range(time):
             hidden[:, t] = self.first(x[:, t])
-        hidden += torch.tanh(self.second(hidden))
+        hidden += torch.tanh(self.second(hidden.clone()))
         return self.last(hidden.relu_())
 
 

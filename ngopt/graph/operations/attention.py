@@ -30,8 +30,6 @@ def scaled_dot_product_attention(
     Nothing ties the dims of values to those of queries and keys. With `enable_gqa`, the heads of
     queries are `(heads of keys, group)`.
     """
-    for tensor, dims in ((query, [-1]), (key, [-1, -2]), (value, [-2])):
-        recorder.mix(tensor, dims)
     q, k, v = (list(recorder.axes(t)) for t in (query, key, value))
     if enable_gqa:
         for axes in (k, v):
@@ -40,6 +38,10 @@ def scaled_dot_product_attention(
     batch = [_shared(recorder, *axes) for axes in zip(q[:-2], k[:-2], v[:-2], strict=True)]
     recorder.unify(q[-1], k[-1])
     recorder.unify(k[-2], v[-2])
+    recorder.meet(*batch, q[-2], k[-2], k[-1])
+    recorder.meet(*batch, q[-2], k[-2], v[-1])
+    for tensor, dims in ((query, [-1]), (key, [-1, -2]), (value, [-2])):
+        recorder.mix(tensor, dims)
     if is_causal:
         recorder.pin(_CAUSAL, q[-2], k[-2])
     if attn_mask is not None:

@@ -37,7 +37,7 @@ def bilinear(
         recorder.unify(recorder.axes(out)[-1], recorder.axes(bias)[0])
 
 
-@operation("matmul", "mm", "bmm", "mv", "imatmul", kind="linear")
+@operation("matmul", "mm", "bmm", "mv", "imatmul", "linalg_matmul", kind="linear")
 def matmul(recorder: Recorder, out: Tensor, input: Tensor, other: Tensor, **_: Any) -> None:
     """`... i j, ... j k -> ... i k`; a vector on either side lacks `i` or `k`."""
     left = "j" if input.dim() == 1 else "...ij"
@@ -76,6 +76,15 @@ def inner(recorder: Recorder, out: Tensor, input: Tensor, other: Tensor) -> None
 def outer(recorder: Recorder, out: Tensor, input: Tensor, vec2: Tensor) -> None:
     """`i, j -> i j`."""
     contract(recorder, out, "i,j->ij", input, vec2)
+
+
+@operation("addr")
+def addr(
+    recorder: Recorder, out: Tensor, input: Tensor, vec1: Tensor, vec2: Tensor, **_: Any
+) -> None:
+    """An outer product, plus `input`."""
+    outer(recorder, out, vec1, vec2)
+    recorder.put(out, recorder.broadcast(out.shape, out, input))
 
 
 @operation("tensordot", kind="linear")

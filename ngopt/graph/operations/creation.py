@@ -14,6 +14,7 @@ new_empty zero fill
 """
 
 _NOISE = """
+kaiming_uniform kaiming_normal xavier_uniform xavier_normal trunc_normal orthogonal
 rand randn randint rand_like randn_like randint_like uniform exponential cauchy log_normal
 geometric
 """

@@ -28,7 +28,7 @@ float_power copysign radd rmul rdiv rtruediv truediv floordiv rfloordiv mod rmod
 itruediv ipow maximum minimum fmax fmin atan2 arctan2 hypot ldexp lerp addcmul addcdiv
 masked_fill eq ne lt le gt ge greater greater_equal less less_equal not_equal isclose logical_and
 logical_or logical_xor bitwise_and bitwise_or bitwise_xor and or xor ror iand ior ixor
-heaviside xlogy logaddexp logaddexp2 copy
+heaviside xlogy logaddexp logaddexp2 copy complex polar
 """
 
 

@@ -86,7 +86,9 @@ def _slice(recorder: Recorder, axes: list[Term], dim: int, item: slice) -> list[
     n = size(axes[dim])
     start, stop, step = item.indices(n)
     length = len(range(start, stop, step))
-    if step == 1 and length:
+    if length == 0:
+        return [*axes[:dim], recorder.fresh(0), *axes[dim + 1 :]]
+    if step == 1:
         return recorder.take(axes, dim, start, length)
     if step > 1 and n % step == 0 and length == n // step:  # every second, third, ... entry
         outer, inner = recorder.factor(axes[dim], [length, step])

@@ -7,26 +7,54 @@ from torch import Tensor
 
 from ngopt.graph.operations.registry import operation
 from ngopt.graph.recorder import Recorder
-from ngopt.graph.terms import Term, size
+from ngopt.graph.terms import ONE, Term, size
 from ngopt.graph.views import split_singly
 
 
-@operation("cat", "concat", "concatenate", "hstack", "vstack", "dstack")
-def cat(
-    recorder: Recorder, out: Tensor, tensors: Sequence[Tensor], dim: int | None = None, **_: Any
-) -> None:
+@operation("cat", "concat", "concatenate")
+def cat(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor], dim: int = 0, **_: Any) -> None:
     """Axes one after another along a dim; the other dims run over the same."""
-    given = [t for t in tensors if t.dim() == out.dim() and t.numel()]
-    dims = [d for d in range(out.dim()) if sum(t.shape[d] for t in given) == out.shape[d]]
-    if dim is None:
-        dim = next((d for d in dims if all(t.shape[d] != out.shape[d] for t in given)), 0)
+    _cat(recorder, out, [recorder.axes(t) for t in tensors if t.numel()], dim)
+
+
+@operation("hstack")
+def hstack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Along the second dim, or the only one."""
+    _cat(recorder, out, [recorder.axes(t) or [ONE] for t in tensors], min(1, out.dim() - 1))
+
+
+@operation("vstack", "row_stack")
+def vstack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Along the first dim; vectors are rows."""
+    axes = [recorder.axes(tensor) for tensor in tensors]
+    _cat(recorder, out, [a if len(a) > 1 else [ONE, *(a or [ONE])] for a in axes], 0)
+
+
+@operation("column_stack")
+def column_stack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Along the second dim; vectors are columns."""
+    axes = [recorder.axes(tensor) for tensor in tensors]
+    _cat(recorder, out, [a if len(a) > 1 else [*(a or [ONE]), ONE] for a in axes], 1)
+
+
+@operation("dstack")
+def dstack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Along the third dim; vectors are rows and matrices have a last dim of size 1."""
+    axes = [recorder.axes(tensor) for tensor in tensors]
+    rows = [a if len(a) > 1 else [ONE, *(a or [ONE])] for a in axes]
+    _cat(recorder, out, [a if len(a) > 2 else [*a, ONE] for a in rows], 2)
+
+
+def _cat(recorder: Recorder, out: Tensor, axes: Sequence[Sequence[Term]], dim: int) -> None:
+    if not axes:
+        recorder.put(out, [recorder.fresh(n, "it is empty") for n in out.shape])
+        return
     dim %= out.dim()
-    axes = [recorder.axes(t) for t in given]
     result = [
-        recorder.concat([a[d] for a in axes]) if d == dim else recorder.unify(*(a[d] for a in axes))
-        for d in range(out.dim() if given else 0)
+        recorder.concat(same) if d == dim else recorder.unify(*same)
+        for d, same in enumerate(zip(*axes, strict=True))
     ]
-    recorder.put(out, result or [recorder.fresh(n, "it is empty") for n in out.shape])
+    recorder.put(out, result)
 
 
 @operation("stack")

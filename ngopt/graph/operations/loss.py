@@ -33,4 +33,5 @@ def by_class(
 def by_entry(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Entry by entry, weighted perhaps, then summed over all dims or none."""
     axes = recorder.broadcast(input.shape, input, *tensors(args, kwargs))
+    recorder.meet(*axes)
     recorder.put(out, axes if out.dim() else [])

@@ -97,6 +97,15 @@ def normalize(
     recorder.put(out, axes)
 
 
+@operation("renorm", kind="normalization")
+def renorm(
+    recorder: Recorder, out: Tensor, input: Tensor, p: float, dim: int, maxnorm: float
+) -> None:
+    """Each index of a dim by itself is scaled down to a norm."""
+    recorder.mix(input, [d for d in range(input.dim()) if d != dim % input.dim()])
+    recorder.put(out, recorder.axes(input))
+
+
 @operation("weight_norm", "weight_norm_interface", kind="normalization")
 def weight_norm(recorder: Recorder, out: Any, v: Tensor, g: Tensor, dim: int = 0) -> None:
     """Direction `v` and length `g` along a dim."""

@@ -21,9 +21,10 @@ def running(recorder: Recorder, out: Any, input: Tensor, dim: int, **_: Any) -> 
 @operation("flip")
 def flip(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, dims: Any = None) -> None:
     """The last entries come first."""
-    given = args if dims is None else dims
-    listed = len(given) == 1 and not isinstance(given[0], int) if isinstance(given, tuple) else False
-    _order(recorder, out, input, given[0] if listed else [given] if isinstance(given, int) else given)
+    given = args if dims is None else (dims,)
+    if len(given) == 1 and not isinstance(given[0], int):
+        given = tuple(given[0])
+    _order(recorder, out, input, given)
 
 
 @operation("flipud")

@@ -36,6 +36,9 @@ def norm(
     recorder: Recorder, out: Any, input: Tensor, p: Any = 2, dim: _Dims = None, *_: Any, **__: Any
 ) -> None:
     """A reduction whose first argument is the order of the norm."""
+    dims = _listed(input, dim)
+    for d in dims if len(dims) == 2 else ():
+        recorder.mix(input, [d])  # of a matrix, perhaps: its rows are compared with each other
     reduce(recorder, out, input, dim)
 
 
@@ -50,7 +53,7 @@ def matrix_norm(
     **__: Any,
 ) -> None:
     """No norm of a matrix depends on the order of its rows and columns."""
-    reduce(recorder, out, input, dim)
+    norm(recorder, out, input, ord, dim)
 
 
 @operation("quantile", "nanquantile")
@@ -67,7 +70,9 @@ def quantile(
     dims = _listed(input, dim)
     recorder.mix(input, dims)
     axes = recorder.axes(input)
-    kept = [ONE if d in dims else a for d, a in enumerate(axes)] if keepdim else _without(axes, dims)
+    kept = (
+        [ONE if d in dims else a for d, a in enumerate(axes)] if keepdim else _without(axes, dims)
+    )
     recorder.put(out, [*(recorder.free(n) for n in out.shape[: out.dim() - len(kept)]), *kept])
 
 
@@ -86,9 +91,7 @@ def extreme(
 
 
 @operation("sort", "argsort", "mode")
-def sort(
-    recorder: Recorder, out: Any, input: Tensor, dim: Any = -1, *args: Any, **__: Any
-) -> None:
+def sort(recorder: Recorder, out: Any, input: Tensor, dim: Any = -1, *args: Any, **__: Any) -> None:
     """Entries are put in order along a dim."""
     if isinstance(dim, bool):  # sort(stable, dim, descending)
         dim = args[0] if args else -1
@@ -140,6 +143,12 @@ def cosine_similarity(
     _compare(recorder, out, x1, x2, dim)
 
 
+@operation("linalg_vecdot")
+def vecdot(recorder: Recorder, out: Tensor, x: Tensor, y: Tensor, dim: int = -1, **_: Any) -> None:
+    """Entry by entry, then summed over a dim."""
+    _compare(recorder, out, x, y, dim)
+
+
 @operation("pairwise_distance")
 def pairwise_distance(
     recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, *_: Any, **__: Any
@@ -151,6 +160,7 @@ def pairwise_distance(
 def _compare(recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int) -> None:
     axes = recorder.broadcast(torch.broadcast_shapes(x1.shape, x2.shape), x1, x2)
     dim %= len(axes)
+    recorder.meet(*axes)
     for tensor in (x1, x2):
         recorder.mix(tensor, [d for d in [dim - len(axes) + tensor.dim()] if d >= 0])
     kept = _without(axes, [dim])

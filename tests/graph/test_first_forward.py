@@ -1,0 +1,94 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from ngopt.graph.first_forward import trace_first_forward
+from ngopt.graph.trace import trace
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(5, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 3)
+    )
+
+
+def step(net: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """Output and gradients of one step in training mode, from one seed."""
+    torch.manual_seed(3)
+    out = net(x)
+    out.square().sum().backward()
+    return [out, *(p.grad for p in net.parameters()), *net.buffers()]
+
+
+def hooks(net: nn.Module) -> list[int]:
+    return [
+        len(net._forward_pre_hooks),
+        len(net._forward_hooks),
+        len(net._forward_hooks_with_kwargs),
+    ]
+
+
+def test_outputs_gradients_and_buffers_are_those_of_an_untraced_forward():
+    traced, x, graphs = model(), torch.randn(4, 5), []
+    plain = copy.deepcopy(traced)
+    before = hooks(traced)
+    trace_first_forward(traced, graphs.append)
+    for ours, theirs in zip(step(traced, x), step(plain, x), strict=True):
+        assert torch.equal(ours, theirs)
+    assert hooks(traced) == before
+    assert graphs == [trace(plain, x)]
+
+
+def test_only_the_first_forward_is_traced():
+    net, graphs = model(), []
+    trace_first_forward(net, graphs.append)
+    net(torch.randn(4, 5))
+    net(torch.randn(4, 5))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_forward_without_gradients_is_traced(mode):
+    net, graphs, x = model(), [], torch.randn(4, 5)
+    trace_first_forward(net, graphs.append)
+    with mode():
+        net(x)
+    assert graphs == [trace(net, x)]
+
+
+def test_a_forward_that_fails_leaves_nothing_behind_and_the_next_is_traced():
+    net, graphs, x = model(), [], torch.randn(4, 5)
+    trace_first_forward(net, graphs.append)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        net(torch.randn(4, 6))
+    assert graphs == []
+    assert torch.overrides._get_current_function_mode_stack() == []
+    net(x)
+    assert graphs == [trace(net, x)]
+
+
+def test_waiting_can_be_ended():
+    net, graphs = model(), []
+    before = hooks(net)
+    trace_first_forward(net, graphs.append).remove()
+    assert hooks(net) == before
+    net(torch.randn(4, 5))
+    assert graphs == []
+
+
+def test_a_model_that_calls_itself_is_traced_once():
+    class Recursive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.last = nn.Linear(5, 5), nn.Linear(5, 3)
+
+        def forward(self, x, again=True):
+            h = torch.tanh(self.inner(x))
+            return self.last(self(h, again=False) if again else h) if again else h
+
+    net, graphs, x = Recursive(), [], torch.randn(4, 5)
+    trace_first_forward(net, graphs.append)
+    net(x)
+    assert graphs == [trace(net, x)]
