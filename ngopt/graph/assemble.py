@@ -136,7 +136,9 @@ class _Names:
 
     def _space(self, key: tuple[Atom, ...], count: int) -> Space:
         around = set() if key[0].pin else nested(key[0])
-        order = sorted(around, key=lambda atom: (len(nested(atom)), age(atom)))
+        order = sorted(
+            around, key=lambda atom: (len(nested(atom)), age(atom), self._names[(atom,)])
+        )
         names = tuple(self._names[(atom,)] for atom in order)
         return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin)
 
@@ -165,7 +167,8 @@ def _roles(
     """Which dimensions are input and which output neurons.
 
     Input neurons are those that a product with an activation sums over. Where that does not tell
-    (recurrent weights, raw parameters), the first axis is the output, as in torch's layers.
+    (recurrent weights, tables of positions), the first axis of hidden neurons is the output, as in
+    torch's layers.
     """
     contracted = {a for atom in use.contracted for a in leaves(atom)}
     batched = {a for atom in use.batched for a in leaves(atom)}
@@ -181,9 +184,11 @@ def _roles(
     _tell_ends_apart(terms, axes, roles)
     ends = {axis for axis, role in zip(axes, roles, strict=True) if role in ("in", "out")}
     if len(ends) > 1 and len({role for role in roles if role in ("in", "out")}) == 1:
+        hidden = {axes[d] for d, term in enumerate(terms) if not all(a.pin for a in leaves(term))}
+        output = min(ends & hidden or ends)
         for d, role in enumerate(roles):
             if role in ("in", "out"):
-                roles[d] = "out" if axes[d] == min(ends) else "in"
+                roles[d] = "out" if axes[d] == output else "in"
     return tuple(_join_nested(terms, roles))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
@@ -30,6 +31,7 @@ class FirstForward:
             model.register_forward_hook(self._end, always_call=True),
         ]
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def _begin(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         self._depth += 1
         lazy = any(is_lazy(parameter) for parameter in model.parameters())  # shaped in this forward
@@ -38,6 +40,7 @@ class FirstForward:
             self._tracing.begin(args, kwargs)
             self._entered.enter_context(self._tracing.following())
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def _end(self, model: nn.Module, args: Any, outputs: Any) -> None:
         self._depth = max(self._depth - 1, 0)  # where another hook failed, there was no beginning
         if self._depth:

@@ -5,6 +5,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,6 +39,8 @@ class Following(TorchFunctionMode):
     ) -> Any:
         """Run an operation and record what it did to axes."""
         kwargs = dict(kwargs or {})
+        if torch.compiler.is_compiling():  # some operations compile themselves, as flex_attention
+            return func(*args, **kwargs)
         known = registry.find(func)
         body = None if known else _python_body(func)
         if body is not None:  # written in terms of other operations: follow those
@@ -90,10 +93,11 @@ class Following(TorchFunctionMode):
         else:
             recorder.give_up(f"{name} at {_place()}", inputs)
             for tensor in outputs:
-                recorder.put(tensor, [recorder.fresh(n, f"comes from {name}") for n in tensor.shape])
+                new = f"comes from {name}, which has no rule"
+                recorder.put(tensor, [recorder.fresh(n, new) for n in tensor.shape])
 
 
-class Surfacing(TorchDispatchMode):
+class Surfacing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, operations that start below torch's functions surface as such.
 
     Scripted functions run kernels that no torch function announces. Each kernel is called here once
@@ -101,9 +105,12 @@ class Surfacing(TorchDispatchMode):
     with that function already.
     """
 
+    supports_higher_order_operators = True
+
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # torch would import its compiler, which takes seconds
+    def is_infra_mode(cls) -> bool:
+        """Tell the compiler, which some operations call by themselves, to carry on."""
+        return True
 
     def __torch_dispatch__(
         self,

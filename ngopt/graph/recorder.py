@@ -155,19 +155,14 @@ class Recorder:
     def wrote(self, tensor: Tensor, before: Sequence[Term], inputs: Sequence[Record]) -> None:
         """Record that an operation wrote into a tensor, and so into what that is a view of.
 
-        Args:
-            tensor: the tensor.
-            before: its axes before the operation.
-            inputs: what was known about all that the operation was given.
+        `before` are its axes before the operation, `inputs` what was known of all that went in.
         """
         for old, new in zip(before, self.axes(tensor), strict=False):
             if size(old) == size(new):
                 self.solver.unify(old, new)
             else:
                 self.pin("its shape was changed in place", old, new)
-        for written in (tensor, tensor._base):
-            if written is None:
-                continue
+        for written in [t for t in (tensor, tensor._base) if t is not None]:
             record = self.record(written)
             record.live |= any(other.live for other in inputs)
             record.sources |= frozenset[str]().union(*(other.sources for other in inputs))
@@ -176,8 +171,7 @@ class Recorder:
 
     def _exists(self, record: Record) -> None:
         self.solver.settle(record.axes)
-        if record.live:
-            self.see(record.axes)
+        self.see(record.axes if record.live else ())
 
     def see(self, axes: Iterable[Term]) -> None:
         """Record that the atoms of axes stand in an activation."""

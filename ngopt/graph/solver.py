@@ -95,7 +95,12 @@ class Solver:
 
     def _bind_concat(self, atom: Atom, items: Sequence[Term]) -> None:
         # What was nested in the atom differs from part to part from now on.
-        nested = [a for a in self.atoms if a.bound is None and a is not atom and atom in within(a)]
+        # (Where that is pinned, it need not be told apart.)
+        nested = [
+            a
+            for a in self.atoms
+            if a.bound is None and not a.pin and a is not atom and atom in within(a)
+        ]
         atom.bound = Concat(tuple(items))
         for inner in nested:
             members = tuple(
@@ -166,6 +171,10 @@ class Solver:
         children = [self._child(lead, n, lead.contexts) for n in (first, lead.size - first)]
         self._bind_concat(lead, children)
         return True
+
+    def shatter(self, atom: Atom) -> None:
+        """Bind an atom to its single indices."""
+        self._bind_concat(atom, [ONE] * atom.size)
 
     def factor_atom(self, atom: Atom, sizes: Sequence[int]) -> None:
         """Bind an atom to a product of new atoms, each nested in those before it."""

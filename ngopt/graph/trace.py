@@ -1,7 +1,8 @@
 """Tracing: from one forward pass of a model to its neural graph."""
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -60,7 +61,8 @@ def trace(
     """
     tracing = Tracing(model, axes)
     tracing.begin(args, kwargs)
-    with _undisturbed(model), torch.no_grad(), tracing.following():
+    # Without gradients, nothing but the kernels themselves tells of scripted functions.
+    with _undisturbed(model), torch.no_grad(), Surfacing(), tracing.following():  # type: ignore[no-untyped-call]
         outputs = model(*args, **kwargs)
     graph = tracing.finish(outputs)
     if verify:
@@ -118,8 +120,10 @@ class Tracing:
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Follow the operations that run meanwhile."""
-        with Surfacing(), Following(self.recorder):
+        """Follow the operations that run meanwhile, uncompiled."""
+        compiler = "torch._dynamo" in sys.modules  # where it is not, nothing is compiled
+        eager = torch.compiler.set_stance("force_eager") if compiler else nullcontext()
+        with eager, Following(self.recorder):
             yield
 
     def begin(self, *inputs: Any) -> None:

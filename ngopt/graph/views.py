@@ -28,13 +28,14 @@ def factor(solver: Solver, term: Term, sizes: Sequence[int]) -> list[Term]:
         sizes: from the slowest to the fastest index.
     """
     result: list[Term] = []
+    whole = term
     for n in reversed(sizes):
         if n == 1:
             result.append(ONE)
             continue
         rest, last = _peel(solver, term, n)
         if last is None:
-            solver.pin(term, "an incompatible view splits it")
+            solver.pin(whole, "an incompatible view splits it")
             return [solver.atom(n, "an incompatible view splits it") for n in sizes]
         term, result = rest, [*result, last]
     return result[::-1]
@@ -122,5 +123,8 @@ def cut_axis(solver: Solver, term: Term, at: int) -> bool:
 
 def split_singly(solver: Solver, term: Term) -> None:
     """Cut an axis into single indices."""
+    for items, _ in segments(term):
+        if len(items) == 1 and isinstance(items[0], Atom):
+            solver.shatter(items[0])
     for at in range(1, size(term)):
         cut_axis(solver, term, at)

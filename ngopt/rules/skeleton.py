@@ -9,7 +9,6 @@ from torch import Tensor
 from ngopt.errors import RuleError
 from ngopt.features.moments import SLOW
 from ngopt.features.scale import EPS, root
-from ngopt.features.tensors import fan_in
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
 
@@ -115,9 +114,18 @@ class Skeleton:
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.
 
-        It is `fan_free` for biases, norms and embeddings, which do not add many inputs up.
+        It is `fan_free` for biases, norms and embeddings, which do not add many inputs up. Kernel
+        taps do not count: Adam's best learning rates for convolutions hardly fall with them.
         """
         if "in" not in bundle.roles or kind in FREE_OF_FAN:
             return self.fan_free
-        factor = math.pow(self.fan_reference / fan_in(bundle), self.fan_power)
+        factor = math.pow(self.fan_reference / _inputs(bundle), self.fan_power)
         return min(max(factor, self.fan_low), self.fan_high)
+
+
+def _inputs(bundle: Bundle) -> int:
+    """Number of input neurons, times the positions that stand beside them on their axis."""
+    parts = list(zip(bundle.sizes, bundle.roles, bundle.axes, strict=True))
+    axes = {axis for _, role, axis in parts if role == "in"}
+    counted = [n for n, role, axis in parts if role != "out" and axis in axes]
+    return math.prod(counted)

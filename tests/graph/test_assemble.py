@@ -156,7 +156,7 @@ def test_names_of_spaces_follow_the_forward_pass():
     for order in ("dcba", "bdac"):
         other = trace(Branches(order), torch.randn(3, 5))
         assert named(other) == named(graph)
-        assert list(other.layouts)[0] == f"{order[0]}.weight"
+        assert next(iter(other.layouts)) == f"{order[0]}.weight"
 
 
 def test_depth_runs_from_the_inputs_to_the_outputs():

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
 
 from ngopt.graph.first_forward import trace_first_forward
 from ngopt.graph.trace import trace
@@ -92,3 +93,33 @@ def test_a_model_that_calls_itself_is_traced_once():
     trace_first_forward(net, graphs.append)
     net(x)
     assert graphs == [trace(net, x)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_model_computes_the_same():
+    net, graphs, x = nn.Sequential(nn.Linear(5, 12), nn.Linear(12, 3)), [], torch.ones(4, 5)
+    expected = net(x)
+    net.compile(backend="eager")
+    trace_first_forward(net, graphs.append)
+    torch.testing.assert_close(net(x), expected)
+    assert [set(graph.layouts) for graph in graphs] == [set(dict(net.named_parameters()))]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_an_operation_that_compiles_itself_is_followed():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(5, 16), nn.Linear(16, 2)
+
+        def forward(self, x):
+            heads = self.first(x).unflatten(-1, (2, 8)).transpose(1, 2)
+            return self.last(flex_attention(heads, heads, heads).transpose(1, 2).flatten(2))
+
+    net, graphs = Attention(), []
+    trace_first_forward(net, graphs.append)
+    with torch.no_grad():
+        expected = net(torch.ones(1, 16, 5))
+        torch.testing.assert_close(net(torch.ones(1, 16, 5)), expected)
+    assert graphs[0].hidden == ()
+    assert any("flex_attention" in name for name in graphs[0].unknown)

@@ -89,7 +89,7 @@ S = spaces(a=1, x=4, h=64, wide=100_000)
     ("part", "kind", "factor"),
     [
         (bundle("linear", S, ["h", "h"], "oi"), "linear", 8**0.5),
-        (bundle("convolution", S, ["h", "x", 4, 4], "oitt"), "convolution", 8**0.5),
+        (bundle("convolution", S, ["wide", "h", 4, 4], "oitt"), "convolution", 8**0.5),
         (bundle("narrow", S, ["h", "x"], "oi"), "linear", 8.0),
         (bundle("wide", S, ["h", "wide"], "oi"), "linear", 0.25),
         (bundle("bias", S, ["h"], "o"), "linear", 2.0),

@@ -96,9 +96,12 @@ def narrow(
     recorder: Recorder, out: Tensor, input: Tensor, dim: int, start: int | Tensor, length: int
 ) -> None:
     """A range of a dim."""
-    recorder.put(
-        out, recorder.take(recorder.axes(input), dim % input.dim(), int(start), int(length))
-    )
+    first = int(start) % max(input.shape[dim], 1)
+    if length:
+        axes = recorder.take(recorder.axes(input), dim % input.dim(), first, int(length))
+    else:
+        axes = [recorder.fresh(n, "it is empty") for n in out.shape]
+    recorder.put(out, axes)
 
 
 def select_axes(recorder: Recorder, axes: Sequence[Term], dim: int, index: int) -> list[Term]:

@@ -158,7 +158,8 @@ def pairwise_distance(
 
 
 def _compare(recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int) -> None:
-    axes = recorder.broadcast(torch.broadcast_shapes(x1.shape, x2.shape), x1, x2)
+    shape = torch.broadcast_shapes(x1.shape, x2.shape)  # type: ignore[no-untyped-call]
+    axes = recorder.broadcast(shape, x1, x2)
     dim %= len(axes)
     recorder.meet(*axes)
     for tensor in (x1, x2):

@@ -73,7 +73,7 @@ def name_of(function: Callable[..., Any]) -> str:
         return "and"
     if name.startswith("__") and name.endswith("__"):
         return name if name in ("__getitem__", "__setitem__") else name.strip("_")
-    return name.rstrip("_").removeprefix("_") or name
+    return name.rstrip("_").removeprefix("_").removeprefix("special_") or name
 
 
 def _is_torchs(function: Callable[..., Any]) -> bool:

@@ -29,6 +29,7 @@ CASES = [
     (lambda h: torch.unbind(h, dim=-2), "nested", "4, 4, 4"),
     (lambda h: torch.select(h, 1, -1), "last", "12"),
     (lambda h: h.narrow(-1, 2, 3), "last", "2, 3, 7"),
+    (lambda h: h.narrow(-1, -3, 2), "last", "2, 9"),
     (lambda h: torch.narrow(h, 1, 0, 2), "last", "12"),
     (lambda h: functional.glu(h), "last", "6"),
     (lambda h: functional.glu(h, 1), "last", "12"),
