@@ -2,8 +2,7 @@
 
     python examples/00_quickstart.py            # FashionMNIST if $NGOPT_DATA has it, else digits
     python examples/00_quickstart.py --sweep    # Adam at six learning rates
-
-Every optimizer starts from the same weights and sees the same batches.
+All start from the same weights and see the same batches.
 """
 
 import argparse

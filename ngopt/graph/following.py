@@ -112,6 +112,10 @@ class Surfacing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Tell the compiler, which some operations call by themselves, to carry on."""
         return True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip the compiler, torch would import it, which takes seconds
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
