@@ -90,9 +90,9 @@ def main() -> None:
         axes.plot(np.convolve(losses, np.ones(20) / 20, "valid"), label=label)
     print(table)
     axes.set(xlabel="step", ylabel="training loss (mean of 20)", yscale="log", title=name)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     options.out.mkdir(parents=True, exist_ok=True)
-    axes.figure.savefig(options.out / "quickstart.png", dpi=150)
+    axes.figure.savefig(options.out / "quickstart.png", dpi=150, bbox_inches="tight")
 
 
 if __name__ == "__main__":
