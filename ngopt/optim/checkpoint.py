@@ -1,6 +1,5 @@
 """What a `state_dict` holds beside torch's own: the graph, the rule's identity, skipped steps."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -17,6 +15,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
 from ngopt.optim.joining import check_fit, describes, renamed
 from ngopt.optim.update import init_state
+from ngopt.rules.library import fingerprint
 from ngopt.rules.rule import Rule
 
 KEY = "ngopt"
@@ -50,12 +49,8 @@ class Extra:
 
 def identity(rule: Rule) -> dict[str, Any]:
     """Class, arguments and a hash of the weights of a rule, as plain data."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(rule.state_dict().items()):
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(data.tobytes())
-    return {"class": type(rule).__name__, "config": rule.config, "weights": digest.hexdigest()}
+    weights = fingerprint(rule.state_dict())
+    return {"class": type(rule).__name__, "config": rule.config, "weights": weights}
 
 
 def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> Extra:

@@ -75,7 +75,7 @@ def save_rule(rule: Rule, path: str | PathLike[str]) -> None:
         "format": FORMAT,
         "rule": type(rule).__name__,
         "config": json.dumps(rule.config, sort_keys=True),
-        "sha256": _digest(theta),
+        "sha256": fingerprint(theta),
     }
     save_file(theta, path, metadata)
 
@@ -96,7 +96,7 @@ def _read(path: Path) -> Rule:
             f"the file `{path}` holds no rule of this version of ngopt: its format is "
             f"{metadata.get('format')!r}, not {FORMAT!r}.\n  Save the rule with ngopt.save_rule."
         )
-    if metadata.get("sha256") != _digest(theta):
+    if metadata.get("sha256") != fingerprint(theta):
         raise RuleError(
             f"the file `{path}` is damaged: its weights are not those that were saved.\n"
             "  Copy or save it again."
@@ -144,12 +144,14 @@ def _theta(rule: Rule) -> dict[str, Tensor]:
     return dict(rule.state_dict())
 
 
-def _digest(theta: Mapping[str, Tensor]) -> str:
+def fingerprint(theta: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a rule's weights: names, dtypes, shapes and values, whatever the device."""
     digest = hashlib.sha256()
     for name in sorted(theta):
         tensor = theta[name]
+        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(data.numpy().tobytes())
     return digest.hexdigest()
 
 

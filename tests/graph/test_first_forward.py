@@ -121,5 +121,6 @@ def test_an_operation_that_compiles_itself_is_followed():
     with torch.no_grad():
         expected = net(torch.ones(1, 16, 5))
         torch.testing.assert_close(net(torch.ones(1, 16, 5)), expected)
-    assert graphs[0].hidden == ()
-    assert any("flex_attention" in name for name in graphs[0].unknown)
+    heads = graphs[0].hidden[0].within
+    assert [str(space) for space in graphs[0].hidden] == [f"h0(8) within {heads[0]}"]
+    assert graphs[0].spaces[heads[0]].pinned

@@ -7,6 +7,7 @@ from torch import nn
 from ngopt.errors import GraphError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.trace import trace
+from ngopt.optim import joining
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from tests.contract import Small, assert_same, backward, batch, train
 
@@ -21,6 +22,21 @@ def _hooks(model):
 
 def _sizes(graph):
     return sorted(space.size for space in graph.hidden)
+
+
+def test_no_step_but_the_first_does_work_on_the_graph(monkeypatch):
+    model = Small()
+    optimizer = NeuralGraphOptimizer(model)
+    train(model, optimizer, 1)
+    traced = optimizer.graph
+
+    def fail(*_, **__):
+        raise AssertionError("work on the graph")
+
+    for owner, name in ((joining, "joined"), (joining, "renamed"), (NeuralGraph, "per_tensor")):
+        monkeypatch.setattr(owner, name, fail)
+    train(model, optimizer, 2)
+    assert optimizer.graph is traced
 
 
 # Steps before the first forward pass.

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from ngopt.errors import RuleError
 from ngopt.rules import library
 from ngopt.rules.adam import Adam
-from ngopt.rules.library import list_rules, load_rule, save_rule
+from ngopt.rules.library import fingerprint, list_rules, load_rule, save_rule
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.rules.rule_inputs import randomize
 
@@ -28,7 +28,7 @@ def rewrite(path, theta=None, **changes):
         metadata = {**file.metadata(), **changes}
     tensors = load_file(path) if theta is None else theta
     if theta is not None:
-        metadata["sha256"] = library._digest(theta)
+        metadata["sha256"] = library.fingerprint(theta)
     save_file(tensors, path, {k: v for k, v in metadata.items() if v is not None})
 
 
@@ -165,3 +165,10 @@ def test_missing_and_surplus_weights(path, change):
     rewrite(path, theta)
     with pytest.raises(RuleError, match=r"is absent, should be|should be absent"):
         load_rule(path)
+
+
+def test_fingerprint_tells_weights_apart():
+    theta = MatrixGNN(seed=0).state_dict()
+    same = {name: tensor.clone() for name, tensor in reversed(theta.items())}
+    other = {**same, "head.output.weight": same["head.output.weight"] + 1e-7}
+    assert fingerprint(theta) == fingerprint(same) != fingerprint(other)

@@ -52,6 +52,21 @@ def scaled_dot_product_attention(
     recorder.put(out, [*batch, q[-2], v[-1]])
 
 
+@operation("flex_attention")
+def flex_attention(
+    recorder: Recorder, out: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+) -> None:
+    """Attention with functions of batch, head and positions, which may tell all of these apart."""
+    result, *rest = out if isinstance(out, tuple) else (out,)
+    grouped = query.shape[-3] != key.shape[-3]
+    scaled_dot_product_attention(recorder, result, query, key, value, enable_gqa=grouped)
+    told_apart = "attention may tell its indices apart"
+    for tensor in (query, key):
+        recorder.pin(told_apart, *recorder.axes(tensor)[:-1])
+    for tensor in rest:
+        recorder.put(tensor, [recorder.fresh(n, told_apart) for n in tensor.shape])
+
+
 def _shared(recorder: Recorder, *axes: Term) -> Term:
     full = [axis for axis in axes if size(axis) > 1]
     return recorder.unify(*full) if full else axes[0]
