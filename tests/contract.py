@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 
@@ -126,3 +127,18 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 def all_moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
     """Whether each tensor has changed."""
     return all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def flat_state(optimizer: Optimizer) -> dict[str, Tensor]:
+    """All state tensors, by the place of their parameter and their name."""
+    return {f"{i}.{k}": v for i, s in enumerate(optimizer.state.values()) for k, v in s.items()}
+
+
+def hooks_of(model: nn.Module) -> list[int]:
+    """The hooks that a model carries around its forward pass."""
+    return [*model._forward_pre_hooks, *model._forward_hooks]
+
+
+def hidden_sizes(graph: NeuralGraph) -> list[int]:
+    """Sizes of the hidden spaces."""
+    return sorted(space.size for space in graph.hidden)

@@ -45,6 +45,14 @@ def _fan(bundle: Bundle, role: Role, other: Role) -> int:
     return math.prod(counted)
 
 
+def input_indices(bundle: Bundle) -> int:
+    """Fan-in without kernel taps: input neurons, times the positions beside them on their axis."""
+    parts = list(zip(bundle.sizes, bundle.roles, bundle.axes, strict=True))
+    axes = {axis for _, role, axis in parts if role == "in"}
+    counted = [n for n, role, axis in parts if role != "out" and axis in axes]
+    return math.prod(counted)
+
+
 def structure(graph: NeuralGraph, layout: Layout, bundle: Bundle) -> list[float]:
     """Features that the graph alone determines.
 

@@ -189,7 +189,8 @@ def _roles(
         for d, role in enumerate(roles):
             if role in ("in", "out"):
                 roles[d] = "out" if axes[d] == output else "in"
-    return tuple(_join_nested(terms, roles))
+    _join_nested(terms, roles)
+    return tuple(roles)
 
 
 def _tell_ends_apart(terms: Sequence[Term], axes: Sequence[int], roles: list[Role]) -> None:
@@ -204,11 +205,10 @@ def _tell_ends_apart(terms: Sequence[Term], axes: Sequence[int], roles: list[Rol
             roles[d] = "out"
 
 
-def _join_nested(terms: Sequence[Term], roles: list[Role]) -> list[Role]:
+def _join_nested(terms: Sequence[Term], roles: list[Role]) -> None:
     """Neurons of a nested space are told apart only beside the space around them."""
     for d, term in enumerate(terms):
         around = _around(term)
         beside = {roles[e] for e, other in enumerate(terms) if around & set(leaves(other))}
         if roles[d] in ("in", "out") and beside and not beside & {roles[d], "group"}:
             roles[d] = min(beside)
-    return roles

@@ -14,10 +14,11 @@ from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.recorder import Recorder, version
 
-_READS_VALUES = """
+_READERS = """
 item tolist numpy array bool int float index complex equal allclose is_nonzero data_ptr storage
 untyped_storage dlpack contains
 """
+_READS_VALUES = frozenset(_READERS.split())
 _TURNS = ("t", "transpose", "swapaxes", "swapdims")  # in place, they write into the shape only
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # torch takes both
 _CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
@@ -55,25 +56,21 @@ class Following(TorchFunctionMode):
             for tensor, origin, before in zip(inputs, origins, versions, strict=True)
             if version(tensor) != before
         ]
-        if any(True for _ in tensors(out)) or written or registry.name_of(func) == "__setitem__":
-            self._observe(func, known, inputs, args, kwargs, out)
-        else:
-            self._read(func, inputs)
+        name = registry.name_of(func)
+        if any(True for _ in tensors(out)) or written or name == "__setitem__":
+            self._observe(name, known, inputs, args, kwargs, out)
+        elif name in _READS_VALUES:
+            for tensor in inputs:
+                self.recorder.pin(f"its values are read by {name}", *self.recorder.axes(tensor))
         self.recorder.derive(tensors(out), origins, known.kind if known else "other")
-        if registry.name_of(func) not in _TURNS:
+        if name not in _TURNS:
             for tensor, origin in written:
                 self.recorder.wrote(tensor, origin.axes, origins)
         return out
 
-    def _read(self, func: Callable[..., Any], inputs: list[Tensor]) -> None:
-        name = registry.name_of(func)
-        if name in _READS_VALUES.split():
-            for tensor in inputs:
-                self.recorder.pin(f"its values are read by {name}", *self.recorder.axes(tensor))
-
     def _observe(
         self,
-        func: Callable[..., Any],
+        name: str,
         known: registry.Operation | None,
         inputs: list[Tensor],
         args: tuple[Any, ...],
@@ -81,7 +78,6 @@ class Following(TorchFunctionMode):
         out: Any,
     ) -> None:
         recorder, outputs = self.recorder, list(tensors(out))
-        name = registry.name_of(func)
         if not inputs and known is None:
             for tensor in outputs:
                 recorder.add_constant(tensor, f"made by {name}")

@@ -101,6 +101,10 @@ class NeuralGraph:
 
         return draw(self, ax)
 
+    def describes(self, name: str) -> bool:
+        """Whether the graph has a tensor of this name or, of a tied one, of this other name."""
+        return self.aliases.get(name, name) in self.layouts
+
     def layout(self, name: str) -> Layout:
         """Layout of a parameter, by its name or by another name of the same tied parameter."""
         found = self.layouts.get(self.aliases.get(name, name))

@@ -63,7 +63,7 @@ def permute(
         permutations = random_permutations(graph, permutations)
     result = {}
     for name, tensor in tensors.items():
-        if graph.aliases.get(name, name) not in graph.layouts:
+        if not graph.describes(name):
             result[name] = tensor
             continue
         layout = graph.layout(name)

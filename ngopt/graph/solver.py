@@ -94,8 +94,8 @@ class Solver:
             atom.bound = term
 
     def _bind_concat(self, atom: Atom, items: Sequence[Term]) -> None:
-        # What was nested in the atom differs from part to part from now on.
-        # (Where that is pinned, it need not be told apart.)
+        # What was nested in the atom differs from part to part from now on. (What is pinned need
+        # not be told apart.)
         nested = [
             a
             for a in self.atoms
@@ -104,9 +104,10 @@ class Solver:
         atom.bound = Concat(tuple(items))
         for inner in nested:
             members = tuple(
-                self._child(inner, inner.size, [c - {atom} | set(leaves(part)) for c in contexts])
+                self._child(
+                    inner, inner.size, [c - {atom} | set(leaves(part)) for c in inner.contexts]
+                )
                 for part in items
-                for contexts in [inner.contexts]
             )
             inner.bound = Family(atom, members)
 

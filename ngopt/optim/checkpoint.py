@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from ngopt.errors import GraphError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
-from ngopt.optim.joining import check_fit, describes, renamed
+from ngopt.optim.joining import check_fit, renamed
 from ngopt.optim.update import init_state
 from ngopt.rules.library import fingerprint
 from ngopt.rules.rule import Rule
@@ -84,7 +84,7 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
     new_names = dict(zip(saved, tensors, strict=True))
     # Names that are neither the saved parameters' nor new are free to stay.
     graph = renamed(graph, lambda name: new_names.get(name, name))
-    check_fit(graph, {name: t for name, t in tensors.items() if describes(graph, name)})
+    check_fit(graph, {name: t for name, t in tensors.items() if graph.describes(name)})
     return Extra(list(tensors), graph, int(data["skipped_steps"]))
 
 

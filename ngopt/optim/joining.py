@@ -64,11 +64,6 @@ def renamed(graph: NeuralGraph, rename: Callable[[str], str], prefix: str = "") 
     )
 
 
-def describes(graph: NeuralGraph, name: str) -> bool:
-    """Whether the graph has a parameter of this name."""
-    return graph.aliases.get(name, name) in graph.layouts
-
-
 def complete(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
     """Add each tensor that the graph does not describe as a graph by itself.
 
@@ -84,7 +79,7 @@ def complete(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
 
 
 def _fits(graph: NeuralGraph, name: str, tensor: Tensor) -> bool:
-    return describes(graph, name) and graph.layout(name).shape == tensor.shape
+    return graph.describes(name) and graph.layout(name).shape == tensor.shape
 
 
 def check_fit(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ngopt.errors import RuleError
 from ngopt.features.moments import SLOW
 from ngopt.features.scale import EPS, root
+from ngopt.features.tensors import input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
 
@@ -119,13 +120,5 @@ class Skeleton:
         """
         if "in" not in bundle.roles or kind in FREE_OF_FAN:
             return self.fan_free
-        factor = math.pow(self.fan_reference / _inputs(bundle), self.fan_power)
+        factor = math.pow(self.fan_reference / input_indices(bundle), self.fan_power)
         return min(max(factor, self.fan_low), self.fan_high)
-
-
-def _inputs(bundle: Bundle) -> int:
-    """Number of input neurons, times the positions that stand beside them on their axis."""
-    parts = list(zip(bundle.sizes, bundle.roles, bundle.axes, strict=True))
-    axes = {axis for _, role, axis in parts if role == "in"}
-    counted = [n for n, role, axis in parts if role != "out" and axis in axes]
-    return math.prod(counted)

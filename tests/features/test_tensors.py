@@ -9,6 +9,7 @@ from ngopt.features.tensors import (
     TENSOR_FEATURES,
     fan_in,
     fan_out,
+    input_indices,
     statistics,
     step_features,
     structure,
@@ -39,6 +40,20 @@ S = spaces(x=3, h=5, y=2, c=4)
 )  # fmt: skip
 def test_fans(part, inputs, outputs):
     assert (fan_in(part), fan_out(part)) == (inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [
+        (bundle("convolution", S, ["h", "x", 3, 3], "oitt"), 3),
+        (bundle("flat", S, ["h", "c", 9], "oit", [Step(1, 0, 36, (4, 9))], [0, 1, 1]), 36),
+        (bundle("gates", S, [4, "h", "x"], "toi", [Step(0, 0, 20, (4, 5))], [0, 0, 1]), 3),
+        (bundle("bias", S, ["h"], "o"), 1),
+    ],
+    ids=lambda value: value.parameter if hasattr(value, "parameter") else "",
+)
+def test_input_indices_leave_kernel_taps_out(part, count):
+    assert input_indices(part) == count
 
 
 def test_structure():

@@ -98,3 +98,8 @@ def test_is_a_value_that_copies_and_pickles():
     assert graph != residual_convnet()[1]
     assert copy.deepcopy(graph) == graph
     assert pickle.loads(pickle.dumps(graph)) == graph
+
+
+def test_describes_knows_aliases():
+    graph = NeuralGraph({}, NeuralGraph.per_tensor({"w": (2,)}).layouts, {"v": "w"})
+    assert [graph.describes(name) for name in "wvu"] == [True, True, False]

@@ -16,11 +16,7 @@ from ngopt.optim.joining import EMPTY
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.library import load_rule
-from tests.contract import Small, assert_same, batch, copy_of, train
-
-
-def _flat(optimizer):
-    return {f"{i}.{k}": v for i, s in enumerate(optimizer.state.values()) for k, v in s.items()}
+from tests.contract import Small, assert_same, batch, copy_of, flat_state, train
 
 
 def test_plain_data_there_and_back():
@@ -104,12 +100,12 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(damage, error, message
     model = Small()
     optimizer = NeuralGraphOptimizer(model.parameters(), rule=Adam())
     train(model, optimizer, 2)
-    before, graph = copy.deepcopy(_flat(optimizer)), optimizer.graph
+    before, graph = copy.deepcopy(flat_state(optimizer)), optimizer.graph
     saved = _saved()
     damage(saved)
     with pytest.raises(error, match=message):
         optimizer.load_state_dict(saved)
-    assert_same(before, _flat(optimizer))
+    assert_same(before, flat_state(optimizer))
     assert optimizer.graph == graph
     optimizer.load_state_dict(_saved())
 
@@ -145,11 +141,11 @@ def test_state_keeps_its_dtype_and_is_a_copy():
     saved = optimizer.state_dict()
     other = NeuralGraphOptimizer(Small().bfloat16().parameters(), rule=Adam())
     other.load_state_dict(saved)
-    assert {tensor.dtype for tensor in _flat(other).values()} == {torch.float32}
-    assert_same(_flat(optimizer), _flat(other))
-    for tensor in _flat(other).values():
+    assert {tensor.dtype for tensor in flat_state(other).values()} == {torch.float32}
+    assert_same(flat_state(optimizer), flat_state(other))
+    for tensor in flat_state(other).values():
         tensor.add_(1)
-    assert all(not torch.equal(a, _flat(other)[k]) for k, a in _flat(optimizer).items())
+    assert all(not torch.equal(a, flat_state(other)[k]) for k, a in flat_state(optimizer).items())
 
 
 def test_the_state_of_parameters_without_any_survives():
@@ -170,7 +166,7 @@ def test_distributed_checkpoints_keep_the_state():
     other.load_state_dict(model.state_dict())
     resumed = NeuralGraphOptimizer(other.parameters(), rule=Adam())
     set_optimizer_state_dict(other, resumed, saved)
-    assert_same(_flat(optimizer), _flat(resumed))
+    assert_same(flat_state(optimizer), flat_state(resumed))
     train(model, optimizer, 2, start=2)
     train(other, resumed, 2, start=2)
     assert_same(copy_of(model), copy_of(other))

@@ -7,7 +7,7 @@ from ngopt.errors import GraphError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.permute import permute
 from ngopt.graph.trace import trace
-from ngopt.optim.joining import EMPTY, check_fit, complete, describes, joined, renamed
+from ngopt.optim.joining import EMPTY, check_fit, complete, joined, renamed
 from tests.contract import Small, batch
 
 
@@ -88,11 +88,6 @@ def test_complete_describes_a_tensor_of_another_shape_anew():
     other = complete(graph, {"linear.weight": torch.ones(12)})
     assert other.layout("linear.weight").shape == (12,)
     assert other.layout("linear.bias") == graph.layout("linear.bias")
-
-
-def test_describes_knows_aliases():
-    graph = NeuralGraph({}, NeuralGraph.per_tensor({"w": (2,)}).layouts, {"v": "w"})
-    assert [describes(graph, name) for name in "wvu"] == [True, True, False]
 
 
 def test_check_fit():

@@ -16,21 +16,10 @@ from tests.contract import (
     backward,
     batch,
     copy_of,
+    hidden_sizes,
+    hooks_of,
     train,
 )
-
-
-def _flat(optimizer):
-    return {f"{i}.{k}": v for i, s in enumerate(optimizer.state.values()) for k, v in s.items()}
-
-
-def _hooks(model):
-    return [*model._forward_pre_hooks, *model._forward_hooks]
-
-
-def _sizes(graph):
-    return sorted(space.size for space in graph.hidden)
-
 
 # The forms of the first argument.
 
@@ -55,8 +44,8 @@ def test_the_graph_is_traced_in_the_first_forward_pass(form):
     assert optimizer.graph.hidden == ()
     train(model, optimizer, 2)
     assert optimizer.graph == trace(Small(), batch()[0])
-    assert _sizes(optimizer.graph) == [4]
-    assert _hooks(model) == []
+    assert hidden_sizes(optimizer.graph) == [4]
+    assert hooks_of(model) == []
 
 
 @pytest.mark.parametrize(
@@ -71,8 +60,8 @@ def test_without_a_model_each_tensor_is_a_graph_by_itself(form):
     model = Small()
     optimizer = form(model)
     train(model, optimizer, 1)
-    assert _hooks(model) == []
-    assert _sizes(optimizer.graph) == []
+    assert hooks_of(model) == []
+    assert hidden_sizes(optimizer.graph) == []
     shapes = [layout.shape for layout in optimizer.graph.parameters.values()]
     assert shapes == [tuple(p.shape) for p in model.parameters()]
 
@@ -88,7 +77,7 @@ def test_parameters_beside_a_model_may_be_of_elsewhere():
     backward(model)
     extra.grad = torch.ones(2)
     optimizer.step()
-    assert _sizes(optimizer.graph) == [4]
+    assert hidden_sizes(optimizer.graph) == [4]
     assert (extra < 1).all()
 
 
@@ -99,7 +88,7 @@ def test_two_models_with_the_same_names_are_two_graphs():
     second(torch.ones(1, 2)).sum().backward()
     backward(third)
     backward(first)
-    assert _sizes(optimizer.graph) == [4, 4, 7]
+    assert hidden_sizes(optimizer.graph) == [4, 4, 7]
     assert len(optimizer.graph.parameters) == 7 + 4 + 7
     before = copy_of(first), copy_of(third)
     optimizer.step()
@@ -114,7 +103,7 @@ def test_a_model_that_is_added_later_is_traced_too():
     optimizer.add_param_group({"model": second, "lr": 0.5})
     backward(second)
     optimizer.step()
-    assert _sizes(optimizer.graph) == [4, 4]
+    assert hidden_sizes(optimizer.graph) == [4, 4]
 
 
 def test_the_order_of_the_groups_does_not_matter():
@@ -137,7 +126,7 @@ def test_a_framework_may_replace_the_tensors_of_a_group():
     before = copy_of(other)
     train(other, optimizer, 1)
     assert all_moved(before, copy_of(other))
-    assert _sizes(optimizer.graph) == [4]
+    assert hidden_sizes(optimizer.graph) == [4]
 
 
 def test_a_framework_may_flatten_the_tensors_of_a_group():
@@ -190,7 +179,7 @@ def test_arguments_that_make_no_sense(given, options, error, message):
     model = Small()
     with pytest.raises(error, match=message):
         NeuralGraphOptimizer(given(model), **options)
-    assert _hooks(model) == []
+    assert hooks_of(model) == []
 
 
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
@@ -220,7 +209,7 @@ def test_a_refused_group_changes_nothing():
     with pytest.raises(OptionError, match="lr=-1"):
         optimizer.add_param_group(group)
     assert group == {"model": other, "lr": -1.0}
-    assert _hooks(other) == []
+    assert hooks_of(other) == []
     assert len(optimizer.param_groups) == 1
     train(model, optimizer, 1)
 

@@ -9,19 +9,16 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.trace import trace
 from ngopt.optim import joining
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from tests.contract import Small, assert_same, backward, batch, train
-
-
-def _flat(optimizer):
-    return {f"{i}.{k}": v for i, s in enumerate(optimizer.state.values()) for k, v in s.items()}
-
-
-def _hooks(model):
-    return [*model._forward_pre_hooks, *model._forward_hooks]
-
-
-def _sizes(graph):
-    return sorted(space.size for space in graph.hidden)
+from tests.contract import (
+    Small,
+    assert_same,
+    backward,
+    batch,
+    flat_state,
+    hidden_sizes,
+    hooks_of,
+    train,
+)
 
 
 def test_no_step_but_the_first_does_work_on_the_graph(monkeypatch):
@@ -54,12 +51,12 @@ def test_a_step_before_the_first_forward_pass_warns_once_and_state_survives_trac
 
     with pytest.warns(UserWarning, match=r"before the first forward pass.*\n?.*graph=ngopt.trace"):
         step()
-    assert _sizes(optimizer.graph) == []
+    assert hidden_sizes(optimizer.graph) == []
     step()
-    before = copy.deepcopy(_flat(optimizer))
+    before = copy.deepcopy(flat_state(optimizer))
     model(batch()[0])
-    assert _sizes(optimizer.graph) == [4]
-    assert_same(before, _flat(optimizer))
+    assert hidden_sizes(optimizer.graph) == [4]
+    assert_same(before, flat_state(optimizer))
     step()
     assert all(state["step"] == 3 for state in optimizer.state.values())
 
@@ -73,7 +70,7 @@ def test_a_copy_from_before_the_first_forward_pass_works():
         copied.step()
     train(other, copied, 1)
     train(model, optimizer, 1)
-    assert _sizes(optimizer.graph) == [4]
+    assert hidden_sizes(optimizer.graph) == [4]
 
 
 # A graph given by the user.
@@ -94,7 +91,7 @@ def test_a_given_graph_is_used_at_once(form):
     graph = trace(model, batch()[0])
     optimizer = form(model, graph)
     assert optimizer.graph == graph
-    assert _hooks(model) == []
+    assert hooks_of(model) == []
     train(model, optimizer, 1)
 
 
@@ -112,7 +109,7 @@ def test_the_graph_of_another_model_is_refused(form, message):
     model = Small()
     with pytest.raises(GraphError, match=message):
         form(model, graph)
-    assert _hooks(model) == []
+    assert hooks_of(model) == []
 
 
 def test_lone_tensors_can_join_a_given_graph():

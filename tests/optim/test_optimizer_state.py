@@ -7,16 +7,17 @@ import torch
 
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
-from tests.contract import Small, all_moved, assert_same, backward, batch, copy_of, train
-
-
-def _flat(optimizer):
-    return {f"{i}.{k}": v for i, s in enumerate(optimizer.state.values()) for k, v in s.items()}
-
-
-def _sizes(graph):
-    return sorted(space.size for space in graph.hidden)
-
+from tests.contract import (
+    Small,
+    all_moved,
+    assert_same,
+    backward,
+    batch,
+    copy_of,
+    flat_state,
+    hidden_sizes,
+    train,
+)
 
 # Gradients that are not finite.
 
@@ -28,13 +29,13 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(bad, rule):
     optimizer = NeuralGraphOptimizer(model, rule=rule, weight_decay=0.1)
     train(model, optimizer, 2)
     assert optimizer.skipped_steps == 0
-    params, state = copy_of(model), copy.deepcopy(_flat(optimizer))
+    params, state = copy_of(model), copy.deepcopy(flat_state(optimizer))
     backward(model)
     model.linear.bias.grad[1] = bad
     optimizer.step()
     assert optimizer.skipped_steps == 1
     assert_same(params, copy_of(model))
-    assert_same(state, _flat(optimizer))
+    assert_same(state, flat_state(optimizer))
     train(model, optimizer, 1)
     assert optimizer.skipped_steps == 1
     assert all_moved(params, copy_of(model))
@@ -90,7 +91,7 @@ def test_a_graph_that_is_known_is_not_replaced_by_a_checkpoint():
     optimizer = NeuralGraphOptimizer(model)
     train(model, optimizer, 1)
     optimizer.load_state_dict(untraced.state_dict())
-    assert _sizes(optimizer.graph) == [4]
+    assert hidden_sizes(optimizer.graph) == [4]
 
 
 def test_taking_a_checkpoint_is_taking_a_snapshot():
