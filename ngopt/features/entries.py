@@ -1,11 +1,14 @@
 """Features of the entries of a bundle, each free of the scale of gradient and weight."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
 from ngopt.features.moments import Moments
-from ngopt.features.scale import EPS, root_inverse, unit
+from ngopt.features.scale import EPS, root_inverse
+
+if TYPE_CHECKING:
+    from ngopt.features.survey import Survey
 
 
 class Edges(NamedTuple):
@@ -15,33 +18,36 @@ class Edges(NamedTuple):
         weight: the entries of the parameter.
         gradient: their gradient.
         moments: its bias-corrected moments.
+        inverse: one over the root of the mean square.
         adam: the Adam direction, `fast / sqrt(square)`.
+        slow: the slow momentum in the same units, `slow / sqrt(square)`.
     """
 
     weight: Tensor
     gradient: Tensor
     moments: Moments
+    inverse: Tensor
     adam: Tensor
+    slow: Tensor
 
     @classmethod
     def of(cls, weight: Tensor, gradient: Tensor, moments: Moments) -> "Edges":
-        """Complete the arrays of a bundle by the Adam direction."""
-        return cls(weight, gradient, moments, moments.fast * root_inverse(moments.square))
+        """Complete the arrays of a bundle by its directions."""
+        inverse = root_inverse(moments.square)
+        adam, slow = moments.fast * inverse, moments.slow * inverse
+        return cls(weight, gradient, moments, inverse, adam, slow)
 
 
 class Entries(NamedTuple):
-    """Features of each entry, as arrays `(group, out, in, tap)`.
-
-    The first three are not normalised: their size tells the signal from the noise.
+    """Features of each entry, arrays `(group, out, in, tap)`, of a size of about 1.
 
     Args:
-        adam: fast momentum over the root of the mean square: the Adam direction.
-        slow: slow momentum over the same.
-        gradient: gradient over the same.
-        factored: fast momentum over the root of the mean square as its row and column means
-            tell it (Shazeer and Stern, "Adafactor", ICML 2018).
-        fast: fast momentum over its RMS in the whole bundle.
-        weight: weight over its RMS in the whole bundle.
+        adam: the Adam direction.
+        slow: slow momentum over the root of the mean square.
+        gradient: gradient over the root of the mean square.
+        factored: fast momentum over the root of a rank-one approximation of the mean square.
+        fast: fast momentum over its own RMS.
+        weight: weight over its own RMS.
     """
 
     adam: Tensor
@@ -52,23 +58,21 @@ class Entries(NamedTuple):
     weight: Tensor
 
 
-def entry_features(edges: Edges) -> Entries:
-    """Compute the features of each entry of a bundle; all are 0 for a zero gradient and weight."""
-    moments = edges.moments
-    inverse = root_inverse(moments.square)
+def entry_features(edges: Edges, survey: "Survey") -> Entries:
+    """Compute the features of each entry; all are 0 for a zero gradient and weight.
+
+    Args:
+        edges: of a bundle, or of one block of it.
+        survey: of the whole bundle, seen from that block.
+    """
+    means = survey.whole
+    rows, columns = survey.rows.square[:, :, None, None], survey.columns.square[:, None, :, None]
+    factored = rows / (survey.groups[:, None, None, None] + EPS**2) * columns
     return Entries(
         adam=edges.adam,
-        slow=moments.slow * inverse,
-        gradient=edges.gradient * inverse,
-        factored=moments.fast * root_inverse(_factored(moments.square)),
-        fast=unit(moments.fast),
-        weight=unit(edges.weight),
+        slow=edges.slow,
+        gradient=edges.gradient * edges.inverse,
+        factored=edges.moments.fast * root_inverse(factored),
+        fast=edges.moments.fast * root_inverse(means.fast),
+        weight=edges.weight * root_inverse(means.weight),
     )
-
-
-def _factored(square: Tensor) -> Tensor:
-    """Rank-one approximation of an array `(group, out, in, tap)`, per group and over taps."""
-    rows = square.mean((2, 3), keepdim=True)
-    columns = square.mean((1, 3), keepdim=True)
-    total = square.mean((1, 2, 3), keepdim=True)
-    return rows / (total + EPS**2) * columns

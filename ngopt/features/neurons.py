@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ngopt.features.entries import Edges
 from ngopt.features.scale import log_ratio, root_inverse
+from ngopt.features.survey import Products, Survey
 from ngopt.graph.bundle import Bundle
 
 Neurons = tuple[str, ...]
@@ -66,11 +66,11 @@ class IncidentMean:
         return {neurons: total / self._counts[neurons] for neurons, total in self._sums.items()}
 
 
-def neuron_features(bundles: Iterable[tuple[Ends, Edges]]) -> dict[Neurons, Tensor]:
+def neuron_features(bundles: Iterable[tuple[Ends, Survey]]) -> dict[Neurons, Tensor]:
     """Compute the features of each set of neurons.
 
     Args:
-        bundles: the ends and the arrays `(group, out, in, tap)` of each bundle.
+        bundles: the ends and the survey of each bundle.
 
     Returns:
         For each set of neurons `(neurons, NEURON_FEATURES)`: the mean over the bundles that lead
@@ -79,12 +79,11 @@ def neuron_features(bundles: Iterable[tuple[Ends, Edges]]) -> dict[Neurons, Tens
         the cosine between gradient and fast momentum. Zeros where there is no such bundle.
     """
     incoming, outgoing = IncidentMean(), IncidentMean()
-    for (out, into), edges in bundles:
-        products = _Products.of(edges)
+    for (out, into), survey in bundles:
         if out:
-            incoming.add(out, _statistics(products, (2, 3)))
+            incoming.add(out, _statistics(survey.rows))
         if into:
-            outgoing.add(into, _statistics(products, (1, 3)))
+            outgoing.add(into, _statistics(survey.columns))
     means = incoming.result(), outgoing.result()
     result = {}
     for neurons in {**means[0], **means[1]}:
@@ -95,30 +94,8 @@ def neuron_features(bundles: Iterable[tuple[Ends, Edges]]) -> dict[Neurons, Tens
     return result
 
 
-class _Products(NamedTuple):
-    """What the statistics of rows and of columns are both made of, `(group, out, in, tap)`."""
-
-    adam: Tensor
-    gradient: Tensor
-    weight: Tensor
-    fast: Tensor
-    alignment: Tensor
-
-    @classmethod
-    def of(cls, edges: Edges) -> "_Products":
-        gradient, fast = edges.gradient, edges.moments.fast
-        return cls(
-            adam=edges.adam.square(),
-            gradient=gradient.square(),
-            weight=edges.weight.square(),
-            fast=fast.square(),
-            alignment=gradient * fast,
-        )
-
-
-def _statistics(products: _Products, dims: tuple[int, int]) -> Tensor:
-    """Statistics `(neurons, STATISTICS)` of the rows or columns that are left without `dims`."""
-    adam, gradient, weight, fast, alignment = [product.mean(dims) for product in products]
-    cosine = alignment * root_inverse(gradient) * root_inverse(fast)
-    ratios = [log_ratio(part, part.mean()) for part in (adam, gradient, weight)]
+def _statistics(means: Products) -> Tensor:
+    """Statistics `(neurons, STATISTICS)` of means over rows or over columns."""
+    cosine = means.alignment * root_inverse(means.gradient) * root_inverse(means.fast)
+    ratios = [log_ratio(part, part.mean()) for part in (means.adam, means.gradient, means.weight)]
     return torch.stack([*ratios, cosine], -1).flatten(0, 1)

@@ -7,8 +7,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from ngopt.features.entries import Edges
-from ngopt.features.scale import log_ratio, rms
+from ngopt.features.scale import log_ratio, root
+from ngopt.features.survey import Survey
 from ngopt.graph.bundle import Bundle, Role
 from ngopt.graph.layout import Kind, Layout
 from ngopt.graph.neural_graph import NeuralGraph
@@ -18,8 +18,11 @@ HORIZONS = (3.0, 30.0, 300.0, 3000.0)
 """Steps at which the step features change sign."""
 
 STATISTICS = 4
-STRUCTURE = 7
-TENSOR_FEATURES = STATISTICS + len(HORIZONS) + STRUCTURE + len(KINDS)
+STRUCTURE_PARTS = {"depth": 1, "fans": 2, "ends": 2, "axes": 2, "kind": len(KINDS)}
+"""What the features that the graph determines tell of, and how many numbers each takes."""
+
+STRUCTURE = sum(STRUCTURE_PARTS.values())
+TENSOR_FEATURES = STATISTICS + len(HORIZONS) + STRUCTURE
 
 
 def fan_in(bundle: Bundle) -> int:
@@ -73,23 +76,20 @@ def structure(graph: NeuralGraph, layout: Layout, bundle: Bundle) -> list[float]
     ]
 
 
-def statistics(edges: Edges) -> Tensor:
-    """Compute the scale-free statistics of a bundle's arrays.
+def statistics(survey: Survey) -> Tensor:
+    """Compute the scale-free statistics of a bundle.
 
     Returns:
         `(STATISTICS,)`: RMS of the Adam direction; bounded log ratios of the RMS of fast momentum
         to gradient, of slow to fast momentum, and of gradient to the root of the mean square.
     """
-    moments = edges.moments
-    gradient, fast, slow = (
-        array.square().mean() for array in (edges.gradient, moments.fast, moments.slow)
-    )
+    means = survey.whole
     ratios = [
-        log_ratio(fast, gradient),
-        log_ratio(slow, fast),
-        log_ratio(gradient, moments.square.mean()),
+        log_ratio(means.fast, means.gradient),
+        log_ratio(survey.slow, means.fast),
+        log_ratio(means.gradient, means.square),
     ]
-    return torch.stack([rms(edges.adam), *ratios])
+    return torch.stack([root(means.adam), *ratios])
 
 
 def step_features(step: Tensor) -> Tensor:
@@ -106,18 +106,18 @@ def step_features(step: Tensor) -> Tensor:
 
 
 def tensor_features(
-    structures: Sequence[Sequence[float]], bundles: Sequence[Edges], steps: Sequence[Tensor]
+    structures: Sequence[Sequence[float]], bundles: Sequence[Survey], steps: Sequence[Tensor]
 ) -> Tensor:
     """Compute the features of all bundles.
 
     Args:
         structures: what :func:`structure` returned, for each bundle.
-        bundles: the arrays of each bundle.
+        bundles: the survey of each bundle.
         steps: number of gradients seen, 0-dim, for each bundle.
 
     Returns:
-        `(bundles, TENSOR_FEATURES)`, of the dtype of the arrays.
+        `(bundles, TENSOR_FEATURES)`, of the dtype of the surveys.
     """
-    numbers = torch.stack([statistics(edges) for edges in bundles])
+    numbers = torch.stack([statistics(survey) for survey in bundles])
     times = step_features(torch.stack(list(steps)).to(numbers.dtype))
     return torch.cat([numbers, times, numbers.new_tensor(structures)], 1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, TypeAlias
 
 import torch
@@ -36,12 +35,10 @@ class Layout:
     depth: float = 0.5
     buffer: bool = False
 
-    @cached_property
+    @property
     def whole(self) -> bool:
-        """Whether one bundle covers the tensor in the tensor's own order of dimensions."""
-        return len(self.bundles) == 1 and self.bundles[0].order == tuple(
-            range(len(self.bundles[0].sizes))
-        )
+        """Whether one bundle covers the tensor."""
+        return len(self.bundles) == 1
 
     def check(self, tensor: Tensor) -> None:
         """Raise `GraphError` unless the tensor has the shape that this layout describes."""
@@ -62,11 +59,14 @@ class Layout:
 
         Args:
             arrays: one array `(group, out, in, tap)` per bundle.
-            like: a tensor of this layout's shape; gives device and memory format.
+            like: a tensor of this layout's shape.
         """
         if self.whole:
-            return arrays[0].reshape(like.shape)
-        result = torch.empty_like(like, dtype=arrays[0].dtype if arrays else like.dtype)
+            return self.bundles[0].fold(arrays[0]).reshape(like.shape)
+        if not arrays:
+            return torch.empty_like(like)
+        # Made from the arrays, not from `like`: only they may be batched by torch.func.vmap.
+        result = arrays[0].new_empty(like.shape)
         for bundle, array in zip(self.bundles, arrays, strict=True):
             bundle.unfold(result).copy_(bundle.fold(array))
         return result

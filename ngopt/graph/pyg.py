@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import GraphError
-from ngopt.graph.bundle import Bundle, Role
+from ngopt.graph.bundle import Bundle
+from ngopt.graph.incidence import incidences, neuron_dims, row_major
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.nodes import NodeSet, nodes_of, rank
+from ngopt.graph.nodes import NodeSet, nodes_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -59,17 +60,15 @@ def to_pyg(graph: NeuralGraph, tensors: Mapping[str, Tensor | Sequence[Tensor]])
     nodes = nodes_of(graph)
     device = next((stack[0].device for stack in features.values()), torch.device("cpu"))
     index, attr, taps, types = [], [], [], []
-    for number, bundle in enumerate(graph.bundles):
+    ends = incidences(graph, nodes, device)
+    for number, (bundle, (target, source)) in enumerate(zip(graph.bundles, ends, strict=True)):
         if bundle.parameter not in features:
             continue
         attr.append(torch.stack([bundle.view(t).flatten() for t in features[bundle.parameter]], -1))
-        source, target = nodes.sets[nodes.sources[number]], nodes.sets[nodes.targets[number]]
-        into, out_of = _neuron_dims(graph, bundle, "out"), _neuron_dims(graph, bundle, "in")
-        leaves = _numbers(bundle, out_of, device) + source.start
-        enters = _numbers(bundle, into, device) + target.start
+        leaves = source[:, None, :, None].expand(bundle.shape).flatten()
+        enters = target[:, :, None, None].expand(bundle.shape).flatten()
         index.append(torch.stack([leaves, enters]))
-        others = [d for d in bundle.order if d not in (*into, *out_of)]
-        taps.append(_numbers(bundle, others, device))
+        taps.append(_taps(graph, bundle, device))
         types.append(torch.full_like(leaves, number))
     if not attr:
         width = max((len(stack) for stack in features.values()), default=0)
@@ -158,25 +157,11 @@ def _features(
     return features
 
 
-def _neuron_dims(graph: NeuralGraph, bundle: Bundle, role: Role) -> list[int]:
-    """Dimensions that number the neurons at one end, in the order of the node set's spaces."""
-    if role == "in" and "in" not in bundle.roles:
-        return []
-    dims = [
-        d
-        for d in bundle.order
-        if bundle.roles[d] in ("group", role) and isinstance(bundle.factors[d], str)
-    ]
-    return sorted(dims, key=lambda d: rank(graph.spaces[str(bundle.factors[d])]))
-
-
-def _numbers(bundle: Bundle, dims: Sequence[int], device: torch.device) -> Tensor:
-    """Row-major index over the given dimensions, of every edge of a bundle."""
-    number = torch.zeros(bundle.sizes, dtype=torch.long, device=device)
-    for d in dims:
-        shape = [size if other == d else 1 for other, size in enumerate(bundle.sizes)]
-        number = number * bundle.sizes[d] + torch.arange(bundle.sizes[d], device=device).view(shape)
-    return number.permute(bundle.order).flatten()
+def _taps(graph: NeuralGraph, bundle: Bundle, device: torch.device) -> Tensor:
+    """Index of every edge among those between the same two nodes of its bundle."""
+    ends = {*neuron_dims(graph, bundle, "out"), *neuron_dims(graph, bundle, "in")}
+    others = [d for d in bundle.order if d not in ends]
+    return row_major(bundle.sizes, others, device).permute(bundle.order).flatten()
 
 
 def _node_features(sets: Sequence[NodeSet], device: torch.device) -> Tensor:

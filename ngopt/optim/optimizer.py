@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import checkpoint, joining, naming
+from ngopt.optim.in_place import update_in_place
 from ngopt.optim.placement import gather, place
 from ngopt.optim.tracing import await_first_forward
 from ngopt.optim.update import Options, Updated, init_state, update
@@ -178,7 +179,11 @@ class NeuralGraphOptimizer(Optimizer):
         due, options = self._due()
         if due:
             params, grads, state = self._gathered(due)
-            self._store(due, update(params, grads, state, self._graph, self._rule, options))
+            arguments = (params, grads, state, self._graph, self._rule, options)
+            if torch.compiler.is_compiling():
+                self._store(due, update(*arguments))
+            else:
+                self._count(update_in_place(due, self.state, *arguments))
         return loss
 
     # Everything but update() handles Python objects only, in which a compiler finds no work but
@@ -222,7 +227,10 @@ class NeuralGraphOptimizer(Optimizer):
         for name, param in due.items():
             param.copy_(place(new.params[name], param))
             self.state[param] = {k: place(v, param) for k, v in new.state[name].items()}
-        self._skipped = self._skipped.to(new.finite.device) + ~new.finite
+        self._count(new.finite)
+
+    def _count(self, finite: Tensor) -> None:
+        self._skipped = self._skipped.to(finite.device) + ~finite
 
     def _warn_if_untraced(self) -> None:
         if self._untraced:

@@ -1,6 +1,6 @@
 """One step of the optimizer as a pure function: the whole algorithm is here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.rule import Rule, State
+from ngopt.rules.rule import Change, Rule, State
 
 
 @dataclass(frozen=True)
@@ -75,24 +75,60 @@ def update(
         options: for each of `grads`.
     """
     finite = all_finite(grads)
+    # Not only the result: the derivative of a skipped step must be finite as well.
+    tame = {name: torch.where(finite, grad, 0.0) for name, grad in grads.items()}
+    new_params, new_state = dict(params), dict(state)
+    for name, direction, proposed in directions(params, tame, state, graph, rule, options):
+        moved = move(params[name], direction, options[name])
+        new_params[name] = torch.where(finite, moved, params[name])
+        new_state[name] = if_finite(finite, proposed, state[name])
+    return Updated(new_params, new_state, finite)
+
+
+def if_finite(
+    finite: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Choose the new state of a parameter if all gradients are finite, else the old one.
+
+    Where a rule began a tensor anew in another shape, which it does when the graph has changed,
+    there is no old one to go back to, and it begins with zeros.
+    """
+    fits = {key: key in old and old[key].shape == value.shape for key, value in new.items()}
+    return {
+        key: torch.where(finite, value, old[key] if fits[key] else torch.zeros_like(value))
+        for key, value in new.items()
+    }
+
+
+def directions(
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: State,
+    graph: NeuralGraph,
+    rule: Rule,
+    options: Mapping[str, Options],
+) -> Iterator[Change]:
+    """Ask the rule what changes, in at least single precision, one parameter after the other.
+
+    A parameter and its state may be overwritten or deleted once its change is there. The arguments
+    are those of :func:`update`.
+    """
     wide = {name: widen(param) for name, param in params.items()}
     gradients = {}
     for name, grad in grads.items():
         signed = -grad if options[name].maximize else grad
-        # Not only the result: the derivative of a skipped step must be finite as well.
-        gradients[name] = torch.where(finite, signed.to(wide[name].dtype), 0.0)
-    updates, proposed = rule(wide, gradients, {name: state[name] for name in grads}, graph)
+        gradients[name] = signed.to(wide[name].dtype)
+    return rule.stream(wide, gradients, state, graph)
 
-    new_params, new_state = dict(params), dict(state)
-    for name in grads:
-        weight = wide[name]
-        moved = _move(weight, updates[name], options[name]).to(params[name].dtype)
-        new_params[name] = torch.where(finite, moved, params[name])
-        new_state[name] = {
-            key: torch.where(finite, value, state[name][key])
-            for key, value in proposed[name].items()
-        }
-    return Updated(new_params, new_state, finite)
+
+def move(param: Tensor, direction: Tensor, options: Options) -> Tensor:
+    """Return the parameter after a step along a direction, rounded once to its own dtype."""
+    weight = widen(param)
+    if options.weight_decay:
+        direction = torch.add(direction, weight, alpha=options.weight_decay)
+    if isinstance(options.lr, Tensor):
+        return (weight - options.lr * direction).to(param.dtype)
+    return torch.sub(weight, direction, alpha=options.lr).to(param.dtype)
 
 
 def widen(tensor: Tensor) -> Tensor:
@@ -104,9 +140,3 @@ def all_finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """Whether all entries of all tensors are finite, as a 0-dim bool tensor."""
     flags = [torch.isfinite(tensor).all() for tensor in tensors.values()]
     return torch.stack(flags).all() if flags else torch.tensor(True)
-
-
-def _move(weight: Tensor, direction: Tensor, options: Options) -> Tensor:
-    if options.weight_decay:
-        direction = direction + options.weight_decay * weight
-    return weight - options.lr * direction

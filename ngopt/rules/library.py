@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-import ngopt.rules.adam  # noqa: F401  (so that a file may name it)
 from ngopt.errors import RuleError
 from ngopt.rules.matrix_gnn import MatrixGNN
 from ngopt.rules.rule import Rule

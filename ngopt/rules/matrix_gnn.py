@@ -1,37 +1,58 @@
 """The scalable default rule: a graph network whose messages are products of matrices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.entries import Edges, entry_features
-from ngopt.features.moments import (
-    Moments,
-    check_momentum_dtype,
-    compute_dtype,
-    init_moments,
-    update_moments,
-)
+from ngopt.features.entries import entry_features
+from ngopt.features.moments import Moments, check_momentum_dtype, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES, ends, neuron_features
-from ngopt.features.tensors import TENSOR_FEATURES, structure, tensor_features
+from ngopt.features.positions import POSITIONS, Positions
+from ngopt.features.strand import Strand
+from ngopt.features.survey import Survey, Surveyor
+from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.affine import Affine
-from ngopt.rules.entry_head import EntryHead
-from ngopt.rules.messages import Link, Round
-from ngopt.rules.rule import Rule, State
+from ngopt.rules.layers.affine import Affine
+from ngopt.rules.layers.entry_head import EntryHead
+from ngopt.rules.layers.messages import Link, Round
+from ngopt.rules.rule import Change, Rule, State
 from ngopt.rules.skeleton import Skeleton
+
+KEPT = 2**20
+"""Number of entries of a model up to which what is known of them is not computed anew each time."""
+
+MOMENTS = tuple(Moments._fields)
 
 
 class _Part(NamedTuple):
     layout: Layout
     bundle: Bundle
-    edges: Edges
+    strand: Strand
     step: Tensor
+
+
+class _View(NamedTuple):
+    """A bundle seen as a whole and among the others.
+
+    Args:
+        survey: of all its entries.
+        square: mean square of its base direction.
+        context: its features.
+        scale: learned factor of its step.
+        neurons: states of its output and of its input neurons, or none.
+    """
+
+    survey: Survey
+    square: Tensor
+    context: Tensor
+    scale: Tensor
+    neurons: tuple[Tensor, ...]
 
 
 class MatrixGNN(Rule):
@@ -52,7 +73,11 @@ class MatrixGNN(Rule):
         hidden: number of hidden units of the network of each entry.
         graph_context: whether neurons have states at all; without, each entry is on its own. Theta
             has the same shape either way.
+        neuron_statistics: whether neurons start from statistics of their rows and columns; without,
+            all start alike, and learn of their weights and gradients from the first messages.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
+        positions: the positional features to show, of
+            :data:`~ngopt.features.positions.POSITIONS`; the others are zeros.
         skeleton: changes to the defaults of :class:`~ngopt.rules.skeleton.Skeleton`, by name.
         seed: of the fresh theta; the global random state is left alone.
     """
@@ -64,16 +89,19 @@ class MatrixGNN(Rule):
         hidden: int = 8,
         *,
         graph_context: bool = True,
+        neuron_statistics: bool = True,
         momentum_dtype: str = "bfloat16",
+        positions: Iterable[str] = POSITIONS,
         skeleton: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check_momentum_dtype(momentum_dtype)
         self.width, self.hidden, self.seed = width, hidden, seed
-        self.graph_context = graph_context
+        self.graph_context, self.neuron_statistics = graph_context, neuron_statistics
         self.momentum_dtype = momentum_dtype
-        self.skeleton = Skeleton(**(skeleton or {}))
+        self.positions = Positions(positions)
+        self.skeleton = Skeleton.of(skeleton)
         generator = torch.Generator().manual_seed(seed)
         self.start = Affine(NEURON_FEATURES, width, generator)
         self.source = Affine(TENSOR_FEATURES, width, generator)
@@ -91,7 +119,9 @@ class MatrixGNN(Rule):
             "rounds": len(self.rounds),
             "hidden": self.hidden,
             "graph_context": self.graph_context,
+            "neuron_statistics": self.neuron_statistics,
             "momentum_dtype": self.momentum_dtype,
+            "positions": list(self.positions.names),
             "skeleton": asdict(self.skeleton),
             "seed": self.seed,
         }
@@ -103,87 +133,129 @@ class MatrixGNN(Rule):
             for name, parameter in parameters.items()
         }
 
-    def forward(
+    def stream(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-    ) -> tuple[dict[str, Tensor], State]:
-        """Compute the update of each parameter that has a gradient; see :class:`Rule`."""
-        new_state: State = {}
-        alike: dict[tuple[torch.device, torch.dtype], dict[str, list[_Part]]] = {}
-        for name, gradient in gradients.items():
-            parameter = parameters[name]
-            dtype = compute_dtype(parameter)
-            layout = graph.layout(name)
-            new_state[name], moments = update_moments(state[name], gradient)
-            parts = _parts(
-                layout,
-                parameter.to(dtype),
-                gradient.to(dtype),
-                Moments(*(moment.to(dtype) for moment in moments)),
-                new_state[name]["step"],
-            )
-            alike.setdefault((parameter.device, dtype), {})[name] = parts
-        arrays: dict[str, list[Tensor]] = {}
-        for together in alike.values():
-            arrays.update(self._directions(together, graph))
-        updates = {
-            name: graph.layout(name).assemble(arrays[name], parameters[name]).to(parameters[name])
-            for name in gradients
+    ) -> Iterator[Change]:
+        """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
+        kept = torch.is_grad_enabled() or sum(g.numel() for g in gradients.values()) <= KEPT
+        parts = {
+            name: _parts(graph.layout(name), parameters[name], gradient, state[name], kept)
+            for name, gradient in gradients.items()
         }
-        return updates, new_state
+        alike: dict[tuple[torch.device, torch.dtype], list[str]] = {}
+        for name in gradients:
+            parameter = parameters[name]
+            alike.setdefault((parameter.device, compute_dtype(parameter)), []).append(name)
+        views: dict[str, list[_View]] = {}
+        for names in alike.values():
+            seen = iter(self._look([part for name in names for part in parts[name]], graph))
+            views.update({name: list(islice(seen, len(parts[name]))) for name in names})
+        for name in gradients:
+            # Popped, so that the old state can go once its parameter is done.
+            pairs = zip(parts.pop(name), views.pop(name), strict=True)
+            layout, parameter = graph.layout(name), parameters[name]
+            yield Change(name, *self._change(list(pairs), layout, parameter, state[name]))
 
-    def _directions(
-        self, parts: Mapping[str, Sequence[_Part]], graph: NeuralGraph
-    ) -> dict[str, list[Tensor]]:
-        """Update arrays of each parameter's bundles; all on one device and of one dtype."""
-        every = [part for several in parts.values() for part in several]
-        arrays: dict[str, list[Tensor]] = {name: [] for name in parts}
-        if not every:
-            return arrays
+    def _change(
+        self,
+        pairs: Sequence[tuple[_Part, _View]],
+        layout: Layout,
+        parameter: Tensor,
+        state: Mapping[str, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Update of a parameter, and its state after this step."""
+        results = [self._direct(part, view) for part, view in pairs]
+        update = layout.assemble([update for update, _ in results], parameter)
+        after = {"step": state["step"] + 1}
+        for key in MOMENTS:
+            after[key] = layout.assemble([moments[key] for _, moments in results], state[key])
+        return update.to(parameter), after
+
+    def _look(self, parts: Sequence[_Part], graph: NeuralGraph) -> list[_View]:
+        """See each bundle as a whole and among the others, all on one device and of one dtype."""
+        if not parts:
+            return []
+        seen = [self._survey(part) for part in parts]
+        surveys = [survey for survey, _ in seen]
         context = tensor_features(
-            [structure(graph, part.layout, part.bundle) for part in every],
-            [part.edges for part in every],
-            [part.step for part in every],
+            [self.positions.structure(graph, part.layout, part.bundle) for part in parts],
+            surveys,
+            [part.step for part in parts],
         )
         scales = self.skeleton.scale(self.scale(context).squeeze(1))
-        neurons = self._neurons(every, context) if self.graph_context else [()] * len(every)
-        names = [name for name, several in parts.items() for _ in several]
-        for name, part, *features in zip(names, every, context, scales, neurons, strict=True):
-            bundle_context, scale, states = features
-            entries = entry_features(part.edges)
-            correction = self.head(entries, bundle_context, *states)
-            correction = self.skeleton.gate(correction, part.edges.moments.square)
-            base = self.skeleton.base(entries.adam, entries.slow, part.step)
-            direction = self.skeleton.direction(base, correction)
-            factor = self.skeleton.fan_scale(part.bundle, part.layout.kind)
-            arrays[name].append(direction * (scale * factor))
-        return arrays
+        states = self._neurons(parts, surveys, context)
+        return [
+            _View(*seen[number], context[number], scales[number], states[number])
+            for number in range(len(parts))
+        ]
 
-    def _neurons(self, parts: Sequence[_Part], context: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """States of the output and input neurons of each bundle."""
+    def _survey(self, part: _Part) -> tuple[Survey, Tensor]:
+        """Survey of a bundle, and the mean square of its base direction."""
+        surveyor = Surveyor(part.strand.gradient.shape)
+        square = torch.zeros(())
+        for block, edges, _ in part.strand:
+            surveyor.add(block, edges)
+            base = self.skeleton.base(edges.adam, edges.slow, part.step)
+            square = square.to(base) + base.square().sum()
+        return surveyor.result(), square / part.strand.gradient.numel()
+
+    def _neurons(
+        self, parts: Sequence[_Part], surveys: Sequence[Survey], context: Tensor
+    ) -> list[tuple[Tensor, ...]]:
+        """States of the output and input neurons of each bundle, if there are any at all."""
+        if not self.graph_context:
+            return [()] * len(parts)
         sides = [ends(part.bundle) for part in parts]
-        features = neuron_features(
-            [(side, part.edges) for side, part in zip(sides, parts, strict=True)]
-        )
+        features = neuron_features(zip(sides, surveys, strict=True))
+        if not self.neuron_statistics:
+            features = {neurons: torch.zeros_like(x) for neurons, x in features.items()}
         states = {neurons: torch.tanh(self.start(x)) for neurons, x in features.items()}
         sources = torch.tanh(self.source(context))
         links = [
-            Link.of(side, part.edges, source)
-            for side, part, source in zip(sides, parts, sources, strict=True)
+            Link(side, part.strand, survey, source)
+            for side, part, survey, source in zip(sides, parts, surveys, sources, strict=True)
         ]
         for mix in self.rounds:
             states = mix(links, states)
         return [(link.out_state(states), link.in_state(states)) for link in links]
 
+    def _direct(self, part: _Part, view: _View) -> tuple[Tensor, dict[str, Tensor]]:
+        """Update array of a bundle, and the arrays of its state after this step."""
+        like = part.strand.gradient
+        direction: Tensor | None = None
+        after: dict[str, Tensor] = {}
+        square = torch.zeros(())
+        for block, edges, state in part.strand:
+            entries = entry_features(edges, view.survey.seen_from(block))
+            neurons = zip(view.neurons, (block.rows, block.columns), strict=False)
+            correction = self.head(entries, view.context, *(of(states) for states, of in neurons))
+            correction = self.skeleton.gate(correction, edges.moments.square)
+            base = self.skeleton.base(edges.adam, edges.slow, part.step)
+            corrected = self.skeleton.correct(base, correction, view.square)
+            square = square.to(corrected) + corrected.square().sum()
+            direction = block.put(direction, corrected, like)
+            for key in MOMENTS:
+                after[key] = block.put(after.get(key), state[key], like)
+        assert direction is not None
+        size = self.skeleton.rescale(view.square, square / like.numel())
+        fan_scale = self.skeleton.fan_scale(part.bundle, part.layout.kind)
+        factor = size * view.scale * fan_scale
+        # In place where no derivative needs the direction any more: a large one is not held twice.
+        return direction * factor if torch.is_grad_enabled() else direction.mul_(factor), after
+
 
 def _parts(
-    layout: Layout, weight: Tensor, gradient: Tensor, moments: Moments, step: Tensor
+    layout: Layout, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], keep: bool
 ) -> list[_Part]:
-    views = zip(*(layout.views(tensor) for tensor in (weight, gradient, *moments)), strict=True)
-    return [
-        _Part(layout, bundle, Edges.of(w, g, Moments(*m)), step)
-        for bundle, (w, g, *m) in zip(layout.bundles, views, strict=True)
-    ]
+    tensors = (parameter, gradient, *(state[key] for key in MOMENTS))
+    dtype, step = compute_dtype(parameter), state["step"] + 1
+    parts = []
+    views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
+    for bundle, (w, g, *moments) in zip(layout.bundles, views, strict=True):
+        before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
+        parts.append(_Part(layout, bundle, Strand(w, g, before, dtype, keep), step))
+    return parts

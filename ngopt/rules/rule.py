@@ -1,8 +1,8 @@
 """What every rule is: gradients and a graph in, an update of each parameter and a new state out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
@@ -10,6 +10,20 @@ from ngopt.graph.neural_graph import NeuralGraph
 
 State: TypeAlias = dict[str, dict[str, Tensor]]
 """By name of the parameter: the tensors that a rule remembers about it, by name."""
+
+
+class Change(NamedTuple):
+    """What a rule says of one parameter.
+
+    Args:
+        name: of the parameter.
+        update: of its shape and dtype.
+        state: its new state.
+    """
+
+    name: str
+    update: Tensor
+    state: dict[str, Tensor]
 
 
 class Rule(nn.Module, ABC):
@@ -33,6 +47,28 @@ class Rule(nn.Module, ABC):
         """
 
     @abstractmethod
+    def stream(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+    ) -> Iterator[Change]:
+        """Compute what changes, one parameter after the other.
+
+        A rule looks at nothing of a parameter any more once it has yielded its change, so that the
+        caller can overwrite the parameter and its state, and never hold all changes at once.
+
+        Args:
+            parameters: the model's parameters, by name; may hold more than `gradients`.
+            gradients: their gradients, finite, by name, each shaped like its parameter.
+            state: what :meth:`init_state` or the last call returned, for each of `gradients`.
+            graph: describes the parameters.
+
+        Yields:
+            The change of each parameter in `gradients`.
+        """
+
     def forward(
         self,
         parameters: Mapping[str, Tensor],
@@ -43,12 +79,16 @@ class Rule(nn.Module, ABC):
         """Compute the update of each parameter that has a gradient.
 
         Args:
-            parameters: the model's parameters, by name; may hold more than `gradients`.
-            gradients: their gradients, finite, by name, each shaped like its parameter.
-            state: what :meth:`init_state` or the last call returned, for each of `gradients`.
-            graph: describes the parameters.
+            parameters: as for :meth:`stream`.
+            gradients: as for :meth:`stream`.
+            state: as for :meth:`stream`.
+            graph: as for :meth:`stream`.
 
         Returns:
             The update of each parameter in `gradients`, with its shape and dtype, and the new
             state of each.
         """
+        updates, new_state = {}, {}
+        for name, update, after in self.stream(parameters, gradients, state, graph):
+            updates[name], new_state[name] = update, after
+        return updates, new_state

@@ -1,7 +1,8 @@
 """The safe skeleton: the direction that rules correct, how far, and how large their steps are."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import Tensor
@@ -69,6 +70,19 @@ class Skeleton:
                 "finite."
             )
 
+    @classmethod
+    def of(cls, changes: Mapping[str, float] | None) -> "Skeleton":
+        """Build a skeleton from changes to the defaults, by name; `RuleError` for unknown names."""
+        changes = dict(changes or {})
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise RuleError(
+                f"the skeleton has no {', '.join(map(repr, unknown))}.\n"
+                f"  Use any of: {', '.join(known)}."
+            )
+        return cls(**changes)
+
     def gate(self, correction: Tensor, square: Tensor) -> Tensor:
         """Take the correction from entries that never had a gradient, such as unseen words.
 
@@ -103,10 +117,28 @@ class Skeleton:
             A direction of the same shape and RMS; `base` itself where the correction is all 0.
         """
         before = base.square().mean()
-        corrected = base + self.trust * root(before) * torch.tanh(correction)
-        after = corrected.square().mean()
+        corrected = self.correct(base, correction, before)
+        return corrected * self.rescale(before, corrected.square().mean())
+
+    def correct(self, base: Tensor, correction: Tensor, before: Tensor) -> Tensor:
+        """Correct a direction, or a block of it, without rescaling it yet.
+
+        Args:
+            base: the direction.
+            correction: what the rule would add, of the same shape.
+            before: mean square of the whole direction, 0-dim.
+        """
+        return base + self.trust * root(before) * torch.tanh(correction)
+
+    def rescale(self, before: Tensor, after: Tensor) -> Tensor:
+        """Factor that gives a corrected direction its size back.
+
+        Args:
+            before: mean square of the base direction, 0-dim.
+            after: mean square of the corrected one, 0-dim.
+        """
         # One root of the ratio, so that equal numbers give a factor of exactly 1.
-        return corrected * torch.sqrt((before + EPS**2) / (after + EPS**2))
+        return torch.sqrt((before + EPS**2) / (after + EPS**2))
 
     def scale(self, raw: Tensor) -> Tensor:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""

@@ -5,8 +5,13 @@ from hypothesis import strategies as st
 
 from ngopt.features.entries import Edges, Entries, entry_features
 from ngopt.features.moments import init_moments, update_moments
+from ngopt.features.survey import Survey
 from tests.features.random_edges import SHAPE
 from tests.features.random_edges import random_edges as edges
+
+
+def features_of(bundle):
+    return entry_features(bundle, Survey.of(bundle))
 
 
 @settings(max_examples=10)
@@ -16,15 +21,15 @@ from tests.features.random_edges import random_edges as edges
     st.floats(-4, 4).map(lambda x: 10**x),
 )
 def test_free_of_scale(seed, gradient_scale, weight_scale):
-    plain = entry_features(edges(seed))
-    scaled = entry_features(edges(seed, gradient_scale, weight_scale))
+    plain = features_of(edges(seed))
+    scaled = features_of(edges(seed, gradient_scale, weight_scale))
     for name, a, b in zip(Entries._fields, plain, scaled, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_formulas():
     e = edges(dtype=torch.float64)
-    moments, features = e.moments, entry_features(e)
+    moments, features = e.moments, features_of(e)
     expected = {
         "adam": moments.fast / moments.square.sqrt(),
         "slow": moments.slow / moments.square.sqrt(),
@@ -38,7 +43,7 @@ def test_formulas():
 
 def test_factored_means_run_over_out_in_and_taps_within_each_group():
     e = edges(dtype=torch.float64)
-    factored = entry_features(e).factored
+    factored = features_of(e).factored
     square = e.moments.square
     for g in range(SHAPE[0]):
         for o in range(SHAPE[1]):
@@ -52,7 +57,7 @@ def test_factored_is_adam_where_the_square_has_rank_one():
     rows, columns = torch.rand(1, 6, 1, 1) + 0.1, torch.rand(1, 1, 4, 1) + 0.1
     e = edges(shape=(1, 6, 4, 1))
     moments = e.moments._replace(square=rows * columns)
-    features = entry_features(Edges.of(e.weight, e.gradient, moments))
+    features = features_of(Edges.of(e.weight, e.gradient, moments))
     torch.testing.assert_close(features.factored, features.adam)
 
 
@@ -62,7 +67,7 @@ def test_zeros_give_zeros_with_finite_derivatives(dtype):
     state = init_moments(zero)
     gradient, weight = zero.clone().requires_grad_(), zero.clone().requires_grad_()
     _, moments = update_moments(state, gradient)
-    features = entry_features(Edges.of(weight, gradient, moments))
+    features = features_of(Edges.of(weight, gradient, moments))
     assert not any(feature.any() for feature in features)
     slopes = torch.autograd.grad(sum(feature.sum() for feature in features), (gradient, weight))
     assert all(slope.isfinite().all() for slope in slopes)

@@ -11,6 +11,7 @@ from ngopt.features.neurons import (
     ends,
     neuron_features,
 )
+from ngopt.features.survey import Survey
 from ngopt.graph.permute import permute
 from tests.features.random_edges import random_edges as random_edges_of
 from tests.hand_built import EXAMPLES, bundle, spaces
@@ -20,6 +21,10 @@ HIDDEN, INPUT, OUTPUT = ("h",), ("x",), ("y",)
 
 def random_edges(shape, seed=0):
     return random_edges_of(seed, shape=shape, dtype=torch.float64)
+
+
+def features_of(bundles):
+    return neuron_features([(side, Survey.of(edges)) for side, edges in bundles])
 
 
 def layers():
@@ -59,7 +64,7 @@ def test_incident_mean():
 
 def test_statistics_of_rows_and_columns():
     (_, first), (_, second) = layers()
-    result = neuron_features([(Ends(HIDDEN, INPUT), first), (Ends(OUTPUT, HIDDEN), second)])
+    result = features_of([(Ends(HIDDEN, INPUT), first), (Ends(OUTPUT, HIDDEN), second)])
     assert {k: v.shape for k, v in result.items()} == {
         HIDDEN: (6, NEURON_FEATURES),
         INPUT: (3, NEURON_FEATURES),
@@ -77,10 +82,10 @@ def test_statistics_of_rows_and_columns():
 
 def test_order_of_bundles_does_not_matter():
     bundles = [*layers(), (Ends(HIDDEN, ()), random_edges((1, 6, 1, 1)))]
-    forward, backward = neuron_features(bundles), neuron_features(bundles[::-1])
+    forward, backward = features_of(bundles), features_of(bundles[::-1])
     for neurons, features in forward.items():
         torch.testing.assert_close(features, backward[neurons], rtol=1e-12, atol=1e-12)
-    assert not torch.equal(forward[HIDDEN], neuron_features(bundles[:2])[HIDDEN])
+    assert not torch.equal(forward[HIDDEN], features_of(bundles[:2])[HIDDEN])
 
 
 def test_bounded_and_free_of_scale():
@@ -88,7 +93,7 @@ def test_bounded_and_free_of_scale():
     edges = random_edges(shape)
     edges = edges._replace(gradient=edges.gradient * torch.logspace(-9, 9, 6).view(1, 6, 1, 1))
     small = edges._replace(weight=edges.weight / 100, gradient=edges.gradient / 100)
-    a, b = (neuron_features([(Ends(HIDDEN, INPUT), e)])[HIDDEN] for e in (edges, small))
+    a, b = (features_of([(Ends(HIDDEN, INPUT), e)])[HIDDEN] for e in (edges, small))
     assert a.abs().max() <= 1 + 1e-12
     torch.testing.assert_close(a[3:], b[3:], rtol=1e-3, atol=1e-3)
 
@@ -96,7 +101,7 @@ def test_bounded_and_free_of_scale():
 def test_zeros_are_finite_and_differentiable():
     zero = torch.zeros(1, 4, 3, 2, requires_grad=True)
     edges = Edges.of(zero, zero, Moments(zero, zero, zero.detach()))
-    features = neuron_features([(Ends(HIDDEN, INPUT), edges)])
+    features = features_of([(Ends(HIDDEN, INPUT), edges)])
     assert not any(x.any() for x in features.values())
     (slope,) = torch.autograd.grad(sum(x.sum() for x in features.values()), zero)
     assert slope.isfinite().all()
@@ -112,7 +117,7 @@ def test_follow_a_permutation_of_grouped_and_nested_neurons():
             for part, w in zip(graph.layout(name).bundles, arrays, strict=True):
                 moments = Moments(w.sin(), w.cos(), w.exp())
                 parts.append((ends(part), Edges.of(w, (3 * w).sin(), moments)))
-        return neuron_features(parts)
+        return features_of(parts)
 
     before, after = features(tensors), features(permute(graph, tensors, 1))
     moved = 0

@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+from ngopt.features.entries import Edges
+from ngopt.features.moments import Moments
+from ngopt.features.survey import Survey
 from ngopt.features.tensors import (
     HORIZONS,
     KINDS,
@@ -62,7 +65,7 @@ def test_structure():
     def of(name):
         layout = graph.layout(name)
         numbers = structure(graph, layout, layout.bundles[0])
-        assert len(numbers) == STRUCTURE + len(KINDS)
+        assert len(numbers) == STRUCTURE
         return numbers
 
     kinds = [float(kind == "linear") for kind in KINDS]
@@ -77,7 +80,7 @@ def test_structure_of_a_lone_scalar():
     graph = NeuralGraph.per_tensor({"s": ()})
     layout = graph.layout("s")
     numbers = structure(graph, layout, layout.bundles[0])
-    assert numbers[:STRUCTURE] == [0.5, 0, 0, 0, 0, 0, 1]
+    assert numbers[: -len(KINDS)] == [0.5, 0, 0, 0, 0, 0, 1]
 
 
 def test_step_features_are_bounded_and_rise():
@@ -91,8 +94,12 @@ def test_step_features_are_bounded_and_rise():
     torch.testing.assert_close(features[3], expected)
 
 
+def statistics_of(e):
+    return statistics(Survey.of(e))
+
+
 def test_statistics_are_free_of_scale():
-    plain, scaled = statistics(edges(1)), statistics(edges(1, 1e4, 1e-3))
+    plain, scaled = statistics_of(edges(1)), statistics_of(edges(1, 1e4, 1e-3))
     assert plain.shape == (STATISTICS,)
     torch.testing.assert_close(plain, scaled, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(plain[0], edges(1).adam.square().mean().sqrt())
@@ -107,15 +114,17 @@ def test_statistics_are_log_ratios():
     size["root"] = square.sum().sqrt()
     ratios = [size[a] / size[b] for a, b in (("fast", "g"), ("slow", "fast"), ("g", "root"))]
     expected = torch.tanh(torch.stack(ratios).log() / 2)
-    torch.testing.assert_close(statistics(e)[1:], expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(statistics_of(e)[1:], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_all_together():
     parts = [edges(0), edges(1, dtype=torch.float32, shape=(1, 2, 1, 1))]
-    structures = [[1.0] * (STRUCTURE + len(KINDS)), [2.0] * (STRUCTURE + len(KINDS))]
-    features = tensor_features(structures, parts, [torch.tensor(1.0), torch.tensor(50.0)])
+    structures = [[1.0] * STRUCTURE, [2.0] * STRUCTURE]
+    features = tensor_features(
+        structures, list(map(Survey.of, parts)), [torch.tensor(1.0), torch.tensor(50.0)]
+    )
     assert features.shape == (2, TENSOR_FEATURES)
-    torch.testing.assert_close(features[1, :STATISTICS], statistics(parts[1]))
+    torch.testing.assert_close(features[1, :STATISTICS], statistics_of(parts[1]))
     torch.testing.assert_close(
         features[1, STATISTICS : STATISTICS + len(HORIZONS)], step_features(torch.tensor(50.0))
     )
@@ -123,6 +132,6 @@ def test_all_together():
 
 
 def test_zeros_are_finite():
-    zero = edges(0)._replace(gradient=torch.zeros(2, 5, 3, 4), adam=torch.zeros(2, 5, 3, 4))
-    zero = zero._replace(moments=zero.moments._make([torch.zeros(2, 5, 3, 4)] * 3))
-    assert not statistics(zero).any()
+    zeros = torch.zeros(2, 5, 3, 4)
+    zero = Edges.of(zeros, zeros, Moments(zeros, zeros, zeros))
+    assert not statistics_of(zero).any()

@@ -57,8 +57,17 @@ def test_whole_layout_copies_nothing():
     assert described.assemble(described.views(tensor), tensor).data_ptr() == tensor.data_ptr()
 
 
-def test_transposed_and_divided_layouts_are_not_whole():
-    assert not layout(KNOWN, "w", ["k", "h"], "io").whole
+def test_transposed_layout_copies_nothing():
+    described = layout(KNOWN, "w", ["k", "h"], "io")
+    tensor = torch.randn(4, 6)
+    assert described.whole
+    (array,) = described.views(tensor)
+    assert array.shape == (1, 6, 4, 1)
+    assert described.assemble([array], tensor).data_ptr() == tensor.data_ptr()
+    torch.testing.assert_close(described.assemble([array.contiguous()], tensor), tensor)
+
+
+def test_divided_layout_is_not_whole():
     assert not attention_block()[1].layouts["qkv.weight"].whole
 
 
@@ -90,3 +99,14 @@ def test_wrong_shape_is_refused():
     with pytest.raises(GraphError, match=r"`w` with shape \(6, 4\).*shape \(4, 6\)") as error:
         described.views(torch.randn(4, 6))
     assert "ngopt.trace" in str(error.value)
+
+
+def test_divided_layout_is_put_together_under_vmap():
+    described = attention_block()[1].layouts["qkv.weight"]
+    tensors = torch.randn(3, *described.shape)
+    like = torch.zeros(described.shape)  # not batched
+
+    def there_and_back(tensor):
+        return described.assemble(described.views(tensor), like)
+
+    assert torch.equal(torch.vmap(there_and_back)(tensors), tensors)

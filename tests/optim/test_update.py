@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.optim.update import Options, all_finite, init_state, update
+from ngopt.optim.update import Options, all_finite, if_finite, init_state, update
 from ngopt.rules.adam import Adam
 from ngopt.rules.library import load_rule
-from ngopt.rules.rule import Rule
+from ngopt.rules.rule import Change, Rule
 from tests.contract import Small, assert_same, backward
 
 SHAPES = {"weight": (4, 3), "bias": (4,), "scalar": (), "empty": (0, 2)}
@@ -34,9 +34,9 @@ class Plain(Rule):
     def init_state(self, parameters, graph):
         return {name: {"last": torch.zeros_like(p)} for name, p in parameters.items()}
 
-    def forward(self, parameters, gradients, state, graph):
-        updates = {name: self.factor * g for name, g in gradients.items()}
-        return updates, {name: {"last": g} for name, g in gradients.items()}
+    def stream(self, parameters, gradients, state, graph):
+        for name, gradient in gradients.items():
+            yield Change(name, self.factor * gradient, {"last": gradient})
 
 
 def _tensors(seed=0, dtype=torch.float32):
@@ -229,3 +229,11 @@ def test_step_equals_update_bitwise(rule, dtype):
         own = {n: optimizer.state[model.get_parameter(n)] for n in names}
         assert_same(_flat(state), _flat(own))
     assert optimizer.skipped_steps == 1
+
+
+def test_state_that_began_anew_in_another_shape():
+    new, old = {"a": torch.ones(3), "b": torch.ones(2)}, {"a": torch.zeros(2), "b": torch.zeros(2)}
+    kept = if_finite(torch.tensor(True), new, old)
+    assert all(torch.equal(kept[key], new[key]) for key in new)
+    kept = if_finite(torch.tensor(False), new, old)
+    assert {key: tensor.tolist() for key, tensor in kept.items()} == {"a": [0, 0, 0], "b": [0, 0]}

@@ -1,19 +1,36 @@
 """What the tests of rules give to them: random weights, gradients, and states after a few steps."""
 
+from functools import cache
+
 import torch
 
+from ngopt.graph.trace import trace
 from tests.hand_built import EXAMPLES
+from tests.zoo import ZOO
 
 GRAPHS = {name: example()[1] for name, example in EXAMPLES.items()}
 MLP = GRAPHS["mlp"]
 
 
-def randomize(module, seed=0, size=0.5):
-    """Draw all of theta: where a fresh rule has zeros, its tests would see nothing."""
+@cache
+def zoo_graph(name):
+    """The graph of a model of the zoo."""
+    model, args, kwargs = ZOO[name].build()
+    return trace(model.eval(), *args, **kwargs)
+
+
+def randomize(module, seed=0, size=1.0):
+    """Draw all of theta: where a fresh rule has zeros, its tests would see nothing.
+
+    Matrices `(inputs, outputs)` keep the size of what goes through them, so that deep networks
+    neither explode nor fall silent.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+            inputs = parameter.shape[-2] if parameter.dim() > 1 else 4
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(size * inputs**-0.5 * noise)
     return module
 
 
@@ -29,12 +46,28 @@ def draw(described, seed, dtype=torch.float64):
 def warm(rule, described, dtype=torch.float64, steps=3):
     """Parameters, gradients of the next step, and the state after a few."""
     parameters = draw(described, 0, dtype)
-    state = rule.init_state(parameters, described)
-    with torch.no_grad():
-        for step in range(steps):
-            _, state = rule(parameters, draw(described, step + 1, dtype), state, described)
+    gradients = [draw(described, step + 1, dtype) for step in range(steps)]
+    _, state = trajectory(rule, described, parameters, gradients)
     return parameters, draw(described, steps + 1, dtype), state
 
 
+def trajectory(rule, described, parameters, gradients):
+    """Updates of each step from a fresh state, one step per dict of gradients; the last state."""
+    state = rule.init_state(parameters, described)
+    updates = []
+    with torch.no_grad():
+        for grads in gradients:
+            update, state = rule(parameters, grads, state, described)
+            updates.append(update)
+    return updates, state
+
+
 def relative_error(a, b):
-    return max((a[name] - b[name]).abs().max() / b[name].abs().max() for name in b)
+    """Largest error of any tensor, in units of its largest entry; huge if that should be 0."""
+    ratios = [
+        (a[name] - tensor).abs().max()
+        / tensor.abs().max().clamp(min=torch.finfo(tensor.dtype).tiny)
+        for name, tensor in b.items()
+        if tensor.numel()
+    ]
+    return torch.stack([ratio.double() for ratio in ratios]).max().item()

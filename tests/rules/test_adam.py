@@ -1,21 +1,39 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from ngopt.errors import OptionError
+from ngopt.errors import RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from tests.contract import Small, copy_of, train
+from tests.rules.against_torch import DECAY, DTYPES, largest_error
 
 BETAS = [(0.9, 0.999), (0.5, 0.9), (0.0, 0.99), (0.9, 0.0)]
-EMPTY = NeuralGraph({}, {}, {})
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("make", "l2", "decay"),
+    [
+        (torch.optim.Adam, 0.0, 0.0),
+        (partial(torch.optim.Adam, weight_decay=DECAY), DECAY, 0.0),
+        (partial(torch.optim.AdamW, weight_decay=DECAY), 0.0, DECAY),
+    ],
+    ids=["Adam", "Adam with l2", "AdamW"],
+)
+def test_equals_torch_on_the_gradients_of_a_convnet(make, l2, decay, dtype):
+    error, moved = largest_error(Adam(l2=l2), make, dtype, lr=2**-10, decay=decay)
+    assert error < 1e-6
+    assert moved > 1e-2
 
 
 @pytest.mark.parametrize("betas", BETAS)
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_equals_torch_over_100_steps(betas, decay, dtype):
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_equals_torch_over_gradients_of_all_sizes(betas, decay, dtype):
     # Near 1, torch's own rounding of the factor 1 - lr * weight_decay adds up to more than 1e-6.
     weight = 0.1 * torch.randn(4, 3, dtype=dtype)
     ours, torchs = (nn.Parameter(weight.clone()) for _ in range(2))
@@ -39,25 +57,28 @@ def test_equals_torch_in_a_training_run():
     torch.testing.assert_close(copy_of(model), copy_of(other), rtol=0, atol=1e-6)
 
 
-def test_the_state_of_half_precision_parameters_is_single():
-    param = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
-    optimizer = NeuralGraphOptimizer([param], rule=Adam())
-    param.grad = torch.ones_like(param)
-    optimizer.step()
-    assert {value.dtype for value in optimizer.state[param].values()} == {torch.float32}
+def test_half_precision_is_computed_in_single():
+    described = NeuralGraph.per_tensor({"w": (3,)})
+    rule, params = Adam(), {"w": torch.ones(3, dtype=torch.bfloat16)}
+    state = rule.init_state(params, described)
+    updates, after = rule(params, {"w": torch.full_like(params["w"], 0.1)}, state, described)
+    assert updates["w"].dtype == torch.bfloat16
+    for tensors in (state, after):
+        assert {tensor.dtype for tensor in tensors["w"].values()} == {torch.float32}
 
 
 def test_config_builds_it_again():
-    rule = Adam((0.5, 0.75), 1e-3)
-    assert Adam(**rule.config).config == {"betas": (0.5, 0.75), "eps": 1e-3}
+    rule = Adam((0.5, 0.75), 1e-3, 0.25)
+    assert Adam(**rule.config).config == {"betas": (0.5, 0.75), "eps": 1e-3, "l2": 0.25}
 
 
 def test_it_has_no_weights_and_changes_no_argument():
     rule = Adam()
+    described = NeuralGraph.per_tensor({"w": (2,)})
     assert not rule.state_dict()
     params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
-    state = rule.init_state(params, EMPTY)
-    updates, new = rule(params, grads, state, EMPTY)
+    state = rule.init_state(params, described)
+    updates, new = rule(params, grads, state, described)
     assert state["w"]["step"] == 0
     assert not state["w"]["exp_avg"].any()
     assert new["w"]["step"] == 1
@@ -66,16 +87,20 @@ def test_it_has_no_weights_and_changes_no_argument():
 
 def test_derivatives_are_finite_where_gradients_are_zero():
     rule = Adam()
+    described = NeuralGraph.per_tensor({"w": (3,)})
     gradient = torch.tensor([0.0, 1e-30, 1.0], requires_grad=True)
     params = {"w": torch.ones(3)}
-    state = rule.init_state(params, EMPTY)
+    state = rule.init_state(params, described)
     for _ in range(3):
-        updates, state = rule(params, {"w": gradient}, state, EMPTY)
+        updates, state = rule(params, {"w": gradient}, state, described)
     (derivative,) = torch.autograd.grad(updates["w"].sum(), gradient)
     assert derivative.isfinite().all()
 
 
-@pytest.mark.parametrize("arguments", [((1.0, 0.9),), ((0.9, -0.1),), ((0.9, 0.9), -1.0)])
+@pytest.mark.parametrize(
+    "arguments",
+    [((1.0, 0.9),), ((0.9, -0.1),), ((0.9,),), ((0.9, 0.9), -1.0), ((0.9, 0.9), 1e-8, -1.0)],
+)
 def test_options_that_make_no_sense(arguments):
-    with pytest.raises(OptionError, match="Adam got betas="):
+    with pytest.raises(RuleError, match="Adam got betas="):
         Adam(*arguments)

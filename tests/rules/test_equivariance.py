@@ -3,67 +3,104 @@
 import pytest
 import torch
 
+from ngopt.graph.incidence import incidences
 from ngopt.graph.permute import permute, random_permutations
-from ngopt.rules.adam import Adam
+from ngopt.rules import scene
 from ngopt.rules.matrix_gnn import MatrixGNN
-from tests.rules.rule_inputs import GRAPHS, MLP, randomize, relative_error, warm
+from tests.rules.rule_inputs import (
+    GRAPHS,
+    MLP,
+    draw,
+    randomize,
+    relative_error,
+    trajectory,
+    zoo_graph,
+)
+from tests.rules.table import RULES, every_rule
+from tests.zoo import ZOO
 
+STEPS = 3
 PRECISION = {torch.float64: 1e-10, torch.float32: 1e-5}
-RULES = {
-    "adam": Adam,
-    "matrix_gnn": MatrixGNN,
-    "matrix_gnn deep": lambda: MatrixGNN(width=5, rounds=4, momentum_dtype="float32"),
-    "matrix_gnn without context": lambda: MatrixGNN(graph_context=False),
-}
+ALWAYS = (
+    "mlp",
+    "resnet",
+    "grouped",
+    "lstm",
+    "vit",
+    "hf_gpt2",
+)
+"""Models that stand for their kind; the whole zoo takes minutes."""
 
 
-def permute_state(described, state, permutations):
-    keys = {key for tensors in state.values() for key in tensors} - {"step"}
-    permuted = {
-        key: permute(described, {n: t[key] for n, t in state.items()}, permutations) for key in keys
-    }
-    return {
-        name: {"step": tensors["step"], **{key: permuted[key][name] for key in keys}}
-        for name, tensors in state.items()
-    }
-
-
-@pytest.mark.parametrize("dtype", PRECISION)
-@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
-@pytest.mark.parametrize("make", RULES.values(), ids=RULES)
-def test_equivariant(make, described, dtype):
-    rule = randomize(make())
-    parameters, gradients, state = warm(rule, described, dtype)
+def trajectory_error(rule, described, dtype):
+    """How far updates in the permuted world ever are from the permuted updates; NaN if any is."""
+    parameters = draw(described, 0, dtype)
+    gradients = [draw(described, step + 1, dtype) for step in range(STEPS)]
     permutations = random_permutations(described, 0)
-    with torch.no_grad():
-        update, after = rule(parameters, gradients, state, described)
-        update_permuted, after_permuted = rule(
-            permute(described, parameters, permutations),
-            permute(described, gradients, permutations),
-            permute_state(described, state, permutations),
-            described,
-        )
-    expected = permute(described, update, permutations)
-    assert relative_error(update_permuted, expected) < PRECISION[dtype]
-    assert relative_error(expected, update) > 0.1
-    expected_state = permute_state(described, after, permutations)
-    for name, tensors in expected_state.items():
-        assert all(torch.equal(after_permuted[name][key], tensors[key]) for key in tensors)
+    here, _ = trajectory(rule, described, parameters, gradients)
+    there, _ = trajectory(
+        rule,
+        described,
+        permute(described, parameters, permutations),
+        [permute(described, grads, permutations) for grads in gradients],
+    )
+    errors = [
+        relative_error(found, permute(described, expected, permutations))
+        for found, expected in zip(there, here, strict=True)
+    ]
+    return torch.tensor(errors, dtype=torch.float64).max().item()
 
 
-@pytest.mark.parametrize("left_out", ["parameters", "gradients", "state"])
+every_dtype = pytest.mark.parametrize("dtype", PRECISION, ids=str)
+
+
+@every_dtype
+@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
+@every_rule
+def test_equivariant(make, described, dtype):
+    assert trajectory_error(randomize(make()), described, dtype) <= PRECISION[dtype]
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ALWAYS)
+@every_rule
+def test_equivariant_on_models_of_every_kind(make, name, dtype):
+    assert trajectory_error(randomize(make()), zoo_graph(name), dtype) <= PRECISION[dtype]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("name", ZOO)
+def test_equivariant_on_the_zoo(name):
+    for dtype, precision in PRECISION.items():
+        errors = {
+            rule: trajectory_error(randomize(make()), zoo_graph(name), dtype)
+            for rule, make in RULES.items()
+        }
+        assert {rule: error for rule, error in errors.items() if not error <= precision} == {}
+
+
+@pytest.mark.parametrize("left_out", ["parameters", "gradients"])
 def test_everything_it_sees_must_be_permuted(left_out):
     rule = randomize(MatrixGNN())
-    parameters, gradients, state = warm(rule, MLP)
-    permuted = {
-        "parameters": permute(MLP, parameters, 0),
-        "gradients": permute(MLP, gradients, 0),
-        "state": permute_state(MLP, state, random_permutations(MLP, 0)),
-    }
-    permuted[left_out] = {"parameters": parameters, "gradients": gradients, "state": state}[
-        left_out
-    ]
-    with torch.no_grad():
-        update, _ = rule(parameters, gradients, state, MLP)
-        other, _ = rule(*permuted.values(), MLP)
+    given = {"parameters": draw(MLP, 0), "gradients": draw(MLP, 1)}
+    permuted = {name: permute(MLP, tensors, 0) for name, tensors in given.items()}
+    permuted[left_out] = given[left_out]
+    (update,), _ = trajectory(rule, MLP, given["parameters"], [given["gradients"]])
+    (other,), _ = trajectory(rule, MLP, permuted["parameters"], [permuted["gradients"]])
     assert relative_error(other, permute(MLP, update, 0)) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["ng_gnn", "ng_gnn of the paper", "ng_t"])
+def test_biases_that_read_the_wrong_nodes_are_noticed(name, monkeypatch):
+    def from_the_first_node_on(graph, nodes, device):
+        ends = incidences(graph, nodes, device)
+        return [
+            end if "in" in bundle.roles else end._replace(target=end.target - end.target.min())
+            for bundle, end in zip(graph.bundles, ends, strict=True)
+        ]
+
+    rule = randomize(RULES[name]())
+    assert trajectory_error(rule, MLP, torch.float64) <= 1e-10
+    monkeypatch.setattr(scene, "incidences", from_the_first_node_on)
+    assert trajectory_error(rule, MLP, torch.float64) > 1e-4

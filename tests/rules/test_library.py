@@ -10,7 +10,8 @@ from ngopt.rules import library
 from ngopt.rules.adam import Adam
 from ngopt.rules.library import fingerprint, list_rules, load_rule, save_rule
 from ngopt.rules.matrix_gnn import MatrixGNN
-from tests.rules.rule_inputs import randomize
+from tests.rules.rule_inputs import MLP, randomize, warm
+from tests.rules.table import every_rule
 
 
 @pytest.fixture
@@ -60,6 +61,37 @@ def test_round_trip(path, kind):
     assert loaded.config == expected.config
     assert same(loaded, expected)
     assert not same(loaded, MatrixGNN(**expected.config))
+
+
+@every_rule
+def test_every_rule_is_saved_and_loaded(make, tmp_path):
+    rule = randomize(make())
+    save_rule(rule, tmp_path / FILE)
+    loaded = load_rule(tmp_path / FILE)
+    assert type(loaded) is type(rule)
+    assert loaded.config == rule.config
+    assert same(loaded, rule)
+    with torch.no_grad():
+        expected, found = (item(*warm(item, MLP), MLP) for item in (rule, loaded))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@every_rule
+def test_files_of_every_rule_are_checked(make, tmp_path):
+    path = tmp_path / FILE
+    rule = make()
+    save_rule(rule, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    with pytest.raises(RuleError, match="is damaged"):
+        load_rule(path)
+    path.write_bytes(whole)
+    rewrite(path, config=json.dumps({**rule.config, "flavour": "mint"}))
+    with pytest.raises(RuleError, match=r"does not tell how to build its `\w+` .*flavour"):
+        load_rule(path)
+    rewrite(path, {**rule.state_dict(), "more": torch.zeros(2)}, config=json.dumps(rule.config))
+    with pytest.raises(RuleError, match=r"do not fit a .*`more` is \(2,\), should be absent"):
+        load_rule(path)
 
 
 def test_files_of_the_library_go_by_their_names(path, monkeypatch):

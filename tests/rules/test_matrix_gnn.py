@@ -126,6 +126,21 @@ def test_without_graph_context_each_parameter_is_on_its_own():
         assert relative_error(with_context(parameters, gradients, state, MLP)[0], whole) > 1e-3
 
 
+def test_without_statistics_neurons_still_hear_of_their_weights():
+    rules = {
+        (on, rounds): randomize(MatrixGNN(rounds=rounds, neuron_statistics=on))
+        for on in (True, False)
+        for rounds in (0, 1)
+    }
+    parameters, gradients, state = warm(rules[True, 1], MLP)
+    turned = {**gradients, "4.weight": -gradients["4.weight"]}
+    for (on, rounds), rule in rules.items():
+        with torch.no_grad():
+            a, _ = rule(parameters, gradients, state, MLP)
+            b, _ = rule(parameters, turned, state, MLP)
+        assert torch.equal(a["2.weight"], b["2.weight"]) == (not on and not rounds)
+
+
 def test_parameters_without_gradient_send_no_messages():
     rule = randomize(MatrixGNN())
     parameters, gradients, state = warm(rule, MLP)

@@ -125,3 +125,10 @@ def test_fan_scale_is_configurable():
 def test_senseless_bounds(options):
     with pytest.raises(RuleError, match=r"(?s)cannot keep updates near Adam's.*0 <= trust < 1"):
         Skeleton(**options)
+
+
+def test_changes_by_name():
+    assert Skeleton.of(None) == Skeleton()
+    assert Skeleton.of({"trust": 0.5}) == Skeleton(trust=0.5)
+    with pytest.raises(RuleError, match=r"no 'speed'(?s:.*)slow, trust"):
+        Skeleton.of({"speed": 1.0})

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from ngopt.features.entries import entry_features
-from ngopt.rules.entry_head import EntryHead
+from ngopt.features.survey import Survey
+from ngopt.rules.layers.entry_head import EntryHead
 from tests.features.random_edges import SHAPE, random_edges
 from tests.rules.rule_inputs import randomize
 
@@ -15,7 +16,8 @@ def fresh():
 
 
 def inputs(dtype=torch.float64):
-    entries = entry_features(random_edges(dtype=dtype))
+    edges = random_edges(dtype=dtype)
+    entries = entry_features(edges, Survey.of(edges))
     shapes = [(CONTEXT,), (GROUP, OUT, WIDTH), (GROUP, IN, WIDTH)]
     return entries, *(torch.randn(shape, dtype=dtype) for shape in shapes)
 

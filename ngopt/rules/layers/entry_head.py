@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.features.entries import Entries
-from ngopt.rules.affine import Affine
+from ngopt.rules.layers.affine import Affine
 
 
 class EntryHead(nn.Module):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.rules.affine import Affine
+from ngopt.rules.layers.affine import Affine
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

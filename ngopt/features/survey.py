@@ -1,0 +1,122 @@
+"""Means over the rows, the columns and the whole of a bundle, gathered block by block."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ngopt.features.blocks import WHOLE, Block, add_columns, add_rows
+from ngopt.features.entries import Edges
+
+
+class Products(NamedTuple):
+    """What is averaged: squares, and the product of gradient and fast momentum."""
+
+    adam: Tensor
+    gradient: Tensor
+    weight: Tensor
+    fast: Tensor
+    alignment: Tensor
+    square: Tensor
+
+    @classmethod
+    def of(cls, edges: Edges) -> "Products":
+        """Compute the products of each entry."""
+        gradient, fast = edges.gradient, edges.moments.fast
+        return cls(
+            adam=edges.adam.square(),
+            gradient=gradient.square(),
+            weight=edges.weight.square(),
+            fast=fast.square(),
+            alignment=gradient * fast,
+            square=edges.moments.square,
+        )
+
+
+class Matrices(NamedTuple):
+    """The matrices that carry messages: arrays averaged over taps, `(group, out, in)`."""
+
+    weight: Tensor
+    adam: Tensor
+    fast: Tensor
+
+    @classmethod
+    def of(cls, edges: Edges) -> "Matrices":
+        """Average over taps."""
+        arrays = (edges.weight, edges.adam, edges.moments.fast)
+        # A lone tap is dropped as a view, for the mean would copy the whole array.
+        return cls(*(a.squeeze(3) if a.shape[3] == 1 else a.mean(3) for a in arrays))
+
+
+class Survey(NamedTuple):
+    """Means over a bundle.
+
+    Args:
+        rows: over inputs and taps, `(group, out)` each.
+        columns: over outputs and taps, `(group, in)` each.
+        groups: of the mean square over each group, `(group,)`.
+        whole: over everything, 0-dim each.
+        slow: of the square of the slow momentum over everything, 0-dim.
+        matrices: of the squares of the matrices over everything, 0-dim each.
+    """
+
+    rows: Products
+    columns: Products
+    groups: Tensor
+    whole: Products
+    slow: Tensor
+    matrices: Matrices
+
+    @classmethod
+    def of(cls, edges: Edges) -> "Survey":
+        """Survey a bundle that is there as a whole."""
+        surveyor = Surveyor(edges.gradient.shape)
+        surveyor.add(WHOLE, edges)
+        return surveyor.result()
+
+    def seen_from(self, block: Block) -> "Survey":
+        """The same, with only the rows and columns of a block."""
+        return self._replace(
+            rows=Products(*(block.rows(row) for row in self.rows)),
+            columns=Products(*(block.columns(column) for column in self.columns)),
+            groups=self.groups[block.group],
+        )
+
+
+class Surveyor:
+    """Makes a survey of blocks that come one after the other.
+
+    Args:
+        shape: of the bundle, `(group, out, in, tap)`.
+    """
+
+    def __init__(self, shape: torch.Size) -> None:
+        self._shape = shape
+        self._rows: list[Tensor | None] = [None] * len(Products._fields)
+        self._columns = list(self._rows)
+        self._numbers = torch.zeros(1 + len(Matrices._fields))
+
+    def add(self, block: Block, edges: Edges) -> None:
+        """Take the edges of a block into account."""
+        for number, product in enumerate(Products.of(edges)):
+            rows, columns = self._rows[number], self._columns[number]
+            self._rows[number] = add_rows(rows, block, product.sum((2, 3)), self._shape)
+            self._columns[number] = add_columns(columns, block, product.sum((1, 3)), self._shape)
+        arrays = (edges.moments.slow, *Matrices.of(edges))
+        numbers = torch.stack([array.square().sum() for array in arrays])
+        self._numbers = numbers if block == WHOLE else self._numbers.to(numbers) + numbers
+
+    def result(self) -> Survey:
+        """Return the means over all that was added."""
+        group, outputs, inputs, taps = self._shape
+        rows = Products(*(row / (inputs * taps) for row in self._rows if row is not None))
+        columns = Products(*(c / (outputs * taps) for c in self._columns if c is not None))
+        slow, *matrices = self._numbers
+        return Survey(
+            rows=rows,
+            columns=columns,
+            groups=rows.square.mean(1),
+            whole=Products(*(row.mean() for row in rows)),
+            slow=slow / self._shape.numel(),
+            matrices=Matrices(*(m / (group * outputs * inputs) for m in matrices)),
+        )

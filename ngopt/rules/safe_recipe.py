@@ -1,0 +1,104 @@
+"""Scale-free features and the safe skeleton: a fresh rule is a sane optimizer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ngopt.features.entries import Edges, Entries, entry_features
+from ngopt.features.moments import (
+    Moments,
+    check_momentum_dtype,
+    compute_dtype,
+    init_moments,
+    update_moments,
+)
+from ngopt.features.survey import Survey
+from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
+from ngopt.rules.layers.affine import Affine
+from ngopt.rules.recipe import Recipe
+from ngopt.rules.scene import Part
+from ngopt.rules.skeleton import Skeleton
+
+
+class SafeRecipe(Recipe):
+    """The features and the step of the default rule, for any network.
+
+    The network corrects the direction; the size of a bundle's step is learned from features of the
+    whole bundle, without the network. See :class:`~ngopt.rules.skeleton.Skeleton`.
+
+    Args:
+        generator: draws the weights of the scale.
+        hidden: number of hidden units of the scale.
+        momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
+        skeleton: changes to the defaults of the skeleton, by name.
+    """
+
+    channels: ClassVar[int] = len(Entries._fields)
+    context: ClassVar[int] = TENSOR_FEATURES
+    outputs: ClassVar[int] = 1
+    zero_outputs: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        generator: torch.Generator,
+        *,
+        hidden: int = 8,
+        momentum_dtype: str = "bfloat16",
+        skeleton: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        check_momentum_dtype(momentum_dtype)
+        self.hidden, self.momentum_dtype = hidden, momentum_dtype
+        self.skeleton = Skeleton.of(skeleton)
+        self.scale = nn.Sequential(
+            Affine(TENSOR_FEATURES, hidden, generator), nn.ReLU(), Affine(hidden, 1)
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Name and options, as plain data."""
+        return {
+            "name": "safe",
+            "hidden": self.hidden,
+            "momentum_dtype": self.momentum_dtype,
+            "skeleton": asdict(self.skeleton),
+        }
+
+    def begin(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Moments of a parameter before its first step."""
+        return init_moments(parameter, self.momentum_dtype)
+
+    def advance(
+        self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Update the moments; the signals are weight, gradient and moments."""
+        new, moments = update_moments(dict(state), gradient)
+        dtype = compute_dtype(parameter)
+        return new, tuple(t.to(dtype) for t in (parameter, gradient, *moments))
+
+    def features(self, part: Part) -> Tensor:
+        """Scale-free features of each entry; see :class:`~ngopt.features.entries.Entries`."""
+        edges = _edges(part)
+        return torch.stack(entry_features(edges, Survey.of(edges)), -1)
+
+    def contexts(self, parts: Sequence[Part], structures: Sequence[Sequence[float]]) -> Tensor:
+        """Statistics, time and structure; see :mod:`ngopt.features.tensors`."""
+        surveys = [Survey.of(_edges(part)) for part in parts]
+        return tensor_features(structures, surveys, [part.step for part in parts])
+
+    def update(self, part: Part, outputs: Tensor, context: Tensor) -> Tensor:
+        """Correct the base direction by the outputs, within bounds."""
+        edges = _edges(part)
+        base = self.skeleton.base(edges.adam, edges.slow, part.step)
+        correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments.square)
+        direction = self.skeleton.direction(base, correction)
+        scale = self.skeleton.scale(self.scale(context))
+        return direction * (scale * self.skeleton.fan_scale(part.bundle, part.layout.kind))
+
+
+def _edges(part: Part) -> Edges:
+    weight, gradient, *moments = part.signals
+    return Edges.of(weight, gradient, Moments(*moments))

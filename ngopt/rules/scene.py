@@ -1,0 +1,98 @@
+"""What a network on the graph sees in one step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ngopt.features.positions import Positions
+from ngopt.graph.bundle import Bundle
+from ngopt.graph.incidence import Incidence, incidences
+from ngopt.graph.layout import Layout
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.nodes import Nodes, nodes_of
+from ngopt.rules.rule import State
+
+
+@dataclass(frozen=True)
+class Part:
+    """One bundle of a parameter that has a gradient.
+
+    Args:
+        layout: of its parameter.
+        bundle: the bundle.
+        signals: what the recipe knows of its entries, arrays `(group, out, in, tap)`.
+        step: number of gradients that its parameter has had, 0-dim.
+        name: by which the rule's caller knows its parameter.
+    """
+
+    layout: Layout
+    bundle: Bundle
+    signals: tuple[Tensor, ...]
+    step: Tensor
+    name: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All bundles that have a gradient, on one device and of one dtype, and their nodes.
+
+    Args:
+        graph: the graph; it may have more bundles than have a gradient.
+        parts: the bundles.
+        features: of each bundle's entries, `(group, out, in, tap, channels)`.
+        context: features of each bundle as a whole, `(bundles, context)`.
+        taps: coordinates of each bundle's taps, `(tap, TAP_POSITIONS)`.
+        nodes: the sets of nodes of the graph.
+        ends: numbers of the nodes at both ends of each bundle.
+        positions: features of each node, `(nodes, NODE_POSITIONS)`.
+        memory: state of each parameter, by the name that its parts have.
+    """
+
+    graph: NeuralGraph
+    parts: tuple[Part, ...]
+    features: tuple[Tensor, ...]
+    context: Tensor
+    taps: tuple[Tensor, ...]
+    nodes: Nodes
+    ends: tuple[Incidence, ...]
+    positions: Tensor
+    memory: State
+
+    @classmethod
+    def of(
+        cls,
+        graph: NeuralGraph,
+        parts: Sequence[Part],
+        features: Sequence[Tensor],
+        context: Tensor,
+        shown: Positions,
+        memory: State,
+    ) -> "Scene":
+        """Complete the description of some bundles by their nodes."""
+        nodes = nodes_of(graph)
+        ends = dict(zip(graph.bundles, incidences(graph, nodes, context.device), strict=True))
+        return cls(
+            graph,
+            tuple(parts),
+            tuple(features),
+            context,
+            tuple(shown.taps(part.bundle, context) for part in parts),
+            nodes,
+            tuple(ends[part.bundle] for part in parts),
+            shown.nodes(nodes, context),
+            memory,
+        )
+
+    def inputs(self) -> list[Tensor]:
+        """All that is known of each entry without its neighbours.
+
+        Returns:
+            For each bundle `(group, out, in, tap, channels + TAP_POSITIONS + context)`.
+        """
+        result = []
+        for features, taps, context in zip(self.features, self.taps, self.context, strict=True):
+            known = torch.cat([taps, context.expand(len(taps), -1)], 1)
+            result.append(torch.cat([features, known.expand(*features.shape[:-1], -1)], -1))
+        return result

@@ -1,0 +1,79 @@
+"""Statistics of whole tensors: the baseline that networks on the graph have to beat."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ngopt.rules.layers.feed_forward import FeedForward
+from ngopt.rules.network_rule import NetworkRule
+from ngopt.rules.rule import State
+from ngopt.rules.scene import Scene
+from ngopt.rules.sizes import check_sizes
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+STATISTICS = 2 + len(QUANTILES)
+
+
+def set_statistics(x: Tensor) -> Tensor:
+    """Mean, variance and quantiles of each feature over a set.
+
+    Args:
+        x: `(elements, features)`, of any number of elements but none.
+
+    Returns:
+        `(STATISTICS * features,)`; quantiles between two elements are interpolated, as
+        :func:`torch.quantile` does, which has a limit on the number of elements.
+    """
+    ordered = x.sort(0).values
+    quantiles = []
+    for quantile in QUANTILES:
+        place = quantile * (len(ordered) - 1)
+        low, high = math.floor(place), math.ceil(place)
+        quantiles.append(torch.lerp(ordered[low], ordered[high], place - low))
+    return torch.cat([x.mean(0), x.var(0, correction=0), *quantiles])
+
+
+class StatNN(NetworkRule):
+    """Network of the statistics of a bundle, then of each entry with what that says.
+
+    No tensor hears of another, and within a bundle nothing tells one neuron from another.
+
+    Args:
+        width: number of units of each hidden layer, and of features of a bundle.
+        layers: number of hidden layers of the network of each bundle.
+        options: `recipe`, `positions` and `seed`, as in
+            :class:`~ngopt.rules.network_rule.NetworkRule`.
+
+    Raises:
+        RuleError: if an option makes no sense.
+
+    Source: Unterthiner et al., "Predicting Neural Network Accuracy from Weights", 2020, for the
+    seven statistics.
+    """
+
+    def __init__(self, width: int = 32, layers: int = 2, **options: Any) -> None:
+        super().__init__(**options)
+        check_sizes("StatNN", width=width, layers=layers)
+        self.width, self.layers = width, layers
+        known = STATISTICS * self.recipe.channels + self.recipe.context
+        self.whole = FeedForward([known, *[width] * layers, width], self.generator)
+        sizes = [self.entry_inputs + width, width, self.recipe.outputs]
+        self.entry = FeedForward(sizes, self.generator, self.recipe.zero_outputs)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Arguments that build this rule again, as plain data."""
+        return {"width": self.width, "layers": self.layers, **self.shared_config}
+
+    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+        """Run the networks on each bundle and its entries."""
+        result = []
+        inputs = scene.inputs()
+        for x, features, context in zip(inputs, scene.features, scene.context, strict=True):
+            statistics = set_statistics(features.flatten(0, -2))
+            whole = torch.tanh(self.whole(torch.cat([statistics, context])))
+            known = torch.cat([x, whole.expand(*x.shape[:-1], -1)], -1)
+            result.append(self.entry(known))
+        return result, {}

@@ -1,0 +1,28 @@
+import pytest
+import torch
+from torch import nn
+
+from ngopt.rules.layers.lstm_cell import LSTMCell
+from tests.rules.rule_inputs import randomize
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_torchs_cell(dtype):
+    ours = randomize(LSTMCell(3, 5, torch.Generator()))
+    theirs = nn.LSTMCell(3, 5, dtype=dtype)
+    with torch.no_grad():
+        theirs.weight_ih.copy_(ours.inputs.weight.T)
+        theirs.weight_hh.copy_(ours.recurrent.weight.T)
+        theirs.bias_ih.copy_(ours.inputs.bias)
+        theirs.bias_hh.zero_()
+    x, hidden, cell = (torch.randn(4, size, dtype=dtype) for size in (3, 5, 5))
+    found = ours(x, hidden, cell)
+    torch.testing.assert_close(found, theirs(x, (hidden, cell)))
+
+
+def test_all_but_the_features_are_entries_of_their_own():
+    cell = randomize(LSTMCell(2, 3, torch.Generator()))
+    x, hidden, kept = (torch.randn(2, 4, size) for size in (2, 3, 3))
+    outputs, cells = cell(x, hidden, kept)
+    one = cell(x[1, 2], hidden[1, 2], kept[1, 2])
+    torch.testing.assert_close((outputs[1, 2], cells[1, 2]), one)

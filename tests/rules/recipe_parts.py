@@ -1,0 +1,29 @@
+"""The parts of a small model after a few steps, as a recipe makes them."""
+
+import torch
+
+from ngopt.features.positions import Positions
+from ngopt.rules.scene import Part
+from tests.rules.rule_inputs import draw
+
+
+def parts_of(recipe, described, dtype=torch.float64, steps=3):
+    """One part per bundle, and the state of each parameter."""
+    parameters = draw(described, 0, dtype)
+    states = {name: recipe.begin(tensor) for name, tensor in parameters.items()}
+    signals = {}
+    for step in range(steps):
+        for name, gradient in draw(described, step + 1, dtype).items():
+            states[name], signals[name] = recipe.advance(parameters[name], gradient, states[name])
+    parts = [
+        Part(layout, bundle, arrays, states[name]["step"], name)
+        for name, layout in described.parameters.items()
+        for bundle, arrays in zip(
+            layout.bundles, zip(*map(layout.views, signals[name]), strict=True), strict=True
+        )
+    ]
+    return parts, states
+
+
+def structures_of(described, parts):
+    return [Positions().structure(described, part.layout, part.bundle) for part in parts]
