@@ -22,7 +22,7 @@ def joined(first: NeuralGraph, second: NeuralGraph) -> NeuralGraph:
         tuple(dict.fromkeys((*first.unknown, *second.unknown))),
         first.verified and second.verified,
     )
-    for part in (graph, *graph.layouts.values(), *graph.bundles):
+    for part in (graph, *graph.bundles):
         _compute_cached(part)
     return graph
 

@@ -54,11 +54,14 @@ class EntryHead(nn.Module):
         weights = self.entry.weight.to(entries.adam).unbind(1)
         outputs = self.output.weight.to(entries.adam).squeeze(1).unbind()
         correction = torch.zeros_like(entries.adam)
-        for weight, output, first, *others in zip(weights, outputs, *units, strict=True):
-            hidden = first
-            for other in others:
-                hidden = hidden + other
-            for feature, factor in zip(entries, weight.unbind(), strict=True):
+        for weight, output, *others in zip(weights, outputs, *units, strict=True):
+            first, *factors = weight.unbind()
+            # The features come first: what broadcasts would be laid out in another order of memory
+            # than a transposed parameter, and every operation on both be several times slower.
+            hidden = entries[0] * first
+            for feature, factor in zip(entries[1:], factors, strict=True):
                 hidden = torch.addcmul(hidden, feature, factor)
+            for offset in others:
+                hidden = hidden + offset
             correction = torch.addcmul(correction, torch.relu(hidden), output)
         return correction
