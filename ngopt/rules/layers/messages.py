@@ -90,8 +90,10 @@ class Round(nn.Module):
         said = IncidentMean()
         for link in links:
             to_out, to_in = link.messages(states)
-            said.add(link.ends.out, self.to_out(to_out))
-            said.add(link.ends.into, self.to_in(to_in))
+            if link.ends.out:
+                said.add(link.ends.out, self.to_out(to_out))
+            if link.ends.into:
+                said.add(link.ends.into, self.to_in(to_in))
         heard = said.result()
         return {
             neurons: torch.tanh(self.keep(state) + heard[neurons])
