@@ -39,8 +39,9 @@ class NeuralGraphOptimizer(Optimizer):
         params_or_model: an iterable of tensors, of (name, tensor), or of parameter groups, or an
             `nn.Module`. A group is a dict with `params`, or with `model`, or with both: its tensors
             are then found in that model.
-        lr: learning rate; a number or a one-element tensor. In a compiled step only a tensor can
-            be scheduled without compiling again.
+        lr: learning rate; a number or a one-element tensor; by default the one that the rule was
+            meta-trained at, 1e-3 for most. In a compiled step only a tensor can be scheduled
+            without compiling again.
         weight_decay: decoupled weight decay, as in AdamW.
         rule: a rule, or the name or path of one; see `ngopt.list_rules()`.
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
@@ -73,7 +74,7 @@ class NeuralGraphOptimizer(Optimizer):
     def __init__(
         self,
         params_or_model: Any,
-        lr: float | Tensor = 1e-3,
+        lr: float | Tensor | None = None,
         *,
         weight_decay: float = 0.0,
         rule: Rule | str = "default",
@@ -89,6 +90,7 @@ class NeuralGraphOptimizer(Optimizer):
         self._skipped = torch.zeros((), dtype=torch.int64)
         self._untraced: set[str] = set()
         self._waiting = {}
+        lr = self._rule.lr if lr is None else lr
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
         naming.check_group(defaults, (), set())
         super().__init__(naming.as_groups(params_or_model, model), defaults)

@@ -17,12 +17,12 @@ class Options:
 
     Args:
         lr: learning rate; a number or a 0-dim tensor.
-        weight_decay: decoupled weight decay, as in AdamW.
+        weight_decay: decoupled weight decay, as in AdamW; a number or a 0-dim tensor.
         maximize: whether to go up the gradient.
     """
 
     lr: float | Tensor = 1e-3
-    weight_decay: float = 0.0
+    weight_decay: float | Tensor = 0.0
     maximize: bool = False
 
 
@@ -124,7 +124,9 @@ def directions(
 def move(param: Tensor, direction: Tensor, options: Options) -> Tensor:
     """Return the parameter after a step along a direction, rounded once to its own dtype."""
     weight = widen(param)
-    if options.weight_decay:
+    if isinstance(options.weight_decay, Tensor):
+        direction = direction + options.weight_decay * weight
+    elif options.weight_decay:
         direction = torch.add(direction, weight, alpha=options.weight_decay)
     if isinstance(options.lr, Tensor):
         return (weight - options.lr * direction).to(param.dtype)

@@ -74,6 +74,7 @@ def save_rule(rule: Rule, path: str | PathLike[str]) -> None:
         "format": FORMAT,
         "rule": type(rule).__name__,
         "config": json.dumps(rule.config, sort_keys=True),
+        "lr": repr(rule.lr),
         "sha256": fingerprint(theta),
     }
     save_file(theta, path, metadata)
@@ -115,7 +116,9 @@ def _build(path: Path, metadata: Mapping[str, str]) -> Rule:
         )
     try:
         config: dict[str, Any] = json.loads(metadata["config"])
-        return classes[name](**config)
+        rule = classes[name](**config)
+        rule.lr = float(metadata["lr"])
+        return rule
     except (KeyError, TypeError, ValueError) as error:
         raise RuleError(
             f"the file `{path}` does not tell how to build its `{name}` ({error}).\n"

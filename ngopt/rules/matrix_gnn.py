@@ -31,6 +31,7 @@ MOMENTS = tuple(Moments._fields)
 
 
 class _Part(NamedTuple):
+    name: str
     layout: Layout
     bundle: Bundle
     strand: Strand
@@ -143,7 +144,7 @@ class MatrixGNN(Rule):
         """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
         kept = torch.is_grad_enabled() or sum(g.numel() for g in gradients.values()) <= KEPT
         parts = {
-            name: _parts(graph.layout(name), parameters[name], gradient, state[name], kept)
+            name: _parts(name, graph.layout(name), parameters[name], gradient, state[name], kept)
             for name, gradient in gradients.items()
         }
         alike: dict[tuple[torch.device, torch.dtype], list[str]] = {}
@@ -227,6 +228,7 @@ class MatrixGNN(Rule):
         """Update array of a bundle, and the arrays of its state after this step."""
         like = part.strand.gradient
         direction: Tensor | None = None
+        corrections: Tensor | None = None
         after: dict[str, Tensor] = {}
         square = torch.zeros(())
         for block, edges, state in part.strand:
@@ -234,6 +236,8 @@ class MatrixGNN(Rule):
             neurons = zip(view.neurons, (block.rows, block.columns), strict=False)
             correction = self.head(entries, view.context, *(of(states) for states, of in neurons))
             correction = self.skeleton.gate(correction, edges.moments.square)
+            if self.watched:
+                corrections = block.put(corrections, correction, like)
             base = self.skeleton.base(edges.adam, edges.slow, part.step)
             corrected = self.skeleton.correct(base, correction, view.square)
             square = square.to(corrected) + corrected.square().sum()
@@ -241,6 +245,9 @@ class MatrixGNN(Rule):
             for key in MOMENTS:
                 after[key] = block.put(after.get(key), state[key], like)
         assert direction is not None
+        if corrections is not None and self.observer is not None:
+            departure = self.skeleton.departure(corrections)
+            self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
         size = self.skeleton.rescale(view.square, square / like.numel())
         fan_scale = self.skeleton.fan_scale(part.bundle, part.layout.kind)
         factor = size * view.scale * fan_scale
@@ -249,7 +256,12 @@ class MatrixGNN(Rule):
 
 
 def _parts(
-    layout: Layout, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], keep: bool
+    name: str,
+    layout: Layout,
+    parameter: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    keep: bool,
 ) -> list[_Part]:
     tensors = (parameter, gradient, *(state[key] for key in MOMENTS))
     dtype, step = compute_dtype(parameter), state["step"] + 1
@@ -257,5 +269,5 @@ def _parts(
     views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
     for bundle, (w, g, *moments) in zip(layout.bundles, views, strict=True):
         before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
-        parts.append(_Part(layout, bundle, Strand(w, g, before, dtype, keep), step))
+        parts.append(_Part(name, layout, bundle, Strand(w, g, before, dtype, keep), step))
     return parts

@@ -129,10 +129,18 @@ class NetworkRule(Rule):
         outputs, remembered = self.network(scene)
         for name, tensors in remembered.items():
             new_state[name] = {**new_state[name], **tensors}
+        if self.watched:
+            self._tell(parts, outputs, context)
         return [
             self.recipe.update(part, output, numbers)
             for part, output, numbers in zip(parts, outputs, context, strict=True)
         ]
+
+    def _tell(self, parts: list[Part], outputs: list[Tensor], context: Tensor) -> None:
+        for part, output, numbers in zip(parts, outputs, context, strict=True):
+            insides = self.recipe.insides(part, output, numbers)
+            if self.observer is not None and insides is not None:
+                self.observer(part.name, part.bundle, *insides, ())
 
 
 def _build(recipe: str | Mapping[str, Any], generator: torch.Generator) -> Recipe:

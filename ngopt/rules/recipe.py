@@ -73,3 +73,12 @@ class Recipe(nn.Module, ABC):
         Returns:
             Array `(group, out, in, tap)`.
         """
+
+    def insides(self, part: Part, outputs: Tensor, context: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Tell an observer what :meth:`update` makes of the same arguments, if there is more to it.
+
+        Returns:
+            The learned factor of the step, 0-dim, and the correction `(group, out, in, tap)` in
+            units of the RMS of the base direction; None if the recipe has no such parts.
+        """
+        return None

@@ -1,11 +1,13 @@
 """What every rule is: gradients and a graph in, an update of each parameter and a new state out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
+from ngopt.graph.bundle import Bundle
 from ngopt.graph.neural_graph import NeuralGraph
 
 State: TypeAlias = dict[str, dict[str, Tensor]]
@@ -26,6 +28,29 @@ class Change(NamedTuple):
     state: dict[str, Tensor]
 
 
+class Observer(Protocol):
+    """Is told what a rule decides inside."""
+
+    def __call__(
+        self,
+        name: str,
+        bundle: Bundle,
+        scale: Tensor,
+        correction: Tensor,
+        neurons: Sequence[Tensor],
+    ) -> None:
+        """Hear of one bundle.
+
+        Args:
+            name: by which the rule's caller knows the parameter.
+            bundle: the bundle.
+            scale: learned factor of its step, 0-dim.
+            correction: `(group, out, in, tap)`, in units of the RMS of the base direction.
+            neurons: states of its output neurons, `(group, out, width)`, and of its input neurons,
+                `(group, in, width)`; or nothing.
+        """
+
+
 class Rule(nn.Module, ABC):
     """A rule turns gradients into updates. Its weights are *theta*, the meta-parameters.
 
@@ -33,6 +58,21 @@ class Rule(nn.Module, ABC):
     be differentiated, unrolled and replayed. The optimizer multiplies the update by `lr`, adds
     weight decay and subtracts: `w <- w - lr * (update + weight_decay * w)`.
     """
+
+    lr: float = 1e-3
+    """Learning rate that it was meta-trained at: the default of the optimizer."""
+
+    observer: Observer | None = None
+    """Set by :func:`ngopt.rules.watch.watch`. Rules without such insides tell it nothing."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is told what this rule decides inside; nobody in compiled code."""
+        return not torch.compiler.is_compiling() and self.observer is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is a rule of its own, which nobody watches.
+        return {key: value for key, value in self.__dict__.items() if key != "observer"}
 
     @property
     @abstractmethod

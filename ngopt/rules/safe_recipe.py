@@ -98,6 +98,12 @@ class SafeRecipe(Recipe):
         scale = self.skeleton.scale(self.scale(context))
         return direction * (scale * self.skeleton.fan_scale(part.bundle, part.layout.kind))
 
+    def insides(self, part: Part, outputs: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Factor of the step, and by how much the direction is corrected."""
+        correction = self.skeleton.gate(outputs.squeeze(-1), _edges(part).moments.square)
+        scale = self.skeleton.scale(self.scale(context)).squeeze(0)
+        return scale, self.skeleton.departure(correction)
+
 
 def _edges(part: Part) -> Edges:
     weight, gradient, *moments = part.signals

@@ -130,6 +130,10 @@ class Skeleton:
         """
         return base + self.trust * root(before) * torch.tanh(correction)
 
+    def departure(self, correction: Tensor) -> Tensor:
+        """How far :meth:`correct` moves each entry, in units of the RMS of the direction."""
+        return self.trust * torch.tanh(correction)
+
     def rescale(self, before: Tensor, after: Tensor) -> Tensor:
         """Factor that gives a corrected direction its size back.
 

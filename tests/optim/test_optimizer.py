@@ -241,3 +241,11 @@ def test_a_rule_may_be_shared():
         for model, optimizer in zip((first, second), optimizers, strict=True):
             train(model, optimizer, 1, start=seed)
     assert_same(copy_of(first), copy_of(second))
+
+
+def test_learning_rate_is_the_rules_unless_given():
+    rule, weights = Adam(), [torch.ones(2, requires_grad=True)]
+    assert NeuralGraphOptimizer(weights).param_groups[0]["lr"] == 1e-3
+    rule.lr = 0.25
+    assert NeuralGraphOptimizer(weights, rule=rule).param_groups[0]["lr"] == 0.25
+    assert NeuralGraphOptimizer(weights, 0.5, rule=rule).param_groups[0]["lr"] == 0.5

@@ -204,3 +204,14 @@ def test_fingerprint_tells_weights_apart():
     same = {name: tensor.clone() for name, tensor in reversed(theta.items())}
     other = {**same, "head.output.weight": same["head.output.weight"] + 1e-7}
     assert fingerprint(theta) == fingerprint(same) != fingerprint(other)
+
+
+def test_learning_rate_is_kept(path):
+    assert load_rule(path).lr == 1e-3
+    rule = load_rule(path)
+    rule.lr = 0.1 + 0.2
+    save_rule(rule, path)
+    assert load_rule(path).lr == 0.1 + 0.2
+    rewrite(path, lr="fast")
+    with pytest.raises(RuleError, match="does not tell how to build"):
+        load_rule(path)

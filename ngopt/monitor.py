@@ -1,0 +1,273 @@
+"""What a training run does, step by step, in TensorBoard."""
+
+import json
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import repeat
+from os import PathLike
+from textwrap import indent
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._compile import _disable_dynamo
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+
+from ngopt.adam_beside import AdamBeside
+from ngopt.errors import OptionError
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.images import graph_image
+from ngopt.measures import angle, change, sizes
+from ngopt.optim.naming import name_all
+from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.optim.update import Options
+from ngopt.rules.watch import Seen, watch
+
+SAMPLE = 2**16
+"""Number of entries of a tensor that a histogram looks at, at most about."""
+
+
+class Monitor:
+    """Writes what an optimizer does to a folder that TensorBoard shows.
+
+    Every so many steps: what :meth:`log` is given, the learning rate, and for each tensor the RMS
+    of its weights, gradient and update, and of the update relative to the weights. Of a
+    :class:`~ngopt.NeuralGraphOptimizer` also what its rule decided inside: learned factors of
+    steps, corrections of directions, states of neurons; and the graph, as text and picture. Less
+    often, histograms and pictures. Then run `tensorboard --logdir FOLDER`.
+
+    The run is the same to the last bit with and without a monitor. Only steps that are written cost
+    anything: a copy of the weights while they last, and a wait for the device.
+
+    In a run of several processes, make one monitor, in one of them.
+
+    Args:
+        optimizer: any optimizer of torch's interface, before or during its use.
+        folder: where to write; created if need be.
+        every: steps from one that is written to the next; the first is written.
+        pictures: histograms and pictures come with every so many of the written steps.
+        angle_to_adam: whether to follow the run with Adam (lr of the same group, no weight decay)
+            and write the angle, in degrees, between both steps: of each tensor and of all as one.
+            Its moments, which no checkpoint holds, take 8 bytes and some time per weight and step.
+        first_step: number of the next step, in a run that is resumed; what was written of it and
+            of later ones is taken back.
+
+    Raises:
+        OptionError: if TensorBoard is not installed, an option makes no sense, or parameters are
+            sharded.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from ngopt import NeuralGraphOptimizer
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = NeuralGraphOptimizer(model)
+        >>> with TemporaryDirectory() as folder, Monitor(optimizer, folder, every=10) as monitor:
+        ...     for _ in range(20):
+        ...         optimizer.zero_grad()
+        ...         loss = model(torch.ones(1, 2)).square().sum()
+        ...         loss.backward()
+        ...         optimizer.step()
+        ...         monitor.log(loss=loss)
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        folder: str | PathLike[str],
+        *,
+        every: int = 20,
+        pictures: int = 10,
+        angle_to_adam: bool = False,
+        first_step: int = 0,
+    ) -> None:
+        _check(optimizer, every=every, pictures=pictures)
+        self._writer = _open(folder, first_step)
+        # Also if nobody closes the monitor, down to the end of the program.
+        self._finish = weakref.finalize(self, self._writer.close)
+        self._every, self._pictures = every, pictures
+        self._adam = AdamBeside() if angle_to_adam else None
+        self._steps = first_step
+        self._written: int | None = None
+        self._copies: dict[str, Tensor] = {}
+        self._seen: Seen | None = None
+        self._graph: NeuralGraph | None = None
+        self._watching = ExitStack()
+        self._hooks = (
+            optimizer.register_step_pre_hook(_outside(self._before)),
+            optimizer.register_step_post_hook(_outside(self._after)),
+        )
+        self._writer.add_text("optimizer", _described(optimizer), first_step)
+
+    def log(self, **values: float | Tensor) -> None:
+        """Write numbers, such as the loss, beside those of the last step, if that was written.
+
+        Args:
+            values: one-element tensors or numbers, by the name under which they are shown.
+        """
+        if self._written is not None:
+            for name, value in values.items():
+                number = value.item() if isinstance(value, Tensor) else value
+                self._writer.add_scalar(name, number, self._written)
+
+    def close(self) -> None:
+        """Leave the optimizer alone from now on, and write what is left."""
+        for hook in self._hooks:
+            hook.remove()
+        self._watching.close()
+        self._written = None
+        self._finish()
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _before(self, optimizer: Optimizer, *_: object) -> None:
+        if self._steps % self._every == 0:
+            self._copies = {name: p.detach().clone() for name, p, _ in _members(optimizer)}
+            if isinstance(optimizer, NeuralGraphOptimizer):
+                self._seen = self._watching.enter_context(watch(optimizer.rule))
+
+    def _after(self, optimizer: Optimizer, *_: object) -> None:
+        self._watching.close()
+        step, self._steps = self._steps, self._steps + 1
+        self._written = step if step % self._every == 0 else None
+        if self._written is not None or self._adam is not None:
+            self._follow(optimizer)
+        self._copies, self._seen = {}, None
+
+    def _follow(self, optimizer: Optimizer) -> None:
+        after = {name: p.detach() for name, p, _ in _members(optimizer) if p.grad is not None}
+        grads = {n: p.grad.to_dense() for n, p, _ in _members(optimizer) if p.grad is not None}
+        adam = {} if self._adam is None else self._adam.step(after, grads, _options(optimizer))
+        if self._written is None:
+            return
+        before = {name: copy for name, copy in self._copies.items() if name in after}
+        numbers = {**sizes(before, after, grads), **_angles(before, after, adam)}
+        if self._seen is not None:
+            numbers |= self._seen.numbers()
+        self._write({**_whole(optimizer), **numbers})
+        if self._written // self._every % self._pictures == 0:
+            self._paint(optimizer, before)
+
+    def _write(self, numbers: Mapping[str, Tensor | float]) -> None:
+        tensors = [value for value in numbers.values() if isinstance(value, Tensor)]
+        # Brought over together, so that the device is waited for once.
+        alike = [tensor.to(tensors[0].device, torch.float32) for tensor in tensors]
+        known = iter(torch.stack(alike).tolist() if alike else [])
+        for tag, value in numbers.items():
+            number = next(known) if isinstance(value, Tensor) else value
+            self._writer.add_scalar(tag, number, self._written)
+
+    def _paint(self, optimizer: Optimizer, before: Mapping[str, Tensor]) -> None:
+        for name, weight in before.items():
+            sample = weight.flatten()[:: max(1, weight.numel() // SAMPLE)].float()
+            sample = sample[sample.isfinite()]
+            if sample.numel():
+                self._writer.add_histogram(f"weight/{name}", sample.cpu(), self._written)
+        for tag, picture in self._seen.images().items() if self._seen else ():
+            self._writer.add_image(tag, picture, self._written)
+        if isinstance(optimizer, NeuralGraphOptimizer) and optimizer.graph != self._graph:
+            self._paint_graph(optimizer.graph)
+
+    def _paint_graph(self, graph: NeuralGraph) -> None:
+        self._graph = graph
+        if all(space.reason == "not traced" for space in graph.spaces.values()):
+            return
+        self._writer.add_text("graph", indent(graph.summary(), "    "), self._written)
+        picture = graph_image(graph)
+        if picture is not None:
+            self._writer.add_image("graph", picture, self._written)
+
+
+def _outside(hook: Callable[..., None]) -> Any:
+    """Keep a hook out of derivatives and of compiled steps."""
+    return _disable_dynamo(torch.no_grad()(hook))
+
+
+def _check(optimizer: Optimizer, **intervals: int) -> None:
+    for name, value in intervals.items():
+        if value < 1:
+            raise OptionError(f"Monitor got {name}={value}.\n  Give a number that is at least 1.")
+    if any(hasattr(param, "device_mesh") for _, param, _ in _members(optimizer)):
+        raise OptionError(
+            "Monitor cannot follow parameters that are sharded over processes.\n  Watch a run "
+            "with DistributedDataParallel instead, in one of its processes, or on one device."
+        )
+
+
+def _open(folder: str | PathLike[str], first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # takes a while
+    except ImportError as error:
+        raise OptionError(
+            "Monitor writes for TensorBoard, which is not installed.\n"
+            '  Install it with: pip install "ngopt[monitor]"'
+        ) from error
+    return SummaryWriter(str(folder), purge_step=first_step or None, flush_secs=10)
+
+
+def _members(optimizer: Optimizer) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
+    """All parameters that can be changed and have a shape: name, tensor, and group."""
+    known = optimizer._names if isinstance(optimizer, NeuralGraphOptimizer) else None
+    taken: list[str] = []
+    for number, group in enumerate(optimizer.param_groups):
+        given = zip(group.get("param_names", repeat(None)), group["params"], strict=False)
+        names = name_all(list(given), {}, taken) if known is None else known[number]
+        taken += names
+        for name, param in zip(names, group["params"], strict=True):
+            if param.requires_grad and not is_lazy(param):
+                yield name, param, group
+
+
+def _options(optimizer: Optimizer) -> dict[str, Options]:
+    return {
+        name: Options(_rate(group), maximize=group.get("maximize", False))
+        for name, _, group in _members(optimizer)
+    }
+
+
+def _rate(group: Mapping[str, Any]) -> float | Tensor:
+    lr: float | Tensor = group["lr"]
+    return lr.reshape(()) if isinstance(lr, Tensor) else lr
+
+
+def _angles(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], adam: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    if not adam:
+        return {}
+    ours = change(before, after)
+    theirs = {name: adam[name] for name in ours}
+    each = {f"angle_to_adam/{name}": angle(step, theirs[name]) for name, step in ours.items()}
+    return {"angle_to_adam": angle(ours, theirs), **each}
+
+
+def _whole(optimizer: Optimizer) -> dict[str, float | Tensor]:
+    rates = [_rate(group) for group in optimizer.param_groups]
+    one = len(rates) == 1
+    numbers = {"lr" if one else f"lr/{number}": rate for number, rate in enumerate(rates)}
+    if isinstance(optimizer, NeuralGraphOptimizer):
+        numbers["skipped_steps"] = optimizer.skipped_steps
+    return numbers
+
+
+def _described(optimizer: Optimizer) -> str:
+    """Kind, rule and groups of an optimizer, in Markdown."""
+    lines = [f"**{type(optimizer).__name__}**", ""]
+    if isinstance(optimizer, NeuralGraphOptimizer):
+        rule = optimizer.rule
+        weights = sum(theta.numel() for theta in rule.parameters())
+        lines += [f"rule {type(rule).__name__} of {weights:,} weights:", ""]
+        lines += [indent(json.dumps(rule.config, indent=2), "    "), ""]
+    for number, group in enumerate(optimizer.param_groups):
+        options = ", ".join(
+            f"{key} {value}" for key, value in group.items() if not key.startswith("param")
+        )
+        entries = sum(param.numel() for param in group["params"] if not is_lazy(param))
+        tensors = len(group["params"])
+        lines.append(f"* group {number}: {tensors} tensors, {entries:,} entries; {options}")
+    return "\n".join(lines)

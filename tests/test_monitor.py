@@ -1,0 +1,240 @@
+import copy
+import math
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import ngopt
+from ngopt import Monitor, NeuralGraphOptimizer, monitor
+from ngopt.errors import OptionError
+from ngopt.measures import angle
+from ngopt.rules import MatrixGNN
+from tests.contract import Small, backward, copy_of
+from tests.monitored import ours, read, run, series, text
+from tests.rules.rule_inputs import randomize
+
+
+def test_losses_of_written_steps(tmp_path):
+    model = Small()
+    optimizer = ours(model)
+    with Monitor(optimizer, tmp_path, every=3) as watcher:
+        watcher.log(loss=7.0)  # of no step
+        losses = run(model, optimizer, 7, watcher)
+        watcher.log(accuracy=0.25)
+    assert series(tmp_path, "loss") == {n: losses[n].item() for n in (0, 3, 6)}
+    assert series(tmp_path, "accuracy") == {6: 0.25}
+    assert set(series(tmp_path, "skipped_steps").values()) == {0}
+
+
+def test_numbers_of_each_tensor(tmp_path):
+    model = Small()
+    optimizer = ours(model, weight_decay=0.1)
+    with Monitor(optimizer, tmp_path, every=1):
+        run(model, optimizer, 2)
+        before = copy_of(model)
+        run(model, optimizer, 1, start=2)
+    events = read(tmp_path)
+    for name, param in model.named_parameters():
+        sizes = {"weight": before[name], "gradient": param.grad, "update": param - before[name]}
+        rms = {key: tensor.square().mean().sqrt().item() for key, tensor in sizes.items()}
+        for key, value in rms.items():
+            assert events.Scalars(f"{key}_rms/{name}")[2].value == pytest.approx(value, rel=1e-5)
+        relative = rms["update"] / rms["weight"] if rms["weight"] else math.inf
+        written = events.Scalars(f"relative_update/{name}")[2].value
+        assert written == pytest.approx(relative, rel=1e-5)
+
+
+def test_what_the_rule_decides(tmp_path):
+    model = Small()
+    rule = randomize(MatrixGNN(width=4))
+    optimizer = NeuralGraphOptimizer(model, rule=rule)
+    with Monitor(optimizer, tmp_path):
+        run(model, optimizer, 1)
+    assert rule.observer is None
+    events = read(tmp_path)
+    tags = events.Tags()
+    for name in copy_of(model):
+        (scale,) = events.Scalars(f"scale/{name}")
+        (correction,) = events.Scalars(f"correction/{name}")
+        assert math.exp(-1) <= scale.value <= math.exp(1)
+        assert 0 < correction.value < 0.9
+        assert f"correction/{name}" in tags["images"]
+        assert f"weight/{name}" in tags["histograms"]
+    assert sum(tag.startswith("neurons/") for tag in tags["images"]) == len(optimizer.graph.spaces)
+
+
+@pytest.mark.parametrize("lr", [1e-2, torch.tensor([1e-2])])
+def test_angle_to_adam(lr, tmp_path):
+    model = Small()
+    twin = copy.deepcopy(model)
+    optimizer = ours(model)
+    beside = torch.optim.Adam(twin.parameters(), lr=1e-2)
+    optimizer.param_groups[0]["lr"] = lr
+    with Monitor(optimizer, tmp_path, every=2, angle_to_adam=True):
+        for seed in range(3):
+            backward(model, seed)
+            twin.load_state_dict(model.state_dict())
+            for param, other in zip(model.parameters(), twin.parameters(), strict=True):
+                other.grad = param.grad.clone()
+            before = copy_of(model)
+            optimizer.step()
+            beside.step()
+    mine, adams = (
+        {name: p - before[name] for name, p in copy_of(net).items()} for net in (model, twin)
+    )
+    expected = angle(mine, adams).item()
+    assert 1 < expected < 90
+    events = read(tmp_path)
+    whole = events.Scalars("angle_to_adam")
+    assert [event.step for event in whole] == [0, 2]
+    assert whole[1].value == pytest.approx(expected, rel=1e-3)
+    for name, step in mine.items():
+        wanted = pytest.approx(angle(step, adams[name]).item(), rel=1e-2, abs=0.05)
+        assert events.Scalars(f"angle_to_adam/{name}")[1].value == wanted
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_adam_is_at_no_angle_to_itself(maximize, tmp_path):
+    model = Small()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, maximize=maximize)
+    with Monitor(optimizer, tmp_path, every=1, angle_to_adam=True):
+        run(model, optimizer, 3)
+    assert max(series(tmp_path, "angle_to_adam").values()) < 0.05
+
+
+def test_pictures_come_less_often(tmp_path):
+    model = Small()
+    optimizer = ours(model)
+    with Monitor(optimizer, tmp_path, every=2, pictures=2):
+        run(model, optimizer, 9)
+    events = read(tmp_path)
+    assert [event.step for event in events.Scalars("lr")] == [0, 2, 4, 6, 8]
+    assert [event.step for event in events.Histograms("weight/linear.weight")] == [0, 4, 8]
+    assert [event.step for event in events.Images("correction/linear.weight")] == [0, 4, 8]
+
+
+def test_the_graph_is_shown_once_it_is_traced(tmp_path):
+    model = Small()
+    optimizer = ours(model)
+    with Monitor(optimizer, tmp_path, every=1, pictures=1):
+        run(model, optimizer, 3)
+    events = read(tmp_path)
+    assert [event.step for event in events.Images("graph")] == [0]
+    assert f"{len(optimizer.graph.hidden)} hidden" in text(tmp_path, "graph")
+
+
+def test_lone_tensors_have_no_graph_to_show(tmp_path):
+    model = Small()
+    optimizer = ours(model.parameters())
+    with Monitor(optimizer, tmp_path):
+        run(model, optimizer, 1)
+    assert "graph" not in read(tmp_path).Tags()["images"]
+
+
+def test_histograms_are_of_finite_weights(tmp_path):
+    params = [torch.tensor([1.0, math.inf, 3.0]), torch.full((2,), math.nan), torch.zeros(0)]
+    optimizer = torch.optim.SGD([nn.Parameter(tensor) for tensor in params], lr=0.1)
+    for param in optimizer.param_groups[0]["params"]:
+        param.grad = torch.zeros_like(param)
+    with Monitor(optimizer, tmp_path):
+        optimizer.step()
+    events = read(tmp_path)
+    assert events.Tags()["histograms"] == ["weight/tensor:0"]
+    (event,) = events.Histograms("weight/tensor:0")
+    assert (event.histogram_value.min, event.histogram_value.max) == (1, 3)
+
+
+def test_histograms_look_at_a_sample_of_large_tensors(tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "SAMPLE", 10)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.arange(100.0))], lr=0.1)
+    optimizer.param_groups[0]["params"][0].grad = torch.zeros(100)
+    with Monitor(optimizer, tmp_path):
+        optimizer.step()
+    (event,) = read(tmp_path).Histograms("weight/tensor:0")
+    assert event.histogram_value.num == 10
+    assert event.histogram_value.max == 90
+
+
+def test_the_optimizer_is_described(tmp_path):
+    optimizer = NeuralGraphOptimizer(Small(), 0.5, rule=MatrixGNN(width=3))
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(3))], "lr": 0.25})
+    with Monitor(optimizer, tmp_path):
+        pass
+    described = text(tmp_path, "optimizer")
+    assert "NeuralGraphOptimizer" in described
+    assert '"width": 3' in described
+    assert "group 1: 1 tensors, 3 entries; lr 0.25" in described
+
+
+def test_every_group_has_its_learning_rate(tmp_path):
+    groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": lr} for lr in (0.5, 0.25)]
+    optimizer = torch.optim.SGD(groups)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    with Monitor(optimizer, tmp_path, every=1):
+        for _ in range(2):
+            optimizer.step()
+            scheduler.step()
+    assert series(tmp_path, "lr/0") == {0: 0.5, 1: 0.25}
+    assert series(tmp_path, "lr/1") == {0: 0.25, 1: 0.125}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precision(dtype, tmp_path):
+    model = Small().to(dtype)
+    optimizer = ours(model)
+    with Monitor(optimizer, tmp_path, every=1, angle_to_adam=True) as watcher:
+        losses = run(model, optimizer, 2, watcher)
+    assert series(tmp_path, "loss")[1] == pytest.approx(losses[1].item())
+    rms = model.linear.weight.grad.double().square().mean().sqrt().item()
+    assert series(tmp_path, "gradient_rms/linear.weight")[1] == pytest.approx(rms, rel=1e-5)
+    assert 0 < series(tmp_path, "angle_to_adam")[1] < 90
+
+
+def test_only_what_moves_is_written(tmp_path):
+    model = Small()
+    model.linear.bias.requires_grad_(False)
+    optimizer = ours(model)
+    backward(model)
+    model.linear.weight.grad = None
+    with Monitor(optimizer, tmp_path, angle_to_adam=True):
+        optimizer.step()
+    written = {tag.split("/")[1] for tag in read(tmp_path).Tags()["scalars"] if "/" in tag}
+    assert written == copy_of(model).keys() - {"linear.bias", "linear.weight"}
+
+
+def test_a_resumed_run_takes_back_what_will_come_again(tmp_path):
+    model = Small()
+    optimizer = ours(model)
+    with Monitor(optimizer, tmp_path, every=2) as watcher:
+        run(model, optimizer, 6, watcher)
+    with Monitor(optimizer, tmp_path, every=2, first_step=3) as watcher:
+        losses = run(model, optimizer, 2, watcher)
+    shown = read(tmp_path).Scalars("loss")
+    assert [event.step for event in shown] == [0, 2, 4]
+    assert shown[2].value == losses[1].item()
+
+
+def test_without_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(OptionError, match='pip install "ngopt\\[monitor\\]"'):
+        Monitor(ours(Small()), tmp_path)
+
+
+@pytest.mark.parametrize("option", ["every", "pictures"])
+def test_options_that_make_no_sense(option, tmp_path):
+    with pytest.raises(OptionError, match=f"{option}=0"):
+        Monitor(ours(Small()), tmp_path / "new", **{option: 0})
+    assert not (tmp_path / "new").exists()
+
+
+def test_sharded_parameters_are_refused(tmp_path):
+    param = nn.Parameter(torch.zeros(2))
+    param.device_mesh = None
+    with pytest.raises(OptionError, match="sharded"):
+        Monitor(torch.optim.SGD([param]), tmp_path)
+
+
+def test_public_name():
+    assert ngopt.Monitor is Monitor
