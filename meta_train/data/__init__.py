@@ -1,0 +1,1 @@
+"""What the models of tasks learn from: tensors in memory, found through `NGOPT_DATA`."""
