@@ -1,0 +1,91 @@
+"""What evolution strategies share: pairs of runs with theta perturbed to either side."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from meta_train.errors import MetaTrainError
+from meta_train.estimators.estimator import Estimator, Particles
+from meta_train.meta_loss import MetaLoss
+from meta_train.tasks.task import Tensors
+from meta_train.unroll.runs import Runs
+from meta_train.unroll.unroll import Advanced, Unroll
+
+
+class Antithetic(Estimator):
+    """Compares two runs of each problem, which differ by nothing but Gaussian noise on theta.
+
+    The first of a pair is trained with theta plus the noise, the second with theta minus it, on the
+    same batches. No step is remembered, and frozen weights get no noise.
+
+    Args:
+        unroll: trains inner runs; its back end must take a theta for each run.
+        meta_loss: of their losses.
+        truncation: number of inner steps per estimate.
+        sigma: standard deviation of the noise that is drawn in each truncation.
+
+    Raises:
+        MetaTrainError: if sigma is not above 0.
+    """
+
+    copies = 2
+
+    def __init__(
+        self, unroll: Unroll, meta_loss: MetaLoss, truncation: int, sigma: float = 0.01
+    ) -> None:
+        super().__init__(unroll, meta_loss, truncation)
+        if not sigma > 0:
+            raise MetaTrainError(
+                f"nothing can be learned from noise with sigma={sigma}.\n  Use sigma > 0."
+            )
+        self.sigma = sigma
+
+    @abstractmethod
+    def _kept(self, runs: Runs, noise: Tensors) -> Particles:
+        """Where the next truncation starts, and the noise that has led there."""
+
+    @torch.no_grad()
+    def _estimate(self, particles: Particles) -> tuple[Tensors, Tensor, Particles]:
+        drawn = self._draw(particles.runs)
+        runs, losses = self._advance(particles.runs, drawn)
+        meta_losses = self.meta_loss(losses, runs.unit)
+        noise = {name: particles.noise.get(name, 0.0) + new for name, new in drawn.items()}
+        return slope(noise, meta_losses, self.sigma), meta_losses, self._kept(runs, noise)
+
+    def _draw(self, runs: Runs) -> Tensors:
+        problems = len(runs) // self.copies
+        noise = {}
+        for name, weight in self.unroll.rule.named_parameters():
+            shape = (problems, *weight.shape)
+            if weight.requires_grad:
+                drawn = torch.randn(shape, generator=runs.generator, dtype=weight.dtype)
+                noise[name] = self.sigma * drawn.to(weight.device)
+            else:
+                noise[name] = weight.new_zeros(shape)
+        return noise
+
+    def _advance(self, runs: Runs, noise: Mapping[str, Tensor]) -> Advanced:
+        theta = {
+            name: torch.cat([weight + noise[name], weight - noise[name]])
+            for name, weight in self.unroll.rule.named_parameters()
+        }
+        return self.unroll.advance(runs, self.truncation, theta)
+
+
+def slope(noise: Mapping[str, Tensor], losses: Tensor, sigma: float) -> Tensors:
+    """Estimate the derivative of the mean loss over the problems from differences.
+
+    Args:
+        noise: what tells the two runs of each pair apart, with a leading dimension `problems`.
+        losses: (2 * problems,). A pair whose difference is not finite counts as one without any.
+        sigma: standard deviation of the noise that is drawn in each truncation.
+    """
+    plus, minus = losses.chunk(2)
+    difference = plus - minus
+    weights = torch.where(torch.isfinite(difference), difference, 0.0) / (2 * sigma**2)
+    return {
+        name: torch.tensordot(weights.to(drawn), drawn, dims=1) / len(plus)
+        for name, drawn in noise.items()
+    }

@@ -1,0 +1,64 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from meta_train import cli
+from meta_train.config import Config
+from meta_train.presets import PRESETS
+
+
+def test_presets_give_the_defaults_and_options_change_them():
+    options = cli.read(["train", "--preset", "smoke", "--unroll.lr", "0.5"])
+    assert isinstance(options, Config)
+    assert options.preset == "smoke"
+    assert options.steps == PRESETS["smoke"].steps
+    assert options.unroll.lr == 0.5
+
+
+def test_unknown_preset_ends_with_the_list(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "--preset", "smok"])
+    assert "there is no preset `smok`" in str(ended.value)
+    assert "smoke" in str(ended.value)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "tasks"])
+def test_help_teaches_every_option(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    options = [line for line in text.splitlines() if line.lstrip("│ ").startswith("--")]
+    assert options
+    assert f"python -m meta_train {command}" in text
+
+
+def test_command_line_lists_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "meta_train", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("train", "evaluate", "export", "tasks"):
+        assert command in done.stdout
+
+
+def test_a_wrong_option_ends_with_its_message(tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(
+            ["train", "--preset", "smoke", "--families", "nope", "--folder", str(tmp_path / "run")]
+        )
+    assert "there is no family `nope`" in str(ended.value)
+    assert "mlp" in str(ended.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_train_evaluate_export(tmp_path, capsys):
+    run, rule = tmp_path / "run", tmp_path / "rule.safetensors"
+    tiny = ["--families", "mlp:width=4,depth=1,batch=4", "--problems", "2", "--rule", "FF"]
+    short = ["--steps", "2", "--truncation", "2", "--board.every", "0"]
+    cli.main(["train", "--preset", "smoke", "--folder", str(run), *tiny, *short])
+    cli.main(["export", str(run), str(rule)])
+    card = json.loads(rule.with_suffix(".json").read_text())
+    assert card["config"]
+    assert rule.is_file()

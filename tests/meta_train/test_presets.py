@@ -1,0 +1,36 @@
+import pytest
+
+import ngopt.rules
+from meta_train.config import Config
+from meta_train.presets import PRESETS
+from meta_train.rules import rule_of
+from meta_train.tasks.family import family_of
+
+HAND_WRITTEN = {"Adam", "SGDM", "Muon"}
+
+
+def test_every_shipped_rule_that_learns_has_a_preset():
+    learned = {type(rule_of(config.rule)).__name__ for config in PRESETS.values()}
+    rules = {
+        name
+        for name in ngopt.rules.__all__
+        if isinstance(cls := getattr(ngopt.rules, name), type)
+        and issubclass(cls, ngopt.rules.Rule)
+        and not cls.__abstractmethods__
+    }
+    assert rules - HAND_WRITTEN == learned
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_builds_its_rule_and_families(name):
+    config = PRESETS[name]
+    assert config.preset == name
+    assert config.folder.name == name
+    assert any(weight.requires_grad for weight in rule_of(config.rule).parameters())
+    assert all(family_of(text) for text in config.families)
+
+
+def test_presets_differ_from_the_plain_configuration():
+    assert PRESETS["smoke"].steps < Config().steps
+    assert PRESETS["paper_ng_gnn"].estimator == "greedy"
+    assert PRESETS["paper_ng_gnn"].unroll.measure == "same"

@@ -1,0 +1,101 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from meta_train.errors import MetaTrainError
+from meta_train.estimators.truncated_backprop import TruncatedBackprop
+from meta_train.meta_loss import MetaLoss
+from meta_train.slots import Lengths, Slot
+from meta_train.tasks.mlp import MLP
+from meta_train.unroll.stacked import Stacked
+from ngopt.rules import FF, LSTM
+
+FAMILIES = [MLP(width=(4, 6), depth=(1,), batch=(4,)), MLP(width=(5,), depth=(1, 2), batch=(4,))]
+
+
+def make(number=0, seed=0, families=FAMILIES, lengths=None, rule=None):
+    unroll = Stacked(rule or LSTM(hidden=2, layers=1))
+    estimator = TruncatedBackprop(unroll, MetaLoss(), truncation=2)
+    lengths = lengths or Lengths(2, 12)
+    return Slot(number, estimator, families, 2, lengths, seed, torch.device("cpu"))
+
+
+def history(slot, steps):
+    seen = []
+    for _ in range(steps):
+        losses = slot.estimate().losses
+        seen.append((slot.task.name, slot.age, slot.length, losses.tolist()))
+    return seen
+
+
+def test_lengths_are_log_uniform():
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.tensor([float(Lengths(10, 1000).draw(generator)) for _ in range(2000)])
+    assert drawn.min() >= 10
+    assert drawn.max() <= 1000
+    logs = drawn.log10()
+    # Uniform on [1, 3]: mean 2, standard error 0.58 / sqrt(2000) = 0.013.
+    assert abs(float(logs.mean()) - 2) < 0.05
+    assert abs(float((drawn < 100).float().mean()) - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("wrong", [(0, 5), (6, 5)])
+def test_lengths_that_make_no_sense(wrong):
+    with pytest.raises(MetaTrainError, match="1 <= shortest <= longest"):
+        Lengths(*wrong)
+
+
+def test_tasks_change_when_their_length_is_over_and_all_families_come():
+    slot = make()
+    seen = history(slot, 60)
+    names = [name for name, *_ in seen]
+    assert len(set(names)) == 4
+    for (name, age, length, _), (after, later, *_) in pairwise(seen):
+        if age < length:
+            assert (after, later) == (name, age + 2)
+        else:
+            assert later == 2
+
+
+def test_first_tasks_are_cut_off_at_different_ages():
+    lengths = [make(number, lengths=Lengths(1000, 1000)).length for number in range(20)]
+    assert len(set(lengths)) > 15
+    assert max(lengths) <= 1000
+    assert min(lengths) < 300
+
+
+def test_slots_and_seeds_are_independent_and_deterministic():
+    assert history(make(3), 6) == history(make(3), 6)
+    starts = {
+        tuple(make(number, seed).particles.runs.parameters["1.weight"].flatten()[:4].tolist())
+        for number in range(3)
+        for seed in range(3)
+    }
+    assert len(starts) == 9
+
+
+@pytest.mark.parametrize("spent", [0, 1, 3, 7])
+def test_slot_resumes_bitwise(spent):
+    slot = make()
+    history(slot, spent)
+    state = slot.state_dict()
+    copy = make(seed=99)
+    copy.load_state_dict(state)
+    assert history(slot, 8) == history(copy, 8)
+
+
+def test_other_families_are_refused():
+    slot = make()
+    with pytest.raises(MetaTrainError, match="the same draw now gives"):
+        make(families=[MLP(width=(7,), batch=(4,))]).load_state_dict(slot.state_dict())
+
+
+def test_persistent_runs_go_on_within_a_task():
+    slot = make(lengths=Lengths(1000, 1000), rule=FF())
+    slot.length = math.inf
+    before = slot.particles.runs.state["1.weight"]["step"]
+    history(slot, 3)
+    after = slot.particles.runs.state["1.weight"]["step"]
+    assert torch.equal(after, before + 6)

@@ -1,0 +1,129 @@
+import json
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+
+import meta_train.tasks  # noqa: F401
+from meta_train.config import Config
+from meta_train.distributed import world
+from meta_train.errors import MetaTrainError
+from meta_train.outer import OuterOptions
+from meta_train.slots import Lengths
+from meta_train.trainer import MetaTrainer, as_json
+from meta_train.unroll.options import UnrollOptions
+
+TINY = Config(
+    rule="LSTM:hidden=2,layers=1",
+    families=("mlp:width=4|6,depth=1,batch=4",),
+    steps=8,
+    stacks=2,
+    problems=2,
+    truncation=2,
+    lengths=Lengths(2, 8),
+    device="cpu",
+)
+
+
+@pytest.fixture
+def alone():
+    with world("cpu") as processes:
+        yield processes
+
+
+def theta(trainer):
+    return {name: weight.detach().clone() for name, weight in trainer.rule.named_parameters()}
+
+
+@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes"])
+def test_every_estimator_moves_theta_and_reports(alone, estimator):
+    trainer = MetaTrainer(replace(TINY, estimator=estimator), alone)
+    before = theta(trainer)
+    reports = [trainer.step() for _ in range(2)]
+    assert any(not torch.equal(before[name], weight) for name, weight in theta(trainer).items())
+    assert [report.step for report in reports] == [1, 2]
+    for report in reports:
+        assert 0 < report.meta_loss < 1.5
+        assert report.norm > 0
+        assert report.diverged == 0
+        assert sum(report.by_task.values()) / len(report.by_task) == pytest.approx(
+            report.meta_loss, rel=0.2
+        )
+    copies = 2 if estimator in ("es", "pes") else 1
+    assert trainer.inner_steps == 2 * 2 * 2 * 2 * copies
+
+
+def test_meta_gradient_is_the_mean_over_stacks(alone):
+    trainer = MetaTrainer(TINY, alone)
+    apart = [slot.estimate() for slot in deepcopy(trainer).slots]
+    given = {}
+    trainer.outer.step = lambda gradient, step: given.update(gradient) or torch.zeros(())
+    report = trainer.step()
+    for name, gradient in given.items():
+        mean = (apart[0].gradient[name] + apart[1].gradient[name]) / 2
+        torch.testing.assert_close(gradient, mean)
+    means = [float(estimate.losses.mean()) for estimate in apart]
+    assert report.meta_loss == pytest.approx(sum(means) / 2)
+
+
+def test_meta_training_lowers_the_meta_loss(alone):
+    # The same steps of the same kind of runs, with theta as it was and as it has become.
+    config = replace(
+        TINY,
+        rule="LSTM:hidden=4,layers=1",
+        families=("mlp:width=4,depth=1,batch=32",),
+        problems=4,
+        steps=40,
+        truncation=5,
+        lengths=Lengths(10, 10),
+        unroll=UnrollOptions(lr=0.05),
+        outer=OuterOptions(lr=0.02, warmup=1),
+    )
+    trainer = MetaTrainer(config, alone)
+    losses = [trainer.step().meta_loss for _ in range(config.steps)]
+    fresh = MetaTrainer(replace(config, outer=OuterOptions(lr=1e-12)), alone)
+    unlearned = [fresh.step().meta_loss for _ in range(config.steps)]
+    assert sum(losses[-10:]) < 0.97 * sum(unlearned[-10:])
+
+
+def test_trainer_resumes_bitwise_through_plain_data(alone):
+    trainer = MetaTrainer(TINY, alone)
+    for _ in range(3):
+        trainer.step()
+    state = deepcopy(trainer.state_dict())
+    other = MetaTrainer(TINY, alone)
+    other.load_state_dict(state)
+    reports = [(trainer.step(), other.step()) for _ in range(4)]
+    assert all(ours == theirs for ours, theirs in reports)
+    for name, weight in theta(trainer).items():
+        assert torch.equal(weight, theta(other)[name])
+    assert other.inner_steps == trainer.inner_steps
+
+
+def test_diverging_runs_are_counted_and_meta_training_goes_on(alone):
+    config = replace(TINY, rule="LSTM", unroll=UnrollOptions(lr=1e6, diverged_above=2.0))
+    trainer = MetaTrainer(config, alone)
+    reports = [trainer.step() for _ in range(4)]
+    assert sum(report.diverged for report in reports) > 0
+    assert all(torch.isfinite(weight).all() for weight in theta(trainer).values())
+    assert all(report.meta_loss <= config.meta_loss.ceiling for report in reports)
+
+
+def test_a_run_goes_on_only_with_the_options_it_was_begun_with(alone):
+    state = MetaTrainer(TINY, alone).state_dict()
+    MetaTrainer(replace(TINY, steps=99, keep=1), alone).load_state_dict(state)
+    with pytest.raises(MetaTrainError, match="problems: 2, now 3"):
+        MetaTrainer(replace(TINY, problems=3), alone).load_state_dict(state)
+
+
+def test_stacks_must_be_shared_evenly(alone):
+    alone.size = 3
+    with pytest.raises(MetaTrainError, match="2 stacks cannot be shared evenly among 3"):
+        MetaTrainer(TINY, alone)
+
+
+def test_configuration_is_readable_json():
+    data = json.loads(as_json(TINY))
+    assert data["lengths"] == {"shortest": 2, "longest": 8}
+    assert data["folder"] == "runs/default"

@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from meta_train.tasks.mlp import MLP
+from meta_train.unroll.move import mover
+from meta_train.unroll.stacked import Stacked
+from ngopt.optim.update import Options, update
+from ngopt.rules import FF
+
+
+@pytest.fixture
+def rule():
+    built = FF()
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return built
+
+
+@pytest.fixture
+def runs(rule):
+    task = MLP(width=(4,), depth=(1,), batch=(4,)).sample(torch.Generator().manual_seed(0))
+    return Stacked(rule).begin(task, 3, torch.Generator().manual_seed(1))
+
+
+def alone(runs, rule, number, weight_decay):
+    parameters, gradients = (
+        {name: tensor[number] for name, tensor in tree.items()}
+        for tree in (runs.parameters, runs.gradients)
+    )
+    state = {n: {key: t[number] for key, t in of.items()} for n, of in runs.state.items()}
+    options = dict.fromkeys(parameters, Options(runs.lr[number], weight_decay))
+    return update(parameters, gradients, state, runs.task.graph, rule, options)
+
+
+def check(runs, rules, moved, weight_decay=0.0):
+    parameters, state = moved
+    for number, rule in enumerate(rules):
+        expected = alone(runs, rule, number, weight_decay)
+        for name, tensor in expected.params.items():
+            torch.testing.assert_close(parameters[name][number], tensor)
+            for key, kept in expected.state[name].items():
+                torch.testing.assert_close(state[name][key][number], kept)
+
+
+def test_moves_all_runs_as_the_optimizer_moves_one(runs, rule):
+    moved = mover(rule, runs.task, None, 0.1)(runs)
+    check(runs, [rule] * 3, moved, 0.1)
+
+
+def test_theta_may_differ_from_run_to_run(runs, rule):
+    noise = {n: 0.1 * torch.randn(3, *w.shape) for n, w in rule.named_parameters()}
+    theta = {n: w + noise[n] for n, w in rule.named_parameters()}
+    moved = mover(rule, runs.task, theta, 0.0)(runs)
+    rules = []
+    for number in range(3):
+        rules.append(FF())
+        rules[-1].load_state_dict({n: t[number] for n, t in theta.items()})
+    check(runs, rules, moved)
+    assert not torch.equal(
+        *(moved[0]["1.weight"][n] - runs.parameters["1.weight"][n] for n in (0, 1))
+    )
