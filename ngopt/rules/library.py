@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from inspect import isabstract
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _read(path: Path) -> Rule:
 
 def _build(path: Path, metadata: Mapping[str, str]) -> Rule:
     name = metadata.get("rule")
-    classes = _classes()
+    classes = rule_classes()
     if name not in classes:
         raise RuleError(
             f"the file `{path}` holds a `{name}`, which is none of the known rules: "
@@ -157,11 +158,13 @@ def fingerprint(theta: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _classes() -> dict[str, type[Rule]]:
-    """Every rule class that has been imported, by name."""
-    waiting, found = Rule.__subclasses__(), {}
+def rule_classes() -> dict[str, type[Rule]]:
+    """Every class of rules that has been imported and can be built, by name."""
+    waiting: list[type[Rule]] = Rule.__subclasses__()
+    found = {}
     while waiting:
         cls = waiting.pop()
-        found[cls.__name__] = cls
         waiting.extend(cls.__subclasses__())
+        if not isabstract(cls):
+            found[cls.__name__] = cls
     return found

@@ -1,0 +1,87 @@
+"""Everything that can be chosen about a run of meta-training."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from meta_train.board.options import BoardOptions
+from meta_train.errors import MetaTrainError
+from meta_train.meta_loss import MetaLoss
+from meta_train.outer import OuterOptions
+from meta_train.slots import Lengths
+from meta_train.tasks.augmentation import Augmentation
+from meta_train.unroll.options import UnrollOptions
+
+
+@dataclass(frozen=True)
+class Config:
+    """Meta-train a rule: learn its theta by training many small models with it.
+
+    Started again with the same folder, a run goes on where it stopped. Under `torchrun`, the stacks
+    are shared among the processes, and theta is the same for any number of them.
+
+    Args:
+        preset: where the other options take their defaults from.
+        folder: of the run: checkpoints, and curves for TensorBoard.
+        rule: name of a class in `ngopt.rules`, with options, such as `MatrixGNN:rounds=1`; or a
+            file of a rule, whose theta is where to begin.
+        families: what tasks are drawn from, each as likely, with options: alternatives are
+            separated by `|`, as in `mlp:data=digits|mnist,width=16|32`. `python -m meta_train
+            tasks` lists them.
+        imports: modules to import first, which register families or rules of your own.
+        steps: number of outer steps.
+        stacks: number of stacks in an outer step, each of one task.
+        problems: number of inner runs in a stack, stepped together (antithetic pairs count once).
+        estimator: of the meta-gradient: `backprop` (truncated), `greedy` (each step by itself, as
+            the neural-graphs paper does), `es`, `pes` (evolution strategies, the second
+            persistent).
+        sigma: standard deviation of the noise on theta, for `es` and `pes`.
+        truncation: number of inner steps in an outer step.
+        backend: `stacked` steps all runs of a stack at once; `modules` takes them one by one, for
+            models that change their buffers.
+        augment: how tasks are changed at random when they are drawn.
+        lengths: for how many inner steps a task is kept.
+        unroll: how inner runs are trained and measured.
+        meta_loss: what is minimised.
+        outer: how theta moves.
+        seed: of everything random but the first theta, whose seed is an option of the rule.
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        checkpoint_every: number of outer steps between checkpoints.
+        keep: number of checkpoints to keep.
+        board: what TensorBoard shows of the run.
+    """
+
+    preset: str = "default"
+    folder: Path = Path("runs/default")
+    rule: str = "MatrixGNN"
+    families: tuple[str, ...] = ("mlp",)
+    imports: tuple[str, ...] = ()
+    steps: int = 1000
+    stacks: int = 2
+    problems: int = 8
+    estimator: Literal["backprop", "greedy", "es", "pes"] = "backprop"
+    sigma: float = 0.01
+    truncation: int = 20
+    backend: Literal["stacked", "modules"] = "stacked"
+    augment: Augmentation = field(default_factory=Augmentation)
+    lengths: Lengths = field(default_factory=Lengths)
+    unroll: UnrollOptions = field(default_factory=UnrollOptions)
+    meta_loss: MetaLoss = field(default_factory=MetaLoss)
+    outer: OuterOptions = field(default_factory=OuterOptions)
+    seed: int = 0
+    device: str = "auto"
+    checkpoint_every: int = 50
+    keep: int = 3
+    board: BoardOptions = field(default_factory=BoardOptions)
+
+    def __post_init__(self) -> None:
+        counts = {
+            key: getattr(self, key)
+            for key in ("steps", "stacks", "problems", "truncation", "checkpoint_every", "keep")
+        }
+        wrong = [f"{key}={value}" for key, value in counts.items() if value < 1]
+        if wrong or not self.families or self.sigma <= 0:
+            raise MetaTrainError(
+                f"cannot meta-train with {', '.join(wrong) or f'families={self.families}'}.\n"
+                "  Use at least 1 of each count, one family or more, and sigma > 0."
+            )

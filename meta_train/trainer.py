@@ -1,0 +1,196 @@
+"""One outer step after the other: stacks estimate the meta-gradient, theta moves."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meta_train.config import Config
+from meta_train.distributed import World
+from meta_train.errors import MetaTrainError
+from meta_train.estimators.es import ES
+from meta_train.estimators.estimator import Estimator
+from meta_train.estimators.greedy import Greedy
+from meta_train.estimators.pes import PES
+from meta_train.estimators.truncated_backprop import TruncatedBackprop
+from meta_train.outer import Outer
+from meta_train.rules import rule_of
+from meta_train.slots import Slot
+from meta_train.tasks.augmentation import Augmented
+from meta_train.tasks.family import family_of
+from meta_train.unroll.modules import Modules
+from meta_train.unroll.stacked import Stacked
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened in an outer step.
+
+    Args:
+        step: number of outer steps so far, this one included.
+        meta_loss: mean over all runs.
+        by_task: mean over the runs of each stack of this process, by name of its task.
+        diverged: number of runs that diverged and were started anew.
+        norm: of the meta-gradient, before clipping.
+        rate: learning rate of theta.
+        inner_steps: number of inner steps in this outer step, over all runs and processes.
+    """
+
+    step: int
+    meta_loss: float
+    by_task: dict[str, float]
+    diverged: int
+    norm: float
+    rate: float
+    inner_steps: int
+
+
+class MetaTrainer:
+    """Meta-trains a rule.
+
+    Args:
+        config: everything there is to choose.
+        world: the processes that share the work.
+    """
+
+    def __init__(self, config: Config, world: World) -> None:
+        if config.stacks % world.size:
+            raise MetaTrainError(
+                f"{config.stacks} stacks cannot be shared evenly among {world.size} processes.\n"
+                "  Use a number of stacks that is a multiple of the number of processes."
+            )
+        self.config, self.world, self.step_number = config, world, 0
+        self.inner_steps, self.diverged, self.seconds = 0, 0, 0.0
+        self.rule = rule_of(config.rule).to(world.device)
+        self.rule.lr = config.unroll.lr
+        self.outer = Outer(self.rule, config.outer, config.steps)
+        estimator = self._estimator()
+        families = [Augmented(family_of(text), config.augment) for text in config.families]
+        self.slots = [
+            Slot(
+                number,
+                estimator,
+                families,
+                config.problems,
+                config.lengths,
+                config.seed,
+                world.device,
+            )
+            for number in range(world.rank, config.stacks, world.size)
+        ]
+
+    def _estimator(self) -> Estimator:
+        config = self.config
+        backend = {"stacked": Stacked, "modules": Modules}[config.backend]
+        unroll = backend(self.rule, config.unroll)
+        common = (unroll, config.meta_loss, config.truncation)
+        if config.estimator in ("es", "pes"):
+            return {"es": ES, "pes": PES}[config.estimator](*common, sigma=config.sigma)
+        return {"backprop": TruncatedBackprop, "greedy": Greedy}[config.estimator](*common)
+
+    def step(self) -> Report:
+        """Do one outer step."""
+        config, world = self.config, self.world
+        size = sum(weight.numel() for weight in self.outer.theta.values())
+        # A row for each stack: its meta-gradient, meta-loss and number of diverged runs. Others add
+        # zeros to it, which is exact, so theta does not depend on the number of processes.
+        like = next(iter(self.outer.theta.values()))
+        rows = torch.zeros(config.stacks, size + 2, dtype=like.dtype, device=like.device)
+        by_task = {}
+        for slot in self.slots:
+            estimate = slot.estimate()
+            flat = [estimate.gradient[name].flatten() for name in self.outer.theta]
+            figures = torch.stack([estimate.losses.mean(), estimate.diverged.to(rows)])
+            rows[slot.number] = torch.cat([*flat, figures])
+            by_task[slot.task.name] = float(estimate.losses.mean())
+        rows = world.add(rows)
+        mean = rows.mean(0)
+        norm = self.outer.step(self._shaped(mean[:size]), self.step_number)
+        rate = config.outer.rate(self.step_number, config.steps)
+        runs = config.stacks * config.problems * self.slots[0].estimator.copies
+        self.step_number += 1
+        self.inner_steps += runs * config.truncation
+        diverged = int(rows[:, size + 1].sum())
+        self.diverged += diverged
+        return Report(
+            step=self.step_number,
+            meta_loss=float(mean[size]),
+            by_task=by_task,
+            diverged=diverged,
+            norm=float(norm),
+            rate=rate,
+            inner_steps=runs * config.truncation,
+        )
+
+    def _shaped(self, flat: Tensor) -> dict[str, Tensor]:
+        theta = self.outer.theta
+        parts = torch.split(flat, [weight.numel() for weight in theta.values()])
+        return {n: part.view_as(theta[n]) for n, part in zip(theta, parts, strict=True)}
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Everything that resuming needs, on the main process; None on others. All must call it."""
+        gathered = self.world.gather([slot.state_dict() for slot in self.slots])
+        if gathered is None:
+            return None
+        slots: list[Any] = [None] * self.config.stacks
+        for rank, states in enumerate(gathered):
+            slots[rank :: self.world.size] = states
+        return {
+            "step": self.step_number,
+            "rule": {
+                "spec": self.config.rule,
+                "class": type(self.rule).__name__,
+                "config": json.dumps(self.rule.config),
+                "lr": self.rule.lr,
+            },
+            "theta": {name: t.detach().cpu() for name, t in self.rule.state_dict().items()},
+            "outer": self.outer.state_dict(),
+            "slots": slots,
+            "config": as_json(self.config),
+            "cost": {
+                "inner_steps": self.inner_steps,
+                "seconds": self.seconds,
+                "diverged": self.diverged,
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was called, with any number of processes.
+
+        Raises:
+            MetaTrainError: if the configuration has changed in what theta depends on.
+        """
+        _check_unchanged(json.loads(state["config"]), json.loads(as_json(self.config)))
+        self.rule.load_state_dict(state["theta"])
+        self.outer.load_state_dict(state["outer"])
+        self.step_number = state["step"]
+        names = ("inner_steps", "seconds", "diverged")
+        self.inner_steps, self.seconds, self.diverged = (state["cost"][name] for name in names)
+        for slot in self.slots:
+            slot.load_state_dict(state["slots"][slot.number])
+
+
+def as_json(config: Config) -> str:
+    """Return a configuration as JSON text."""
+    return json.dumps(asdict(config), default=str, indent=2)
+
+
+FREE = ("preset", "folder", "imports", "steps", "device", "checkpoint_every", "keep", "board")
+"""Options that may change when a run goes on."""
+
+
+def _check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [
+        f"{key}: {before.get(key)!r}, now {value!r}"
+        for key, value in now.items()
+        if key not in FREE and before.get(key) != value
+    ]
+    if changed:
+        raise MetaTrainError(
+            "the run in this folder was begun with other options:\n  "
+            + "\n  ".join(changed)
+            + "\n  Use those, or another --folder."
+        )

@@ -1,0 +1,115 @@
+import random
+
+import numpy
+import pytest
+import torch
+
+from meta_train.baselines import opponent, tuned
+from meta_train.board.evaluation import CURVES, LOSS, relative, undisturbed
+from meta_train.board.insides import ANGLE, UPDATE
+from meta_train.board.options import BoardOptions
+from meta_train.board.tasks import board_tasks
+from meta_train.curves import Budget, Setting, curves
+from tests.meta_train.board.event_files import events, go_on, scalars, trainer
+
+BOARD = BoardOptions(
+    histograms=0,
+    every=1,
+    tasks=("mlp:width=3,depth=1,activation=tanh,batch=4", "quadratic"),
+    inner_steps=5,
+    problems=2,
+)
+RATIO = relative("adam")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with evaluations after 0, 1, ... 5 outer steps."""
+    run = trainer(tmp_path_factory.mktemp("run"), steps=5, board=BOARD)
+    go_on(run)
+    return run
+
+
+def inner(run):
+    return {path.name: scalars(path) for path in (run.config.folder / CURVES).iterdir()}
+
+
+def test_a_few_thetas_and_the_opponents_have_curves(finished):
+    ours = {f"ours, outer step {step:05}" for step in (0, 1, 2, 4, 5)}
+    assert inner(finished).keys() == ours | {"adam, tuned"}
+
+
+def test_inner_curves_are_mean_losses_over_inner_steps(finished):
+    tasks, budget = board_tasks(finished.config, finished.world.device), Budget(5, 2, batches=1)
+    found = inner(finished)
+    for label, task in tasks.items():
+        (curve,) = curves(finished.rule, task, [Setting(finished.config.unroll.lr)], budget)
+        expected = [curve.untrained.mean(), *curve.losses.mean(1)]
+        points = found["ours, outer step 00005"][f"{LOSS}/{label}"]
+        assert [step for step, _ in points] == [0, 1, 2, 3, 4, 5]
+        assert [value for _, value in points] == pytest.approx([float(x) for x in expected])
+        best = tuned(opponent("adam"), task, budget)
+        theirs = [value for _, value in found["adam, tuned"][f"{LOSS}/{label}"]]
+        assert theirs[1:] == pytest.approx([float(x) for x in best.curve.losses.mean(1)])
+
+
+def test_both_sides_begin_at_the_same_loss(finished):
+    found = inner(finished)
+    for label in ("mlp", "quadratic"):
+        assert len({curves[f"{LOSS}/{label}"][0] for curves in found.values()}) == 1
+
+
+def test_final_losses_are_compared_after_each_evaluation(finished):
+    found = scalars(finished.config.folder)
+    by_task = []
+    for label, task in board_tasks(finished.config, finished.world.device).items():
+        points = found[f"{RATIO}/{label}"]
+        assert [step for step, _ in points] == [0, 1, 2, 3, 4, 5]
+        (curve,) = curves(finished.rule, task, [Setting()], Budget(5, 2, batches=1))
+        best = tuned(opponent("adam"), task, Budget(5, 2, batches=1))
+        by_task.append(float(curve.final.mean() / best.curve.final.mean()))
+        assert points[-1][1] == pytest.approx(by_task[-1])
+    mean = found[f"{RATIO}/all tasks"][-1][1]
+    assert mean == pytest.approx((by_task[0] * by_task[1]) ** 0.5)
+
+
+def test_the_settings_of_opponents_are_told(finished):
+    loaded = events(finished.config.folder / CURVES / "adam, tuned")
+    (text,) = loaded.Tensors("settings/text_summary")
+    table = text.tensor_proto.string_val[0].decode()
+    task = board_tasks(finished.config, finished.world.device)["quadratic"]
+    assert (
+        f"| quadratic | {tuned(opponent('adam'), task, Budget(5, 2, batches=1)).setting} |" in table
+    )
+
+
+def test_the_insides_of_one_run_are_beside_its_curve(finished):
+    curves = inner(finished)["ours, outer step 00004"]
+    for tag in (f"{UPDATE}/1.weight", f"{ANGLE}/1.weight", "5 learned scale/1.weight"):
+        assert [step for step, _ in curves[tag]] == [1, 2, 3, 4, 5]
+    pictures = events(finished.config.folder).Images("7 correction/3.weight")
+    assert [picture.step for picture in pictures] == [0, 1, 2, 4, 5]
+
+
+def test_without_opponents_only_ours_is_shown(tmp_path):
+    board = BoardOptions(histograms=0, every=9, inner_steps=2, problems=1, opponents=())
+    run = trainer(tmp_path, board=board)
+    go_on(run, until=1)
+    assert inner(run).keys() == {"ours, outer step 00000"}
+    assert not [tag for tag in scalars(tmp_path) if tag.startswith("3 ")]
+
+
+def test_random_numbers_go_on_as_if_nothing_had_been_drawn():
+    def draw():
+        return random.random(), numpy.random.rand(), torch.rand(()).item()
+
+    torch.manual_seed(3)
+    random.seed(3)
+    numpy.random.seed(3)
+    expected = draw()
+    torch.manual_seed(3)
+    random.seed(3)
+    numpy.random.seed(3)
+    with undisturbed():
+        draw()
+    assert draw() == expected
