@@ -1,7 +1,7 @@
 """Inner steps per second of meta-training: runs stacked against one by one, and their growth.
 
-    python benchmarks/meta_train.py                    # 1, 8, 32, 128 runs of an 8 x 8 MLP
-    python benchmarks/meta_train.py --rules SmallFC --device cuda
+    python -m benchmarks.meta_train                    # 1, 8, 32, 128 runs of an 8 x 8 MLP
+    python -m benchmarks.meta_train --rules SmallFC --device cuda
 
 Stacked and one-by-one take turns in rounds, so that their ratio holds on a busy machine too. One by
 one is what meta-training is without `torch.vmap`: the same inner step on the tensors of a single
@@ -12,12 +12,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from meta_train.estimators.estimator import Particles
 from meta_train.estimators.truncated_backprop import TruncatedBackprop
 from meta_train.meta_loss import MetaLoss
 from meta_train.rules import rule_of
@@ -57,24 +57,22 @@ def one_by_one(rule: Rule, task: Task, steps: int, learn: bool) -> Callable[[], 
     return run
 
 
-def stacked(rule: Rule, task: Task, runs: int, steps: int, learn: bool) -> Callable[[], None]:
+def stacked(rule: Rule, task: Task, runs: int, steps: int, learn: bool) -> Callable[[], object]:
     """What does `steps` inner steps of all runs at once, and differentiates them if asked to."""
     unroll = Stacked(rule)
     begun = unroll.begin(task, runs, torch.Generator().manual_seed(0))
+
+    def forward() -> None:
+        with torch.no_grad():
+            unroll.advance(begun, steps)
+
+    if not learn:
+        return forward
     estimator = TruncatedBackprop(unroll, MetaLoss(), steps)
-    particles = replace(estimator.begin(task, runs, begun.generator), runs=begun)
-
-    def run() -> None:
-        if learn:
-            estimator.estimate(particles)
-        else:
-            with torch.no_grad():
-                unroll.advance(begun, steps)
-
-    return run
+    return lambda: estimator.estimate(Particles(begun, {}))
 
 
-def seconds(function: Callable[[], None], device: torch.device) -> float:
+def seconds(function: Callable[[], object], device: torch.device) -> float:
     """Wall-clock time of one call."""
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -86,8 +84,8 @@ def seconds(function: Callable[[], None], device: torch.device) -> float:
 
 
 def measure(rule: Rule, task: Task, counts: list[int], steps: int, rounds: int, learn: bool) -> str:
-    """Rows of the table of one rule."""
-    cases = {0: one_by_one(rule, task, steps, learn)}
+    """Figures of one row of the table."""
+    cases: dict[int, Callable[[], object]] = {0: one_by_one(rule, task, steps, learn)}
     cases.update({runs: stacked(rule, task, runs, steps, learn) for runs in counts})
     for function in cases.values():
         function()
@@ -96,8 +94,7 @@ def measure(rule: Rule, task: Task, counts: list[int], steps: int, rounds: int, 
         for runs, function in cases.items():
             taken[runs].append(seconds(function, task.device))
     single = steps / statistics.median(taken[0])
-    name = f"{type(rule).__name__}, {'forward and backward' if learn else 'forward'}"
-    row = f"| {name} | {single:,.0f} |"
+    row = f"{single:,.0f} |"
     for runs in counts:
         ratios = [runs * one / many for one, many in zip(taken[0], taken[runs], strict=True)]
         row += f" {steps * runs / statistics.median(taken[runs]):,.0f}"
@@ -124,7 +121,8 @@ def main() -> None:
     for text in options.rules:
         rule = rule_of(text).to(device)
         for learn in (False, True) if any(True for _ in rule.parameters()) else (False,):
-            print(measure(rule, task, options.runs, options.steps, options.rounds, learn))
+            row = measure(rule, task, options.runs, options.steps, options.rounds, learn)
+            print(f"| {text}, {'forward and backward' if learn else 'forward'} | {row}")
 
 
 if __name__ == "__main__":
