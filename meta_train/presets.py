@@ -63,7 +63,7 @@ _RULES = {
 }
 
 _CHANGES: dict[str, Config] = {
-    # Entry by entry costs more than a graph of neurons: a stack of fewer runs, and more outer steps.
+    # Entry by entry costs more than a graph of neurons: fewer runs, and more outer steps.
     "lstm": replace(_DEFAULT, steps=1600, problems=6, unroll=replace(_DEFAULT.unroll, lr=0.01)),
     "mlp": replace(_DEFAULT, problems=16, unroll=replace(_DEFAULT.unroll, lr=1.0)),
     "celo2": replace(_DEFAULT, problems=16, unroll=replace(_DEFAULT.unroll, lr=1e-3)),
