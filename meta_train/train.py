@@ -63,9 +63,10 @@ def _go_on(trainer: MetaTrainer, board: Board) -> None:
         while trainer.step_number < config.steps:
             since = time.perf_counter()
             report = trainer.step()
-            trainer.seconds += time.perf_counter() - since
+            seconds = time.perf_counter() - since
+            trainer.seconds += seconds
             progress.update()
-            progress.set_postfix_str(_postfix(report, time.perf_counter() - since))
+            progress.set_postfix_str(_postfix(report, seconds))
             board.after(trainer, report)
             if report.step % config.checkpoint_every == 0 or report.step == config.steps:
                 _save(trainer)

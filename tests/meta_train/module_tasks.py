@@ -9,8 +9,7 @@ from meta_train.data.dataset import Dataset
 from meta_train.tasks.augmentation.rescaled import Rescaled
 from meta_train.tasks.model_task import ModelTask
 from ngopt.rules import LSTM, NGGNN, SmallFC
-from ngopt.rules.tensor_rule import TensorRule
-from tests.meta_train.small_tasks import Quadratic
+from tests.meta_train.small_tasks import Descent, Quadratic
 
 higher = pytest.importorskip("higher")
 
@@ -23,25 +22,15 @@ RULES = {
 }
 
 
-class Momentum(TensorRule):
-    """Momentum descent, bent by theta; it does not care for shapes."""
+class Momentum(Descent):
+    """Momentum descent, bent."""
 
     def __init__(self):
-        super().__init__()
-        self.rate = nn.Parameter(torch.tensor(1.3, dtype=torch.float64))
-        self.momentum = nn.Parameter(torch.tensor(0.4, dtype=torch.float64))
-
-    @property
-    def config(self):
-        return {}
-
-    def begin(self, parameter, layout):
-        return {"step": torch.zeros(()), "velocity": torch.zeros_like(parameter)}
+        super().__init__(rate=1.3, momentum=0.4)
 
     def advance(self, parameter, gradient, state, layout):
-        velocity = self.momentum * state["velocity"] + gradient
-        new = {"step": state["step"] + 1, "velocity": velocity}
-        return self.rate * torch.tanh(velocity), new
+        update, new = super().advance(parameter, gradient, state, layout)
+        return torch.tanh(update), new
 
 
 def task(build, dtype=torch.float64):
