@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class Report:
     Args:
         step: number of outer steps so far, this one included.
         meta_loss: mean over all runs.
-        by_task: mean over the runs of each stack of this process, by name of its task.
+        by_task: mean over the runs of each task in this process, by its name.
         diverged: number of runs that diverged and were started anew.
         norm: of the meta-gradient, before clipping.
         rate: learning rate of theta.
@@ -99,13 +100,13 @@ class MetaTrainer:
         # zeros to it, which is exact, so theta does not depend on the number of processes.
         like = next(iter(self.outer.theta.values()))
         rows = torch.zeros(config.stacks, size + 2, dtype=like.dtype, device=like.device)
-        by_task = {}
+        by_task: dict[str, list[float]] = {}
         for slot in self.slots:
             estimate = slot.estimate()
             flat = [estimate.gradient[name].flatten() for name in self.outer.theta]
             figures = torch.stack([estimate.losses.mean(), estimate.diverged.to(rows)])
             rows[slot.number] = torch.cat([*flat, figures])
-            by_task[slot.task.name] = float(estimate.losses.mean())
+            by_task.setdefault(slot.task.name, []).append(float(estimate.losses.mean()))
         rows = world.add(rows)
         mean = rows.mean(0)
         norm = self.outer.step(self._shaped(mean[:size]), self.step_number)
@@ -118,7 +119,7 @@ class MetaTrainer:
         return Report(
             step=self.step_number,
             meta_loss=float(mean[size]),
-            by_task=by_task,
+            by_task={name: fmean(losses) for name, losses in by_task.items()},
             diverged=diverged,
             norm=float(norm),
             rate=rate,
