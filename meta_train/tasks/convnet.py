@@ -10,6 +10,7 @@ from meta_train.data.images import images
 from meta_train.tasks.activations import activation as make_activation
 from meta_train.tasks.family import Family, register
 from meta_train.tasks.model_task import ModelTask
+from meta_train.tasks.norms import map_norm
 
 
 @register("convnet")
@@ -28,6 +29,8 @@ class ConvNet(Family):
         width: channels of the first convolution.
         depth: number of convolutions.
         kernel: size of the kernels, odd.
+        norm: before each activation, of :data:`~meta_train.tasks.norms.MAP_NORMS`; groups need a
+            width that is a multiple of 4. There are no biases before normalisation over the batch.
         activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
         batch: images per step.
 
@@ -40,6 +43,7 @@ class ConvNet(Family):
     width: tuple[int, ...] = (8, 16)
     depth: tuple[int, ...] = (2, 3)
     kernel: tuple[int, ...] = (3,)
+    norm: tuple[str, ...] = ("none",)
     activation: tuple[str, ...] = ("relu",)
     batch: tuple[int, ...] = (64,)
 
@@ -50,11 +54,12 @@ class ConvNet(Family):
         width: int,
         depth: int,
         kernel: int,
+        norm: str,
         activation: str,
         batch: int,
     ) -> ModelTask:
         """Build the task of one choice of each field."""
-        dataset = images(data, size)
+        dataset, make_norm = images(data, size), map_norm(norm)
         sizes = [dataset.splits["train"][0].shape[1], width, *[2 * width] * (depth - 1)]
 
         def build() -> nn.Module:
@@ -62,7 +67,8 @@ class ConvNet(Family):
             for i, (into, out) in enumerate(pairwise(sizes)):
                 stride = 2 if i == 0 else 1
                 layers += [
-                    nn.Conv2d(into, out, kernel, stride, padding=kernel // 2),
+                    nn.Conv2d(into, out, kernel, stride, padding=kernel // 2, bias=norm != "batch"),
+                    *make_norm(out),
                     make_activation(activation),
                 ]
             pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -31,7 +31,7 @@ class Family:
         >>> from meta_train.tasks.mlp import MLP
         >>> family = MLP(width=(8, 16), depth=(2,))
         >>> family.sample(torch.Generator().manual_seed(0)).name
-        'mlp(data=digits, size=8, width=16, depth=2, activation=relu, batch=64)'
+        'mlp(data=digits, size=8, width=16, depth=2, norm=none, activation=relu, batch=64)'
     """
 
     family: ClassVar[str]

@@ -21,6 +21,7 @@ class MLP(Family):
         size: of the images, in pixels.
         width: of the hidden layers.
         depth: number of hidden layers.
+        norm: before each activation, of :data:`~meta_train.tasks.norms.VECTOR_NORMS`.
         activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
         batch: images per step.
     """
@@ -29,17 +30,18 @@ class MLP(Family):
     size: tuple[int, ...] = (8,)
     width: tuple[int, ...] = (16, 32, 64)
     depth: tuple[int, ...] = (1, 2, 3)
+    norm: tuple[str, ...] = ("none",)
     activation: tuple[str, ...] = ("relu",)
     batch: tuple[int, ...] = (64,)
 
     def task(
-        self, data: str, size: int, width: int, depth: int, activation: str, batch: int
+        self, data: str, size: int, width: int, depth: int, norm: str, activation: str, batch: int
     ) -> ModelTask:
         """Build the task of one choice of each field."""
         dataset = images(data, size)
         sizes = [dataset.splits["train"][0][0].numel(), *[width] * depth, dataset.classes]
 
         def build() -> nn.Module:
-            return nn.Sequential(nn.Flatten(), *perceptron(sizes, activation))
+            return nn.Sequential(nn.Flatten(), *perceptron(sizes, activation, norm))
 
         return ModelTask(build, dataset, cross_entropy, batch)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from meta_train.tasks.task import Batch, Problem, Task, Tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.state_buffers import state_buffers
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Tensor], Tensor]
 
 
 class ModelTask(Task):
@@ -89,10 +90,9 @@ class ModelTask(Task):
         right = self.outputs(parameters, inputs).argmax(-1) == targets
         return {"accuracy": right.float().mean()}
 
-    def outputs(self, parameters: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    def outputs(self, parameters: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
         """Outputs of the module with other weights."""
-        outputs: Tensor = functional_call(self.module, dict(parameters), tuple(inputs))
-        return outputs
+        return functional_call(self.module, dict(parameters), tuple(inputs))
 
     def to(self, device: torch.device) -> "ModelTask":
         """Return this task with its data, problems and batches on a device."""

@@ -7,17 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
-from meta_train.spec import look_up
 from meta_train.tasks.activations import activation as make_activation
 from meta_train.tasks.family import Family, register
 from meta_train.tasks.model_task import ModelTask
-
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": lambda channels: nn.BatchNorm2d(channels, track_running_stats=False),
-    "group": lambda channels: nn.GroupNorm(4, channels),
-    "layer": lambda channels: nn.GroupNorm(1, channels),
-}
-"""Normalisations of channels by name; that over the batch always uses the batch's statistics."""
+from meta_train.tasks.norms import Norm, map_norm
 
 
 class Block(nn.Module):
@@ -36,16 +29,16 @@ class Block(nn.Module):
         into: int,
         out: int,
         stride: int,
-        norm: Callable[[int], nn.Module],
+        norm: Norm,
         act: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(into, out, 3, stride, padding=1, bias=False),
-            norm(out),
+            *norm(out),
             act(),
             nn.Conv2d(out, out, 3, padding=1, bias=False),
-            norm(out),
+            *norm(out),
         )
         same = into == out and stride == 1
         self.shortcut = nn.Identity() if same else nn.Conv2d(into, out, 1, stride, bias=False)
@@ -67,7 +60,7 @@ class Residual(Family):
         size: of the images, in pixels.
         width: channels of the first block, a multiple of 4; each block doubles them.
         depth: number of blocks.
-        norm: of :data:`NORMS`.
+        norm: of :data:`~meta_train.tasks.norms.MAP_NORMS`.
         activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
         batch: images per step.
 
@@ -88,13 +81,13 @@ class Residual(Family):
         """Build the task of one choice of each field."""
         dataset = images(data, size)
         channels = dataset.splits["train"][0].shape[1]
-        make_norm = look_up(NORMS, norm, "normalisation")
+        make_norm = map_norm(norm)
 
         def act() -> nn.Module:
             return make_activation(activation)
 
         def build() -> nn.Module:
-            stem = [nn.Conv2d(channels, width, 3, padding=1, bias=False), make_norm(width), act()]
+            stem = [nn.Conv2d(channels, width, 3, padding=1, bias=False), *make_norm(width), act()]
             blocks = [Block(width, width, 1, make_norm, act)]
             for i in range(1, depth):
                 blocks.append(Block(width << (i - 1), width << i, 2, make_norm, act))

@@ -13,8 +13,15 @@ TABLE = {
     "autoencoder": "autoencoder:size=4,width=8,depth=1,code=3,activation=tanh,batch=16",
     "convnet": "convnet:width=8,depth=2,batch=32",
     "convnet of one layer": "convnet:width=16,depth=1,kernel=5,activation=elu,batch=16",
+    "convnet, batch": "convnet:size=4,width=4,depth=2,norm=batch,batch=16",
+    "convnet, group": "convnet:size=4,width=4,depth=2,norm=group,batch=16",
+    "convnet, layer": "convnet:size=4,width=4,depth=2,norm=layer,batch=16",
+    "gnn": "gnn:nodes=12,width=8,depth=2,batch=32",
+    "mixer": "mixer:size=4,patch=2,width=8,depth=1,batch=16",
     "mlp": "mlp:size=4,width=8,depth=2,activation=silu,batch=16",
     "mlp without activations": "mlp:width=8,depth=0,batch=16",
+    "mlp, batch": "mlp:size=4,width=8,depth=2,norm=batch,batch=16",
+    "mlp, layer": "mlp:size=4,width=8,depth=2,norm=layer,activation=gelu,batch=16",
     "quadratic": "quadratic:size=3,rotated=False,noise=0.0",
     "quadratic rotated": "quadratic:size=3,rotated=True,noise=0.1",
     "relational convnet": "relational:kind=convnet,size=4,width=8,depth=1,nodes=4,degree=2.0",
@@ -28,6 +35,8 @@ TABLE = {
     "rosenbrock": "rosenbrock:size=3,steepness=10.0",
     "siren": "siren:width=8,depth=2,batch=32",
     "transformer": "transformer_lm:length=6,width=8,depth=1,heads=2,batch=8",
+    "vae": "vae:size=4,width=8,depth=1,code=3,activation=tanh,batch=16",
+    "vit": "vit:size=4,patch=2,width=8,depth=1,heads=2,batch=16",
 }
 """Options of tiny tasks, by what pytest calls them."""
 

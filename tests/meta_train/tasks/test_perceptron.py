@@ -1,3 +1,4 @@
+import pytest
 from torch import nn
 
 from meta_train.tasks.perceptron import perceptron
@@ -11,5 +12,15 @@ def test_activations_stand_between_the_layers():
 
 
 def test_two_sizes_make_one_layer():
-    (layer,) = perceptron([3, 2], "relu")
+    (layer,) = perceptron([3, 2], "relu", "batch")
     assert layer.weight.shape == (2, 3)
+    assert layer.bias is not None
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("layer", nn.LayerNorm), ("batch", nn.BatchNorm1d)])
+def test_normalisation_stands_before_the_activations(norm, kind):
+    first, normalisation, act, last = perceptron([3, 5, 2], "tanh", norm)
+    assert (type(first), type(normalisation), type(act)) == (nn.Linear, kind, nn.Tanh)
+    assert normalisation.weight.shape == (5,)
+    assert (first.bias is None) == (norm == "batch")
+    assert last.bias is not None

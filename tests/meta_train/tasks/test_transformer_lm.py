@@ -1,20 +1,9 @@
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.family import family_of
-from meta_train.tasks.transformer_lm import Attention
 from tests.meta_train.tasks.table import task_of
-
-
-@pytest.mark.parametrize("heads", [1, 2, 6])
-def test_attention_is_that_of_torch(heads):
-    attention, x = Attention(12, heads), torch.randn(3, 5, 12)
-    q, k, v = attention.qkv(x).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    theirs = scaled_dot_product_attention(q, k, v, is_causal=True)
-    expected = attention.out(theirs.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(attention(x), expected)
 
 
 def test_characters_are_predicted_from_those_before():
