@@ -1,14 +1,15 @@
 """Opponents: well-known optimizers with the best of many settings."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
 from meta_train.cache import cached
-from meta_train.curves import Budget, Curve, Schedule, Setting, curves
+from meta_train.curves import Budget, Curve, Schedule, Setting, curves, stacks
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up
 from meta_train.tasks.task import Task
@@ -16,8 +17,11 @@ from ngopt.rules import SGDM, Adam, Muon
 from ngopt.rules.library import fingerprint
 from ngopt.rules.rule import Rule
 
-VERSION = 1
-"""To be raised when the same sweep no longer gives the same curves."""
+VERSION = 2
+"""To be raised when the same setting no longer gives the same curve."""
+
+FINALISTS = 2
+"""Number of settings of each schedule that are tried on all problems after a screening."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,12 @@ def grid(lrs: tuple[float, ...], weight_decays: tuple[float, ...] = (0.0,)) -> t
 LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Learning rates of Adam, and of the rules whose `lr` means what it means for Adam."""
 
-WEIGHT_DECAYS = (0.0, 0.01, 0.1)
+WEIGHT_DECAY = 0.01
+"""Of AdamW, as torch has it by default."""
 
 OPPONENTS: dict[str, Callable[[], Sweep]] = {
     "adam": lambda: Sweep("adam", Adam(), grid(LRS)),
-    "adamw": lambda: Sweep("adamw", Adam(), grid(LRS, WEIGHT_DECAYS)),
+    "adamw": lambda: Sweep("adamw", Adam(), grid(LRS, (WEIGHT_DECAY,))),
     "sgdm": lambda: Sweep("sgdm", SGDM(), grid((3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0))),
     # Its update has the RMS of Adam's, so that one learning rate suits matrices and all else.
     "muon": lambda: Sweep(
@@ -74,7 +79,8 @@ class Tuned:
     Args:
         setting: the best.
         curve: of the best setting.
-        scores: of all settings, in the order of the sweep; the smallest is the best.
+        scores: of the settings that were tried on all problems, in the order of the sweep; the
+            smallest is the best.
         at_edge: whether the best learning rate is the smallest or largest of several, so that the
             sweep should reach further.
     """
@@ -86,7 +92,12 @@ class Tuned:
 
 
 def tuned(
-    sweep: Sweep, task: Task, budget: Budget, criterion: str = "train", folder: Path | None = None
+    sweep: Sweep,
+    task: Task,
+    budget: Budget,
+    criterion: str = "train",
+    folder: Path | None = None,
+    screen: int = 0,
 ) -> Tuned:
     """Try all settings of a sweep on a task and take the best.
 
@@ -97,23 +108,26 @@ def tuned(
         criterion: what is best on average over the problems: `train`, the training loss in the
             last tenth of the steps; `held_out`, the held-out loss at the end; or the name of a
             metric of the task, such as `accuracy`, held-out and the larger the better.
-        folder: where results are kept, to be used again; they are not kept by default.
+        folder: where results are kept, to be used again; they are not kept by default. It does
+            not matter what the sweep is called.
+        screen: number of problems on which all settings are tried first; then the best two of
+            each schedule are tried on all problems, and the best of these is taken. With 0, all
+            settings are tried on all problems.
 
     Raises:
         MetaTrainError: if the task has no such metric.
     """
-
-    def compute() -> dict[str, Any]:
-        found = curves(sweep.rule, task, sweep.settings, budget)
-        scores = [score(curve, criterion) for curve in found]
-        best = min(range(len(scores)), key=scores.__getitem__)
-        return {"best": best, "scores": scores, "curve": found[best].plain()}
-
-    plain = cached(folder, sweep.name, _key(sweep, task, budget, criterion), compute)
-    setting = sweep.settings[plain["best"]]
+    settings = sweep.settings
+    if 0 < screen < budget.problems and len(settings) > FINALISTS * len(get_args(Schedule)):
+        few = replace(budget, problems=screen)
+        found = _curves(sweep.rule, task, settings, few, folder)
+        settings = _finalists(settings, [score(curve, criterion) for curve in found])
+    found = _curves(sweep.rule, task, settings, budget, folder)
+    scores = tuple(score(curve, criterion) for curve in found)
+    best = min(range(len(scores)), key=scores.__getitem__)
     lrs = sorted({setting.lr for setting in sweep.settings})
-    at_edge = len(lrs) > 1 and setting.lr in (lrs[0], lrs[-1])
-    return Tuned(setting, Curve.of(plain["curve"]), tuple(plain["scores"]), at_edge)
+    at_edge = len(lrs) > 1 and settings[best].lr in (lrs[0], lrs[-1])
+    return Tuned(settings[best], found[best], scores, at_edge)
 
 
 def score(curve: Curve, criterion: str) -> float:
@@ -133,16 +147,45 @@ def score(curve: Curve, criterion: str) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _key(sweep: Sweep, task: Task, budget: Budget, criterion: str) -> dict[str, Any]:
+def _curves(
+    rule: Rule, task: Task, settings: Sequence[Setting], budget: Budget, folder: Path | None
+) -> list[Curve]:
+    """The curve of each setting, each in a file, written as soon as its stack is done."""
+    label = f"{type(rule).__name__}-{task.name.partition('(')[0]}"
+    found: dict[int, Curve] = {}
+    for places in stacks(task, settings, budget.problems):
+        together = cache(partial(curves, rule, task, [settings[n] for n in places], budget))
+        for number, place in enumerate(places):
+
+            def plain(together: Any = together, number: int = number) -> dict[str, Any]:
+                curve: Curve = together()[number]
+                return curve.plain()
+
+            key = _key(rule, task, settings[place], budget)
+            found[place] = Curve.of(cached(folder, label, key, plain))
+    return [found[place] for place in range(len(settings))]
+
+
+def _finalists(settings: Sequence[Setting], scores: Sequence[float]) -> tuple[Setting, ...]:
+    """The best of each schedule, in the order of the settings."""
+    ranked = sorted(zip(scores, settings, strict=True), key=lambda pair: pair[0])
+    chosen = {
+        setting
+        for schedule in get_args(Schedule)
+        for setting in [s for _, s in ranked if s.schedule == schedule][:FINALISTS]
+    }
+    return tuple(setting for setting in settings if setting in chosen)
+
+
+def _key(rule: Rule, task: Task, setting: Setting, budget: Budget) -> dict[str, Any]:
     shapes = {name: layout.shape for name, layout in task.graph.parameters.items()}
     return {
         "version": VERSION,
         "task": task.name,
         "shapes": shapes,
-        "rule": type(sweep.rule).__name__,
-        "config": sweep.rule.config,
-        "theta": fingerprint(sweep.rule.state_dict()),
-        "settings": [asdict(setting) for setting in sweep.settings],
+        "rule": type(rule).__name__,
+        "config": rule.config,
+        "theta": fingerprint(rule.state_dict()),
+        "setting": asdict(setting),
         "budget": asdict(budget),
-        "criterion": criterion,
     }

@@ -1,16 +1,47 @@
-"""Rules against opponents: figures of each task, and interquartile means over tasks."""
+"""Rules against opponents: figures of each task, and interquartile means over those of a ring."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from meta_train.baselines import Sweep, Tuned, tuned
-from meta_train.curves import Budget, smoothed
+from meta_train.curves import Budget, Curve, smoothed
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.task import Task
+
+WORSE = 1.02
+"""A contestant is worse than the reference if its final loss is above this multiple of it."""
+
+STALLED = 0.9
+"""A run that does not get below this multiple of an early loss has stalled."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What contestants are compared on.
+
+    Args:
+        task: what to train.
+        budget: for how long, and on how many problems.
+        ring: the ring of tasks it belongs to; empty if none.
+    """
+
+    task: Task
+    budget: Budget
+    ring: str = ""
+
+    @property
+    def name(self) -> str:
+        """Ring and task."""
+        return labelled(self.ring, self.task.name)
+
+
+def labelled(ring: str, text: str) -> str:
+    """A text after the name of its ring, if it has one."""
+    return f"{ring}: {text}" if ring else text
 
 
 @dataclass(frozen=True)
@@ -18,7 +49,9 @@ class Row:
     """What a contestant reached on a task. Figures are means over the problems.
 
     Args:
+        ring: the ring of the task; empty if none.
         task: name.
+        budget: for how long it trained, and on how many problems.
         contestant: name.
         setting: the best of those tried.
         at_edge: whether that has the smallest or largest learning rate tried.
@@ -29,13 +62,17 @@ class Row:
         test: loss on test data.
         relative_test: the same in units of the untrained model's.
         accuracy: on test data; None where there is none, and NaN if a run has diverged.
+        worse: whether `train` is above the reference's by more than 2 %.
+        stalled: number of runs that have stalled; see :func:`stalled`.
         diverged: number of runs that have diverged.
         steps: after which the training loss was first as low as the reference's is at the end;
             None if it never was.
         speed_up: how many times fewer steps than the reference's own; 0 if it never was as low.
     """
 
+    ring: str
     task: str
+    budget: Budget
     contestant: str
     setting: str
     at_edge: bool
@@ -46,6 +83,8 @@ class Row:
     test: float
     relative_test: float
     accuracy: float | None
+    worse: bool
+    stalled: int
     diverged: int
     steps: int | None
     speed_up: float
@@ -53,41 +92,49 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Interquartile means over the tasks, of the figures of :class:`Row`.
+    """A contestant on the tasks of a ring: interquartile means of figures of :class:`Row`, counts.
 
     Args:
+        ring: name; empty for tasks of none.
         contestant: name.
+        tasks: how many.
         relative_train: training loss.
         relative_test: test loss.
         accuracy: over the tasks that have one; None if none has.
         speed_up: against the reference.
+        worse: number of tasks on which it is worse than the reference.
+        stalled: number of runs, in all.
         diverged: number of runs, in all.
     """
 
+    ring: str
     contestant: str
+    tasks: int
     relative_train: float
     relative_test: float
     accuracy: float | None
     speed_up: float
+    worse: int
+    stalled: int
     diverged: int
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Figures of all contestants on all tasks.
+    """Figures of all contestants on the tasks that are done.
 
     Args:
         reference: the contestant whose final loss is to be reached.
-        budget: for how long they trained.
         criterion: by which settings were chosen.
+        planned: number of tasks when all are done.
         rows: task by task.
-        summaries: of each contestant.
-        curves: training losses, means over the problems, by task and contestant.
+        summaries: of each contestant on each ring.
+        curves: training losses, means over the problems, by task (with its ring) and contestant.
     """
 
     reference: str
-    budget: Budget
     criterion: str
+    planned: int
     rows: tuple[Row, ...]
     summaries: tuple[Summary, ...]
     curves: dict[str, dict[str, list[float]]]
@@ -95,41 +142,71 @@ class Comparison:
 
 def compare(
     sweeps: Sequence[Sweep],
-    tasks: Sequence[Task],
-    budget: Budget,
+    trials: Sequence[Trial],
     criterion: str = "train",
     folder: Path | None = None,
-    told: Callable[[Row], None] = lambda row: None,
-) -> Comparison:
+    screen: int = 0,
+) -> Iterator[Comparison]:
     """Train the models of each task with the best setting of each sweep.
 
     Args:
         sweeps: the contestants; the first is the reference.
-        tasks: what to train; their names differ.
-        budget: for how long.
+        trials: what to train, and for how long; names differ within a ring.
         criterion: how settings are chosen; see :func:`~meta_train.baselines.tuned`.
         folder: where results are kept, to be used again.
-        told: hears of each row as soon as it is there.
+        screen: number of problems to screen settings on.
+
+    Yields:
+        After each task, the comparison as far as it is.
 
     Raises:
         MetaTrainError: if there is nothing to compare, or names are not unique.
     """
     names = [sweep.name for sweep in sweeps]
-    for kind, listed in (("contestant", names), ("task", [task.name for task in tasks])):
+    for kind, listed in (("contestant", names), ("task", [trial.name for trial in trials])):
         if not listed or len(set(listed)) < len(listed):
             raise MetaTrainError(
                 f"cannot compare {kind}s {listed}.\n  Give one or more, each once."
             )
-    rows, curves = [], {}
-    for task in tasks:
-        found = {sweep.name: tuned(sweep, task, budget, criterion, folder) for sweep in sweeps}
-        curves[task.name] = {name: best.curve.losses.mean(1) for name, best in found.items()}
-        for row in _rows(task.name, found, curves[task.name], names[0]):
-            rows.append(row)
-            told(row)
-    summaries = [_summary([row for row in rows if row.contestant == name]) for name in names]
-    lists = {task: {n: c.tolist() for n, c in by.items()} for task, by in curves.items()}
-    return Comparison(names[0], budget, criterion, tuple(rows), tuple(summaries), lists)
+    rows: list[Row] = []
+    curves: dict[str, dict[str, list[float]]] = {}
+    for trial in trials:
+        found = {
+            sweep.name: tuned(sweep, trial.task, trial.budget, criterion, folder, screen)
+            for sweep in sweeps
+        }
+        means = {name: best.curve.losses.mean(1) for name, best in found.items()}
+        rows += _rows(trial, found, means, names[0])
+        curves[trial.name] = {name: mean.tolist() for name, mean in means.items()}
+        yield Comparison(
+            names[0], criterion, len(trials), tuple(rows), summaries(rows), dict(curves)
+        )
+
+
+def summaries(rows: Sequence[Row]) -> tuple[Summary, ...]:
+    """Summary of each contestant on each ring, in the order of the rows."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.ring, row.contestant), []).append(row)
+    in_rings = sorted(groups, key=lambda key: [ring for ring, _ in groups].index(key[0]))
+    return tuple(_summary(groups[key]) for key in in_rings)
+
+
+def stalled(curve: Curve, reference: Curve) -> Tensor:
+    """Which runs stand still although there is more to learn, (problems,).
+
+    Such a run has not diverged, but its loss in the last tenth of the steps is above 0.9 times
+    that in the second tenth, while the reference's loss in the last tenth of the same problem is
+    below 0.9 times that loss. So a run that has learned quickly all there is has not stalled.
+
+    Args:
+        curve: of a contestant.
+        reference: of another, on the same problems.
+    """
+    tenth = max(1, len(curve.losses) // 10)
+    early = curve.losses[tenth : 2 * tenth].double().mean(0)
+    stands = (curve.final > STALLED * early) & ~curve.diverged
+    return stands & (reference.final < STALLED * curve.final)
 
 
 def steps_to_reach(losses: Tensor, target: float) -> int | None:
@@ -160,17 +237,19 @@ def interquartile_mean(values: Sequence[float]) -> float:
 
 
 def _rows(
-    task: str, found: dict[str, Tuned], curves: dict[str, Tensor], reference: str
+    trial: Trial, found: dict[str, Tuned], curves: dict[str, Tensor], reference: str
 ) -> Iterator[Row]:
-    goal = curves[reference]
-    target = float(smoothed(goal)[-1])
-    own = steps_to_reach(goal, target) or len(goal)
+    best_known = found[reference].curve
+    target = float(smoothed(curves[reference])[-1])
+    own = steps_to_reach(curves[reference], target) or trial.budget.steps
     for name, best in found.items():
         curve, steps = best.curve, steps_to_reach(curves[name], target)
         final, measured = curve.final, curve.measured
         accuracy = measured["test"].get("accuracy")
         yield Row(
-            task=task,
+            ring=trial.ring,
+            task=trial.task.name,
+            budget=trial.budget,
             contestant=name,
             setting=str(best.setting),
             at_edge=best.at_edge,
@@ -181,6 +260,8 @@ def _rows(
             test=float(measured["test"]["loss"].mean()),
             relative_test=float((measured["test"]["loss"] / curve.untrained).mean()),
             accuracy=None if accuracy is None else float(accuracy.mean()),
+            worse=float(final.mean()) > WORSE * target,
+            stalled=int(stalled(curve, best_known).sum()),
             diverged=int(curve.diverged.sum()),
             steps=steps,
             speed_up=own / steps if steps else 0.0,
@@ -190,10 +271,14 @@ def _rows(
 def _summary(rows: Sequence[Row]) -> Summary:
     accuracies = [row.accuracy for row in rows if row.accuracy is not None]
     return Summary(
+        ring=rows[0].ring,
         contestant=rows[0].contestant,
+        tasks=len(rows),
         relative_train=interquartile_mean([row.relative_train for row in rows]),
         relative_test=interquartile_mean([row.relative_test for row in rows]),
         accuracy=interquartile_mean(accuracies) if accuracies else None,
         speed_up=interquartile_mean([row.speed_up for row in rows]),
+        worse=sum(row.worse for row in rows),
+        stalled=sum(row.stalled for row in rows),
         diverged=sum(row.diverged for row in rows),
     )

@@ -7,9 +7,11 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from meta_train.errors import MetaTrainError
-from meta_train.tasks.task import Batch, Task, Tensors
+from meta_train.tasks.task import Batch, Problem, Task, Tensors
+from meta_train.tasks.task import problems as drawn_problems
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.runs import Runs, mapped
 from meta_train.unroll.stacked import Stacked
@@ -22,6 +24,10 @@ SPLITS = ("held_out", "test")
 
 WEIGHTS_AT_ONCE = 2**24
 """Number of weights up to which runs of different settings are stacked."""
+
+FLOPS_AT_ONCE = 2**29
+"""Floating-point operations of a forward pass up to which such runs are stacked on a CPU: large
+stacks save the launching of small operations, but they leave the caches, and fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def curves(rule: Rule, task: Task, settings: Sequence[Setting], budget: Budget) 
         The curve of each setting.
     """
     found: dict[int, Curve] = {}
-    for places in _stacks(task, settings, budget.problems):
+    for places in stacks(task, settings, budget.problems):
         with torch.no_grad():
             together = _together(rule, task, [settings[place] for place in places], budget)
         found |= zip(places, together, strict=True)
@@ -156,13 +162,34 @@ def weights(task: Task) -> int:
     return sum(math.prod(layout.shape) for layout in task.graph.parameters.values())
 
 
-def _stacks(task: Task, settings: Sequence[Setting], problems: int) -> Iterator[list[int]]:
-    """Numbers of the settings that can be stacked: of one weight decay, and not too many."""
-    most = max(1, WEIGHTS_AT_ONCE // max(1, weights(task) * problems))
+def stacks(task: Task, settings: Sequence[Setting], problems: int) -> list[list[int]]:
+    """Numbers of the settings that are stacked: of one weight decay, and not too many.
+
+    Args:
+        task: what is trained.
+        settings: of all runs.
+        problems: number of runs of each setting.
+    """
+    limits = [WEIGHTS_AT_ONCE // max(1, weights(task) * problems)]
+    if task.device.type == "cpu":
+        limits.append(FLOPS_AT_ONCE // max(1, _flops(task) * problems))
+    most = max(1, min(limits))
+    found = []
     for decay in dict.fromkeys(setting.weight_decay for setting in settings):
         alike = [n for n, setting in enumerate(settings) if setting.weight_decay == decay]
-        for start in range(0, len(alike), most):
-            yield alike[start : start + most]
+        found += [alike[start : start + most] for start in range(0, len(alike), most)]
+    return found
+
+
+def _flops(task: Task) -> int:
+    """Floating-point operations of the loss of one run: of matrix products and convolutions."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = drawn_problems(task, 1, generator)
+    batch = task.batches(drawn.context, 1, generator)
+    first = Problem(*(mapped(lambda tensor: tensor[0], tensors) for tensors in drawn))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        task.loss(first.parameters, first.context, tuple(tensor[0] for tensor in batch))
+    return int(counter.get_total_flops())
 
 
 def _together(

@@ -2,8 +2,8 @@
 
 import importlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,48 +13,62 @@ from tqdm import tqdm
 from meta_train import table
 from meta_train.baselines import LRS, Sweep, grid, opponent
 from meta_train.command import command
-from meta_train.comparison import Comparison, Row, compare
+from meta_train.comparison import Comparison, Trial, compare
 from meta_train.curves import Budget, Setting
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
-from meta_train.plot import plot
+from meta_train.plot import plot, plot_rings
+from meta_train.rings import ring
 from meta_train.rules import rule_of
 from meta_train.tasks.family import family_of
-from meta_train.tasks.task import Task
+
+STEPS, PROBLEMS = 500, 3
+"""Of tasks that are in no ring."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Compare rules, untuned, with well-known optimizers tuned on each task.
 
+    Killed at any moment, the same command goes on after the last result that is in the cache; the
+    files are there from the first task on.
+
     Args:
-        rule: one or more: a class with options, such as `MatrixGNN:rounds=1`; a name that ngopt
-            knows; a `.safetensors` file; or the folder of a run, whose newest theta is taken.
-        tasks: families with options, as for training.
-        draws: number of tasks to draw from each family; equal ones count once.
+        rule: rules, or none to have the opponents' results in the cache beforehand: a class with
+            options, such as `MatrixGNN:rounds=1`; a name that ngopt knows; a `.safetensors` file;
+            or the folder of a run, whose newest theta is taken.
+        rings: of `near`, `far`, `large`, `validation` and `transfer`: sets of tasks, each with its
+            own number of steps and problems.
+        tasks: more tasks: families with options, as for training.
+        draws: number of tasks to draw from each family of `tasks`; equal ones count once.
         opponents: of `adamw`, `adam`, `sgdm` and `muon`, each with the best of its learning rates
-            (and weight decays) with a constant or cosine schedule. The first is the reference: the
-            speed of the others is that of getting to its final loss.
-        steps: number of inner steps.
-        problems: number of runs with each setting, on the same batches for all.
+            with a constant or cosine schedule. The first is the reference: the speed of the
+            others is that of getting to its final loss.
+        screen: number of problems on which all settings of a sweep are tried first; only the best
+            two of each schedule are then tried on all problems. With 0, all settings are.
+        steps: number of inner steps; by default those of each ring, and 500 for `tasks`.
+        problems: number of runs with each setting, on the same batches for all; by default those
+            of each ring, and 3 for `tasks`.
         seed: of tasks, problems and batches.
         lr: learning rate of the rules, constant; by default the one each was meta-trained at.
         sweep: whether to show the rules a second time, with the learning rates and schedules that
             Adam is given.
         criterion: by which settings are chosen: `train` (loss), `held_out` (loss), or a metric of
             the tasks, such as `accuracy` (held-out).
-        out: folder for `evaluation.json`, `evaluation.md` and `curves.png`.
+        out: folder for `evaluation.json`, `evaluation.md`, `curves.png` and `rings.png`.
         cache: folder of results to be used again; by default `cache` in `out`.
         imports: modules to import first, which register families or rules of your own.
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
     """
 
     rule: tuple[str, ...] = ("default",)
-    tasks: tuple[str, ...] = ("mlp",)
+    rings: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     draws: int = 1
     opponents: tuple[str, ...] = ("adamw",)
-    steps: int = 500
-    problems: int = 4
+    screen: int = 0
+    steps: int | None = None
+    problems: int | None = None
     seed: int = 0
     lr: float | None = None
     sweep: bool = False
@@ -65,13 +79,18 @@ class EvaluateOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if not (self.rule and self.tasks and self.opponents and self.draws >= 1) or (
+        if not (self.opponents and self.draws >= 1 and self.screen >= 0) or (
             self.lr is not None and self.lr <= 0
         ):
             raise MetaTrainError(
-                f"cannot evaluate with rule={self.rule}, tasks={self.tasks}, opponents="
-                f"{self.opponents}, draws={self.draws}, lr={self.lr}.\n"
-                "  Give at least one rule, task and opponent, draws >= 1, and lr > 0."
+                f"cannot evaluate with opponents={self.opponents}, draws={self.draws}, "
+                f"screen={self.screen}, lr={self.lr}.\n"
+                "  Give at least one opponent, draws >= 1, screen >= 0, and lr > 0."
+            )
+        if not (self.rings or self.tasks):
+            raise MetaTrainError(
+                "there is nothing to evaluate on.\n"
+                "  Give --rings (near, far, large, ...), or --tasks, as in --tasks mlp:width=32."
             )
 
 
@@ -82,27 +101,32 @@ def run_evaluate(options: EvaluateOptions, echo: Callable[[str], None] = tqdm.wr
         options: everything there is to choose.
         echo: shows a line of text.
     """
-    comparison = evaluate(options, lambda row: echo(table.line(row)))
-    text = table.markdown(comparison)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "evaluation.json").write_text(as_json(comparison, options))
-    (options.out / "evaluation.md").write_text(text, encoding="utf-8")
+    shown = 0
+    for comparison in evaluate(options):
+        for row in comparison.rows[shown:]:
+            echo(table.line(row))
+        shown = len(comparison.rows)
+        text = table.markdown(comparison)
+        (options.out / "evaluation.json").write_text(as_json(comparison, options))
+        (options.out / "evaluation.md").write_text(text, encoding="utf-8")
     echo(f"\n{text}")
     if find_spec("matplotlib"):
         plot(comparison.curves, options.out / "curves.png")
+        plot_rings(comparison, options.out / "rings.png")
     else:
         echo('No picture of the curves: for that, pip install "ngopt[draw]".')
     echo(f"Written to {options.out}.")
 
 
-def evaluate(
-    options: EvaluateOptions, told: Callable[[Row], None] = lambda row: None
-) -> Comparison:
+def evaluate(options: EvaluateOptions) -> Iterator[Comparison]:
     """Compare rules with opponents.
 
     Args:
         options: everything there is to choose.
-        told: hears of each row of the tables as soon as it is there.
+
+    Yields:
+        After each task, the comparison as far as it is.
     """
     for module in options.imports:
         importlib.import_module(module)
@@ -110,10 +134,9 @@ def evaluate(
         sweeps = contestants(options)
         for sweep in sweeps:
             sweep.rule.to(processes.device)
-        tasks = [task.to(processes.device) for task in drawn(options)]
-        budget = Budget(options.steps, options.problems, options.seed)
+        moved = [replace(trial, task=trial.task.to(processes.device)) for trial in trials(options)]
         folder = options.cache or options.out / "cache"
-        return compare(sweeps, tasks, budget, options.criterion, folder, told)
+        yield from compare(sweeps, moved, options.criterion, folder, options.screen)
 
 
 def contestants(options: EvaluateOptions) -> list[Sweep]:
@@ -127,15 +150,27 @@ def contestants(options: EvaluateOptions) -> list[Sweep]:
     return [*map(opponent, options.opponents), *untuned, *(swept if options.sweep else ())]
 
 
-def drawn(options: EvaluateOptions) -> Sequence[Task]:
-    """The tasks, without those of a name that is there already."""
+def trials(options: EvaluateOptions) -> list[Trial]:
+    """The tasks of the rings, then those drawn from families, without what is there already."""
+
+    def budget(steps: int, problems: int) -> Budget:
+        return Budget(
+            steps if options.steps is None else options.steps,
+            problems if options.problems is None else options.problems,
+            options.seed,
+        )
+
+    found = [
+        Trial(entry.task(), budget(entry.steps, entry.problems), name)
+        for name in options.rings
+        for entry in ring(name)
+    ]
     generator = torch.Generator().manual_seed(options.seed)
-    tasks: dict[str, Task] = {}
     for family in map(family_of, options.tasks):
-        for _ in range(options.draws):
-            task = family.sample(generator)
-            tasks.setdefault(task.name, task)
-    return list(tasks.values())
+        found += [
+            Trial(family.sample(generator), budget(STEPS, PROBLEMS)) for _ in range(options.draws)
+        ]
+    return list({trial.name: trial for trial in found}.values())
 
 
 def as_json(comparison: Comparison, options: EvaluateOptions) -> str:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from meta_train import baselines
+from meta_train import curves as curves_module
 from meta_train.baselines import OPPONENTS, Sweep, Tuned, grid, opponent, score, tuned
 from meta_train.curves import Budget, Curve, Setting
 from meta_train.errors import MetaTrainError
@@ -82,17 +83,16 @@ def test_results_are_used_again(computed, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"sweep": replace(SWEEP, settings=grid((0.01,)))},
+        {"sweep": replace(SWEEP, settings=grid((0.02, 0.2)))},
         {"sweep": replace(SWEEP, rule=SGDM(momentum=0.5))},
         {"task": Quadratic(spread=1.0), "name": "other"},
         *({"budget": replace(BUDGET, **{key: 3})} for key in ("steps", "problems", "seed")),
         {"budget": replace(BUDGET, batches=2)},
-        {"criterion": "held_out"},
     ],
-    ids=["settings", "rule", "task", "steps", "problems", "seed", "batches", "criterion"],
+    ids=["settings", "rule", "task", "steps", "problems", "seed", "batches"],
 )
 def test_results_of_anything_else_are_not_used(change, computed, tmp_path):
-    usual = {"sweep": SWEEP, "task": Quadratic(), "budget": BUDGET, "criterion": "train"}
+    usual = {"sweep": SWEEP, "task": Quadratic(), "budget": BUDGET}
     tuned(**usual, folder=tmp_path)
     changed = usual | {key: value for key, value in change.items() if key != "name"}
     changed["task"].name = change.get("name", "quadratic")
@@ -114,11 +114,110 @@ def test_results_of_other_theta_or_version_are_not_used(computed, tmp_path, monk
 
 def test_damaged_results_are_computed_again(computed, tmp_path):
     first = tuned(SWEEP, Network(), BUDGET, folder=tmp_path)
-    (path,) = tmp_path.iterdir()
+    path = next(tmp_path.iterdir())
     path.write_text(path.read_text()[:-100])
     with pytest.warns(UserWarning, match="damaged"):
         assert alike(tuned(SWEEP, Network(), BUDGET, folder=tmp_path), first)
     assert len(computed) == 2
+
+
+def test_results_do_not_depend_on_what_a_rule_is_called(computed, tmp_path):
+    first = tuned(SWEEP, Network(), BUDGET, folder=tmp_path)
+    again = tuned(replace(SWEEP, name="runs/mine"), Network(), BUDGET, folder=tmp_path)
+    assert len(computed) == 1
+    assert alike(first, again)
+
+
+class Screened:
+    """Curves whose final loss is planted, for each number of problems and each setting."""
+
+    def __init__(self, few, many):
+        self.finals, self.asked = {1: few, 3: many}, []
+
+    def __call__(self, rule, task, settings, budget):
+        self.asked.append((budget.problems, settings))
+        finals = self.finals[budget.problems]
+        return [replace(made([1.0, 1.0], {}), losses=self._losses(finals[s])) for s in settings]
+
+    def _losses(self, final):
+        return torch.full((20, 2), final)
+
+
+SETTINGS = grid((0.1, 0.2, 0.3, 0.4))
+"""Four with a constant schedule, then four with a cosine."""
+BY_FEW = dict(zip(SETTINGS, [4.0, 1.0, 3.0, 2.0, 8.0, 7.0, 5.0, 6.0], strict=True))
+BY_MANY = dict(zip(SETTINGS, [0.5, 3.0, 0.5, 2.0, 0.5, 0.5, 1.0, 4.0], strict=True))
+
+
+def test_screening_keeps_the_best_two_of_each_schedule(monkeypatch):
+    curves = Screened(BY_FEW, BY_MANY)
+    monkeypatch.setattr(baselines, "curves", curves)
+    best = tuned(replace(SWEEP, settings=SETTINGS), Quadratic(), Budget(20, 3), screen=1)
+    finalists = [SETTINGS[n] for n in (1, 3, 6, 7)]
+    assert curves.asked == [(1, list(SETTINGS)), (3, finalists)]
+    assert best.setting == SETTINGS[6]
+    assert best.scores == (3.0, 2.0, 1.0, 4.0)
+    assert not best.at_edge
+
+
+def test_edges_are_those_of_the_whole_sweep(monkeypatch):
+    monkeypatch.setattr(baselines, "curves", Screened(BY_FEW, {**BY_MANY, SETTINGS[3]: 0.1}))
+    best = tuned(replace(SWEEP, settings=SETTINGS), Quadratic(), Budget(20, 3), screen=1)
+    assert best.setting.lr == 0.4
+    assert best.at_edge
+
+
+@pytest.mark.parametrize(
+    ("screen", "count"), [(0, 8), (3, 8), (1, 4)], ids=["off", "all problems", "few settings"]
+)
+def test_without_screening(screen, count, monkeypatch):
+    curves = Screened(BY_FEW, BY_MANY)
+    monkeypatch.setattr(baselines, "curves", curves)
+    settings = SETTINGS[:count]
+    tuned(replace(SWEEP, settings=settings), Quadratic(), Budget(20, 3), screen=screen)
+    assert curves.asked == [(3, list(settings))]
+
+
+def test_screening_goes_on_where_it_was_killed(computed, tmp_path):
+    sweep = replace(SWEEP, settings=grid((0.01, 0.1, 0.8)))
+    first = tuned(sweep, Network(), BUDGET, folder=tmp_path, screen=1)
+    assert len(list(tmp_path.iterdir())) == 6 + 4
+    max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns).unlink()
+    assert alike(tuned(sweep, Network(), BUDGET, folder=tmp_path, screen=1), first)
+    assert len(computed) == 3
+
+
+def test_what_is_stacked_is_kept_as_soon_as_it_is_there(monkeypatch, tmp_path):
+    """Killed in the second of four stacks, it goes on with that one."""
+    sweep = replace(SWEEP, settings=grid((0.01, 0.1)))
+    whole = tuned(sweep, Network(), BUDGET)
+    monkeypatch.setattr(curves_module, "FLOPS_AT_ONCE", 1)
+    asked, original = [], baselines.curves
+
+    def killed(rule, task, settings, budget):
+        asked.append(settings)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return original(rule, task, settings, budget)
+
+    monkeypatch.setattr(baselines, "curves", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(sweep, Network(), BUDGET, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    found = tuned(sweep, Network(), BUDGET, folder=tmp_path)
+    first, second, third, fourth = ([setting] for setting in sweep.settings)
+    assert asked == [first, second, second, third, fourth]
+    assert found.setting == whole.setting
+    assert found.scores == pytest.approx(whole.scores, rel=1e-9)
+
+
+def test_other_criteria_and_sweeps_use_the_same_curves(computed, tmp_path):
+    tuned(SWEEP, Network(), BUDGET, folder=tmp_path)
+    for criterion in ("held_out", "accuracy"):
+        tuned(SWEEP, Network(), BUDGET, criterion, folder=tmp_path)
+    single = replace(SWEEP, settings=SWEEP.settings[1:2])
+    tuned(single, Network(), BUDGET, folder=tmp_path)
+    assert len(computed) == 1
 
 
 @pytest.mark.parametrize(
@@ -150,14 +249,12 @@ def test_unknown_criterion():
 
 def test_opponents_are_swept_over_three_decades():
     lrs = {1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1}
-    for name, decays in (("adam", {0.0}), ("adamw", {0.0, 0.01, 0.1})):
+    decay = torch.optim.AdamW([torch.zeros(1)]).defaults["weight_decay"]
+    for name, expected in (("adam", 0.0), ("adamw", decay)):
         settings = opponent(name).settings
-        assert len(settings) == len(set(settings)) == 14 * len(decays)
+        assert len(settings) == 14
         assert {(s.lr, s.schedule, s.weight_decay) for s in settings} == {
-            (lr, schedule, decay)
-            for lr in lrs
-            for schedule in ("constant", "cosine")
-            for decay in decays
+            (lr, schedule, expected) for lr in lrs for schedule in ("constant", "cosine")
         }
     assert isinstance(opponent("adamw").rule, Adam)
     assert isinstance(opponent("sgdm").rule, SGDM)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from scipy.stats import trim_mean
 
 from meta_train import comparison as module
 from meta_train.baselines import Sweep, Tuned
-from meta_train.comparison import compare, interquartile_mean, steps_to_reach
+from meta_train.comparison import Trial, compare, interquartile_mean, stalled, steps_to_reach
 from meta_train.curves import Budget, Curve, Setting
 from meta_train.errors import MetaTrainError
 from ngopt.rules import SGDM, Adam
@@ -35,22 +36,28 @@ def planted(levels, diverged=(False, False), accuracy=None):
     return Tuned(Setting(0.5, "cosine"), curve, (1.0, 0.5), at_edge=True)
 
 
+def last(comparisons):
+    return list(comparisons)[-1]
+
+
 @pytest.fixture
 def against(monkeypatch):
     """Compare planted results: of two contestants on each task."""
 
-    def compared(*results):
+    def compared(*results, rings=None):
         tasks = [Quadratic() for _ in results]
         for number, task in enumerate(tasks):
             task.name = f"task {number}"
         table = {task.name: found for task, found in zip(tasks, results, strict=True)}
+        in_rings = zip(tasks, rings or [""] * len(tasks), strict=True)
+        trials = [Trial(task, BUDGET, ring) for task, ring in in_rings]
         sweeps = [Sweep("adam", Adam(), (Setting(),)), Sweep("ours", Adam(), (Setting(),))]
 
-        def tuned(sweep, task, budget, criterion, folder):
+        def tuned(sweep, task, budget, criterion, folder, screen):
             return table[task.name][sweep.name == "ours"]
 
         monkeypatch.setattr(module, "tuned", tuned)
-        return compare(sweeps, tasks, BUDGET)
+        return last(compare(sweeps, trials))
 
     return compared
 
@@ -120,6 +127,63 @@ def test_accuracy_is_summed_up_over_the_tasks_that_have_one(against):
     assert ours.accuracy == (0.5 + 0.875) / 2
 
 
+def test_summaries_of_each_ring(against):
+    same, faster = (planted([33]), planted([33])), (planted([33]), planted([15]))
+    found = against(same, faster, faster, rings=["near", "far", "near"]).summaries
+    assert [(s.ring, s.contestant, s.tasks) for s in found] == [
+        ("near", "adam", 2),
+        ("near", "ours", 2),
+        ("far", "adam", 1),
+        ("far", "ours", 1),
+    ]
+    assert [s.speed_up for s in found] == [1.0, 1.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("factor", "worse"), [(1.0, False), (1.019, False), (1.021, True)])
+def test_who_is_worse(against, factor, worse):
+    result = planted([20])
+    other = replace(result, curve=replace(result.curve, losses=factor * result.curve.losses))
+    found = against((result, other), (result, result))
+    assert [row.worse for row in found.rows] == [False, worse, False, False]
+    assert [summary.worse for summary in found.summaries] == [0, worse]
+
+
+@pytest.mark.parametrize(
+    ("reference", "levels", "expected"),
+    [
+        ([20], [], True),
+        ([20], [5], False),
+        ([20], [30], False),
+        ([5, 20], [5], True),
+        ([], [], False),
+    ],
+    ids=["stands", "quick", "late", "stands after a while", "so does the reference"],
+)
+def test_who_has_stalled(against, reference, levels, expected):
+    ours, theirs = planted(levels), planted(reference)
+    assert stalled(ours.curve, theirs.curve).tolist() == [expected, expected]
+    found = against((theirs, ours), (theirs, theirs))
+    assert [row.stalled for row in found.rows] == [0, 2 * expected, 0, 0]
+    assert [summary.stalled for summary in found.summaries] == [0, 2 * expected]
+
+
+def test_a_run_has_stalled_by_itself():
+    stands, learns = planted([]).curve, planted([20]).curve
+    mixed = replace(stands, losses=torch.stack([stands.losses[:, 0], learns.losses[:, 1]], 1))
+    assert stalled(mixed, learns).tolist() == [True, False]
+
+
+def test_what_has_diverged_has_not_stalled():
+    ours, theirs = planted([], diverged=(True, False)), planted([20])
+    assert stalled(ours.curve, theirs.curve).tolist() == [False, True]
+
+
+def test_a_loss_that_rises_again_has_stalled():
+    curve = planted([5]).curve
+    risen = replace(curve, losses=torch.cat([curve.losses[:30], 3 * curve.losses[30:]]))
+    assert stalled(risen, curve).tolist() == [True, True]
+
+
 def test_curves_are_means_over_problems(against):
     result = planted([20])
     curves = against((result, result)).curves
@@ -127,39 +191,37 @@ def test_curves_are_means_over_problems(against):
 
 
 def test_real_tasks(tmp_path):
-    told = []
     sweeps = [
         Sweep("adam", Adam(), (Setting(0.01), Setting(0.1))),
         Sweep("sgdm", SGDM(), (Setting(0.01),)),
     ]
-    found = compare(
-        sweeps,
-        [Network(), Quadratic()],
-        Budget(10, 2, batches=1),
-        folder=tmp_path,
-        told=told.append,
-    )
-    assert tuple(told) == found.rows
+    trials = [Trial(Network(), Budget(10, 2, batches=1)), Trial(Quadratic(), Budget(5, 1), "far")]
+    first, found = compare(sweeps, trials, folder=tmp_path)
+    assert (first.planned, found.planned) == (2, 2)
+    assert first.rows == found.rows[:2]
+    assert [len(curves["adam"]) for curves in found.curves.values()] == [10, 5]
+    assert set(found.curves) == {"random", "far: quadratic"}
+    assert [(row.ring, row.budget.steps) for row in found.rows] == 2 * [("", 10)] + 2 * [("far", 5)]
     assert [(row.task, row.contestant) for row in found.rows] == [
         (task, name) for task in ("random", "quadratic") for name in ("adam", "sgdm")
     ]
     assert found.reference == "adam"
     assert all(row.speed_up == 1.0 for row in found.rows if row.contestant == "adam")
     assert [row.accuracy is None for row in found.rows] == [False, False, True, True]
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_error_of_a_single_problem_is_unknown():
     sweep = Sweep("sgdm", SGDM(), (Setting(0.01),))
-    (row,) = compare([sweep], [Quadratic()], Budget(3, 1, batches=1)).rows
+    (row,) = last(compare([sweep], [Trial(Quadratic(), Budget(3, 1, batches=1))])).rows
     assert math.isnan(row.error)
 
 
 def test_names_must_differ():
-    sweep = Sweep("adam", Adam(), (Setting(),))
+    sweep, trial = Sweep("adam", Adam(), (Setting(),)), Trial(Quadratic(), BUDGET)
     with pytest.raises(MetaTrainError, match=r"contestants \['adam', 'adam'\]"):
-        compare([sweep, sweep], [Quadratic()], BUDGET)
+        list(compare([sweep, sweep], [trial]))
     with pytest.raises(MetaTrainError, match=r"tasks \['quadratic', 'quadratic'\]"):
-        compare([sweep], [Quadratic(), Quadratic()], BUDGET)
+        list(compare([sweep], [trial, trial]))
     with pytest.raises(MetaTrainError, match=r"tasks \[\]"):
-        compare([sweep], [], BUDGET)
+        list(compare([sweep], []))

@@ -64,7 +64,9 @@ def _numbers(plain):
 @pytest.fixture(scope="module")
 def adam():
     task = Network()
-    return task, curves(Adam(), task, SETTINGS, BUDGET)
+    found = curves(Adam(), task, SETTINGS, BUDGET)
+    del task.drawn[0]  # on which the work was counted
+    return task, found
 
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
@@ -100,6 +102,33 @@ def test_many_settings_are_taken_in_turn(adam, monkeypatch):
     monkeypatch.setattr(module, "WEIGHTS_AT_ONCE", 1)
     for apart, together in zip(curves(Adam(), Network(), SETTINGS, BUDGET), adam[1], strict=True):
         alike(apart, together)
+
+
+FLOPS = 2 * 8 * (3 * 4 + 4 * 2)
+"""Of a forward pass of the network: a batch of 8 through 3 x 4 and 4 x 2 weights."""
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (1, [[0], [1], [2], [3], [4]]),
+        (4 * FLOPS - 1, [[0], [1], [2], [3], [4]]),
+        (4 * FLOPS, [[0, 2], [4], [1, 3]]),
+        (6 * FLOPS, [[0, 2, 4], [1, 3]]),
+    ],
+)
+def test_stacks_are_of_one_weight_decay_and_limited_work(monkeypatch, limit, expected):
+    monkeypatch.setattr(module, "FLOPS_AT_ONCE", limit)
+    settings = [Setting(0.1 * n, weight_decay=0.5 * (n % 2)) for n in range(5)]
+    found = module.stacks(Network(), settings, problems=2)
+    assert sorted(found) == sorted(expected)
+
+
+def test_on_a_gpu_work_is_not_limited(monkeypatch):
+    monkeypatch.setattr(module, "FLOPS_AT_ONCE", 1)
+    task = Network()
+    task.device = torch.device("meta")
+    assert module.stacks(task, [Setting(0.1), Setting(0.2)], problems=2) == [[0, 1]]
 
 
 def test_seeds_differ():

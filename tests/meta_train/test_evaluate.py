@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ from meta_train import baselines, evaluate
 from meta_train.comparison import Comparison, Row, Summary
 from meta_train.curves import Budget, Setting
 from meta_train.errors import MetaTrainError
-from meta_train.evaluate import EvaluateOptions, as_json, contestants, drawn, run_evaluate
+from meta_train.evaluate import EvaluateOptions, as_json, contestants, run_evaluate, trials
+from meta_train.rings import RINGS, Entry
 from meta_train.tasks.family import FAMILIES
 from ngopt.rules import LSTM, MatrixGNN
 
@@ -47,16 +49,133 @@ def test_files(evaluated):
         "curves.png",
         "evaluation.json",
         "evaluation.md",
+        "rings.png",
     }
     content = strict((folder / "evaluation.json").read_text())
     names = ["adam", "sgdm", "MatrixGNN:rounds=1,width=2"]
     assert [row["contestant"] for row in content["rows"]] == 2 * names
     assert [summary["contestant"] for summary in content["summaries"]] == names
-    assert content["budget"] == {"steps": 5, "problems": 2, "seed": 0, "batches": 16}
+    for row in content["rows"]:
+        assert row["budget"] == {"steps": 5, "problems": 2, "seed": 0, "batches": 16}
     assert content["options"]["tasks"] == list(OPTIONS.tasks)
     for curves in content["curves"].values():
         assert set(curves) == set(names)
         assert all(len(curve) == 5 for curve in curves.values())
+
+
+TINY_RINGS = {
+    "near": (Entry("mlp:width=4,depth=1,batch=4", 3, 1), Entry("mlp:width=5,depth=1", 4, 2)),
+    "far": (Entry("quadratic:size=2,condition=10.0,rotated=False,noise=0.0", 6, 2),),
+}
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without pictures, which take longer than all else."""
+    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+
+
+@pytest.fixture
+def tiny_rings(monkeypatch):
+    for name, entries in TINY_RINGS.items():
+        monkeypatch.setitem(RINGS, name, entries)
+
+
+def test_rings(tiny_rings, undrawn, tmp_path):
+    options = replace(OPTIONS, tasks=(), rings=("far", "near"), steps=None, problems=None)
+    run_evaluate(replace(options, opponents=("sgdm",), out=tmp_path), lambda line: None)
+    content = strict((tmp_path / "evaluation.json").read_text())
+    rows = content["rows"][::2]
+    assert [(row["ring"], row["task"].partition("(")[0]) for row in rows] == [
+        ("far", "quadratic"),
+        ("near", "mlp"),
+        ("near", "mlp"),
+    ]
+    assert [(row["budget"]["steps"], row["budget"]["problems"]) for row in rows] == [
+        (6, 2),
+        (3, 1),
+        (4, 2),
+    ]
+    summaries = content["summaries"]
+    assert [(s["ring"], s["tasks"]) for s in summaries] == [("far", 1)] * 2 + [("near", 2)] * 2
+    text = (tmp_path / "evaluation.md").read_text(encoding="utf-8")
+    assert "## near: interquartile means over 2 tasks" in text
+
+
+def test_tasks_beside_rings_and_steps_for_all(tiny_rings):
+    options = EvaluateOptions(rings=("near", "near"), tasks=("quadratic:size=2",), steps=7)
+    found = trials(options)
+    assert [(trial.ring, trial.budget) for trial in found] == [
+        ("near", Budget(7, 1)),
+        ("near", Budget(7, 2)),
+        ("", Budget(7, 3)),
+    ]
+    (*_, own) = trials(replace(options, steps=None, problems=5, seed=1))
+    assert own.budget == Budget(500, 5, 1)
+
+
+def test_opponents_alone_fill_the_cache_for_a_rule(tiny_rings, undrawn, tmp_path, monkeypatch):
+    options = replace(OPTIONS, tasks=(), rings=("near",), opponents=("sgdm",), out=tmp_path)
+    run_evaluate(replace(options, rule=()), lambda line: None)
+    rows = strict((tmp_path / "evaluation.json").read_text())["rows"]
+    assert [row["contestant"] for row in rows] == ["sgdm", "sgdm"]
+    computed, original = [], baselines.curves
+
+    def counted(rule, *rest):
+        computed.append(type(rule))
+        return original(rule, *rest)
+
+    monkeypatch.setattr(baselines, "curves", counted)
+    run_evaluate(options, lambda line: None)
+    assert computed == [MatrixGNN, MatrixGNN]
+
+
+def test_killed_and_started_again(evaluated, undrawn, monkeypatch, tmp_path):
+    whole, _ = evaluated
+    calls, original = [], baselines.curves
+
+    def killed_in_the_second_task(rule, task, settings, budget):
+        calls.append((task.name.partition("(")[0], type(rule).__name__))
+        if calls == [*BEFORE, ("quadratic", "SGDM")]:
+            raise KeyboardInterrupt
+        return original(rule, task, settings, budget)
+
+    monkeypatch.setattr(baselines, "curves", killed_in_the_second_task)
+    options = replace(OPTIONS, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluate(options, lambda line: None)
+    rows = strict((whole / "evaluation.json").read_text())["rows"]
+    assert strict((tmp_path / "evaluation.json").read_text())["rows"] == rows[:3]
+    assert "1 of 2 tasks" in (tmp_path / "evaluation.md").read_text(encoding="utf-8")
+    run_evaluate(options, lambda line: None)
+    assert calls[len(BEFORE) :] == [("quadratic", "SGDM")] * 2 + [("quadratic", "MatrixGNN")]
+    assert strict((tmp_path / "evaluation.json").read_text())["rows"] == rows
+
+
+BEFORE = [("mlp", "Adam"), ("mlp", "SGDM"), ("mlp", "MatrixGNN"), ("quadratic", "Adam")]
+
+
+def test_what_is_lost_is_computed_again(evaluated, undrawn, tmp_path):
+    whole, _ = evaluated
+    shutil.copytree(whole / "cache", tmp_path / "cache")
+    for lost in sorted((tmp_path / "cache").iterdir())[::2]:
+        lost.unlink()
+    run_evaluate(replace(OPTIONS, out=tmp_path), lambda line: None)
+    contents = [strict((f / "evaluation.json").read_text()) for f in (whole, tmp_path)]
+    assert contents[0]["rows"] == contents[1]["rows"]
+
+
+def test_screening(undrawn, tmp_path, monkeypatch):
+    asked, original = [], baselines.curves
+
+    def spy(rule, task, settings, budget):
+        asked.append((len(settings), budget.problems))
+        return original(rule, task, settings, budget)
+
+    monkeypatch.setattr(baselines, "curves", spy)
+    options = replace(OPTIONS, tasks=OPTIONS.tasks[1:], opponents=("adamw",), screen=1, steps=3)
+    run_evaluate(replace(options, out=tmp_path), lambda line: None)
+    assert asked == [(14, 1), (4, 2), (1, 2)]
 
 
 def test_what_is_shown(evaluated):
@@ -67,9 +186,9 @@ def test_what_is_shown(evaluated):
     assert lines[-1] == f"Written to {folder}."
 
 
-def test_a_second_time_nothing_is_computed(evaluated, monkeypatch, tmp_path):
+def test_a_second_time_nothing_is_computed(evaluated, undrawn, monkeypatch, tmp_path):
     folder, _ = evaluated
-    monkeypatch.setattr(baselines, "curves", None)
+    monkeypatch.setattr(baselines, "curves", pytest.fail)
     again = replace(OPTIONS, out=tmp_path, cache=folder / "cache")
     run_evaluate(again, lambda line: None)
     contents = [strict((f / "evaluation.json").read_text()) for f in (folder, tmp_path)]
@@ -77,8 +196,7 @@ def test_a_second_time_nothing_is_computed(evaluated, monkeypatch, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_without_matplotlib(evaluated, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+def test_without_matplotlib(evaluated, undrawn, tmp_path):
     lines = []
     again = replace(OPTIONS, out=tmp_path, cache=evaluated[0] / "cache")
     run_evaluate(again, lines.append)
@@ -89,8 +207,8 @@ def test_without_matplotlib(evaluated, monkeypatch, tmp_path):
 
 def test_rules_run_untuned_and_as_a_second_row_tuned():
     (_, _, untuned) = contestants(OPTIONS)
-    assert untuned.settings == (Setting(1e-3, "constant", 0.0),)
     assert isinstance(untuned.rule, MatrixGNN)
+    assert untuned.settings == (Setting(untuned.rule.lr, "constant", 0.0),)
     assert contestants(replace(OPTIONS, lr=0.5))[2].settings == (Setting(0.5),)
     both = contestants(replace(OPTIONS, rule=("LSTM", "default"), sweep=True))
     names = ["adam", "sgdm", "LSTM", "default", "LSTM, tuned", "default, tuned"]
@@ -101,9 +219,9 @@ def test_rules_run_untuned_and_as_a_second_row_tuned():
 
 def test_tasks_are_drawn_by_their_seed():
     options = EvaluateOptions(tasks=("mlp", "quadratic"), draws=3)
-    names = [task.name for task in drawn(options)]
-    assert names == [task.name for task in drawn(options)]
-    assert names != [task.name for task in drawn(replace(options, seed=1))]
+    names = [trial.task.name for trial in trials(options)]
+    assert names == [trial.name for trial in trials(options)]
+    assert names != [trial.name for trial in trials(replace(options, seed=1))]
     assert len(names) == len(set(names))
     families = [name.partition("(")[0] for name in names]
     assert families == sorted(families)
@@ -112,7 +230,7 @@ def test_tasks_are_drawn_by_their_seed():
 
 def test_equal_tasks_count_once():
     options = EvaluateOptions(tasks=("mlp:width=4,depth=1", "mlp:width=4,depth=1"), draws=2)
-    assert len(drawn(options)) == 1
+    assert len(trials(options)) == 1
 
 
 def test_modules_of_ones_own_are_imported(tmp_path, monkeypatch):
@@ -123,39 +241,51 @@ def test_modules_of_ones_own_are_imported(tmp_path, monkeypatch):
     tiny = replace(OPTIONS, tasks=("mine:size=2",), steps=2, problems=1, out=tmp_path)
     options = replace(tiny, opponents=("sgdm",), imports=("evaluated_family",))
     try:
-        rows = evaluate.evaluate(options).rows
+        (found,) = evaluate.evaluate(options)
     finally:
         FAMILIES.pop("mine", None)
-    assert [row.task.partition("(")[0] for row in rows] == ["quadratic", "quadratic"]
+    assert [row.task.partition("(")[0] for row in found.rows] == ["quadratic"] * 2
 
 
 def test_what_is_not_finite_becomes_null(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["meta_train", "evaluate"])
-    row = Row("t", "c", "s", False, 1.0, math.nan, 1.0, 1.0, 1.0, 1.0, math.nan, 1, None, 0.0)
-    summary = Summary("c", 1.0, 1.0, math.nan, 0.0, 1)
-    compared = Comparison("c", Budget(), "train", (row,), (summary,), {"t": {"c": [1.0]}})
+    figures = (1.0, math.nan, 1.0, 1.0, 1.0, 1.0, math.nan, False, 0, 1, None, 0.0)
+    row = Row("near", "t", Budget(), "c", "s", False, *figures)
+    summary = Summary("near", "c", 1, 1.0, 1.0, math.nan, 0.0, 0, 0, 1)
+    compared = Comparison("c", "train", 1, (row,), (summary,), {"near: t": {"c": [1.0]}})
     content = strict(as_json(compared, OPTIONS))
     assert content["rows"][0]["error"] is None
     assert content["summaries"][0]["accuracy"] is None
-    assert content["curves"] == {"t": {"c": [1.0]}}
+    assert content["curves"] == {"near: t": {"c": [1.0]}}
     assert content["command"] == "meta_train evaluate"
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rule": ()}, {"tasks": ()}, {"opponents": ()}, {"draws": 0}, {"lr": 0.0}], ids=str
+    "wrong", [{"opponents": ()}, {"draws": 0}, {"screen": -1}, {"lr": 0.0}], ids=str
 )
 def test_options_that_make_no_sense(wrong):
-    with pytest.raises(MetaTrainError, match=next(iter(wrong))):
-        EvaluateOptions(**wrong)
+    with pytest.raises(MetaTrainError, match=f"{next(iter(wrong))}="):
+        EvaluateOptions(tasks=("mlp",), **wrong)
 
 
-def test_unknown_names_end_before_anything_is_computed():
-    for wrong in ({"rule": ("Adan",)}, {"opponents": ("adan",)}, {"tasks": ("adan",)}):
-        with pytest.raises(MetaTrainError, match=r"(a|A)dan"):
-            evaluate.evaluate(replace(OPTIONS, **wrong), told=pytest.fail)
+def test_something_must_be_evaluated_on():
+    with pytest.raises(MetaTrainError, match="--rings"):
+        EvaluateOptions()
 
 
-def test_the_random_state_is_left_alone(tmp_path):
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"problems": 0}], ids=str)
+def test_no_steps_or_problems(wrong):
+    with pytest.raises(MetaTrainError, match=f"{next(iter(wrong))}=0"):
+        trials(replace(OPTIONS, **wrong))
+
+
+@pytest.mark.parametrize("key", ["rule", "opponents", "tasks", "rings"])
+def test_unknown_names_end_before_anything_is_computed(key):
+    with pytest.raises(MetaTrainError, match=r"(a|A)dan"):
+        next(evaluate.evaluate(replace(OPTIONS, **{key: ("Adan",)})))
+
+
+def test_the_random_state_is_left_alone(undrawn, tmp_path):
     before = torch.get_rng_state()
     run_evaluate(replace(OPTIONS, out=tmp_path, opponents=("sgdm",), steps=2), lambda line: None)
     assert torch.equal(torch.get_rng_state(), before)

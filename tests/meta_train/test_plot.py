@@ -1,11 +1,12 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from meta_train.errors import MetaTrainError
-from meta_train.plot import plot
+from meta_train.plot import plot, plot_rings
 
 CURVES = {
     "mlp(width=8)": {"adamw": [4.0, 2.0, 1.0], "ours": [4.0, 1.0, 0.5]},
@@ -44,7 +45,71 @@ def test_unfilled_places_stay_empty(tmp_path):
     assert picture[: height // 2, width // 2 :].min() < 1.0
 
 
+SPEEDS = {
+    ("near", "adamw"): [1.0, 1.0, 1.0],
+    ("near", "ours"): [0.5, 2.0, 4.0],
+    ("far", "adamw"): [1.0, 1.0],
+    ("far", "ours"): [0.0, 3.0],
+}
+MEANS = {key: sum(speeds) / len(speeds) for key, speeds in SPEEDS.items()}
+
+
+def compared(speeds):
+    """What a picture needs of a comparison."""
+    rows = [
+        SimpleNamespace(ring=ring, contestant=name, speed_up=speed)
+        for (ring, name), listed in speeds.items()
+        for speed in listed
+    ]
+    summaries = [
+        SimpleNamespace(ring=ring, contestant=name, speed_up=MEANS[ring, name])
+        for ring, name in speeds
+    ]
+    return SimpleNamespace(reference="adamw", rows=rows, summaries=summaries)
+
+
+@pytest.fixture
+def points(monkeypatch):
+    """What is drawn: markers, by name, and lines."""
+    drawn = {"o": [], "v": [], "line": []}
+    original = Axes.plot
+
+    def spy(self, x, y, marker="line", **style):
+        if marker in drawn:
+            drawn[marker].append((x, y))
+        return original(self, x, y, *[marker] * (marker != "line"), **style)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    return drawn
+
+
+def test_speeds_are_dots_by_ring_and_means_are_lines(tmp_path, points):
+    plot_rings(compared(SPEEDS), tmp_path / "rings.png")
+    assert [y for _, y in points["o"]] == [0.5, 2.0, 4.0, 3.0]
+    assert [round(x) for x, _ in points["o"]] == [0, 0, 0, 1]
+    assert [y for _, y in points["line"]] == [[MEANS["near", "ours"]] * 2, [1.5, 1.5]]
+    ((x, never),) = points["v"]
+    assert round(x) == 1
+    assert 0 < never < 0.5
+    assert imread(tmp_path / "rings.png").std() > 0.01
+
+
+def test_the_picture_is_wider_with_more_rings(tmp_path):
+    near = {key: speeds for key, speeds in SPEEDS.items() if key[0] == "near"}
+    for name, speeds in (("one", near), ("two", SPEEDS)):
+        plot_rings(compared(speeds), tmp_path / f"{name}.png")
+    one, two = (imread(tmp_path / f"{name}.png") for name in ("one", "two"))
+    assert one.shape[1] < two.shape[1]
+
+
+def test_the_reference_alone(tmp_path, points):
+    plot_rings(compared({("near", "adamw"): [1.0]}), tmp_path / "rings.png")
+    assert points == {"o": [], "v": [], "line": []}
+    assert (tmp_path / "rings.png").is_file()
+
+
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MetaTrainError, match=r"ngopt\[draw\]"):
-        plot(CURVES, tmp_path / "curves.png")
+    for draw, what in ((plot, CURVES), (plot_rings, compared(SPEEDS))):
+        with pytest.raises(MetaTrainError, match=r"ngopt\[draw\]"):
+            draw(what, tmp_path / "curves.png")

@@ -1,0 +1,101 @@
+"""The evaluation suite: rings of tasks around those of meta-training."""
+
+from dataclasses import dataclass
+
+import torch
+
+from meta_train.spec import look_up
+from meta_train.tasks.family import family_of
+from meta_train.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task of a ring.
+
+    Args:
+        family: the text that names it, with one choice of each option.
+        steps: number of inner steps.
+        problems: number of runs with each setting.
+    """
+
+    family: str
+    steps: int = 1000
+    problems: int = 3
+
+    def task(self) -> Task:
+        """Build the task."""
+        # With one choice of each option, nothing is left to chance.
+        return family_of(self.family).sample(torch.Generator().manual_seed(0))
+
+
+RINGS: dict[str, tuple[Entry, ...]] = {
+    "near": (
+        Entry("mlp:data=cifar10,size=8,width=64,depth=2"),
+        Entry("mlp:data=cifar10,size=16,width=128,depth=2,activation=gelu"),
+        Entry("mlp:data=fashion_mnist,size=28,width=128,depth=1,batch=128"),
+        Entry("convnet:data=cifar10,size=16,width=16,depth=3,batch=32"),
+        Entry("convnet:data=mnist,size=16,width=8,depth=4,activation=tanh,batch=32"),
+        Entry("convnet:data=fashion_mnist,size=28,width=16,depth=3,batch=128"),
+        Entry("convnet:data=cifar10,size=32,width=32,depth=3,batch=128"),
+    ),
+    "far": (
+        Entry("residual:data=cifar10,size=16,width=8,depth=2,norm=batch,batch=32", 500),
+        Entry("residual:data=fashion_mnist,size=16,width=4,depth=2,norm=group,batch=32", 500),
+        Entry("vit:data=cifar10,size=16,patch=4,width=32,depth=2,heads=4,batch=32", 500),
+        Entry("mixer:data=cifar10,size=16,patch=4,width=32,depth=2,batch=32", 500),
+        Entry("rnn_lm:data=tinyshakespeare,length=32,width=32,depth=1,cell=lstm"),
+        Entry("rnn_lm:data=tinyshakespeare,length=32,width=32,depth=1,cell=gru"),
+        Entry(
+            "transformer_lm:data=tinyshakespeare,length=32,width=64,depth=2,heads=4,batch=8", 500
+        ),
+        Entry("autoencoder:data=fashion_mnist,size=28,width=64,depth=1,code=16"),
+        Entry("vae:data=mnist,size=14,width=64,depth=2,code=8"),
+        Entry("siren:data=cifar10,size=32,width=64,depth=3,batch=256"),
+        Entry("gnn:data=mnist,size=14,nodes=24,width=32,depth=3"),
+        Entry("mlp:data=fashion_mnist,size=16,width=32,depth=16"),
+    ),
+    "large": (
+        Entry("mlp:data=fashion_mnist,size=28,width=256,depth=2", 10_000, 1),
+        Entry("convnet:data=cifar10,size=8,width=48,depth=4,batch=16", 10_000, 1),
+        Entry(
+            "transformer_lm:data=tinyshakespeare,length=32,width=96,depth=2,heads=4,batch=4",
+            10_000,
+            1,
+        ),
+    ),
+    "validation": (
+        Entry("mlp:data=fashion_mnist,size=14,width=32,depth=2", 500),
+        Entry("mlp:data=mnist,size=8,width=32,depth=3,norm=layer", 500),
+        Entry("convnet:data=digits,size=8,width=16,depth=2", 500),
+        Entry("quadratic:size=8,condition=1e3,rotated=True,noise=0.1", 500),
+    ),
+    "transfer": tuple(
+        Entry(f"convnet:data={data},size=8,width={width},depth={depth},batch=128", 300)
+        for data in ("fashion_mnist", "cifar10")
+        for width, depth in (
+            *((width, 3) for width in (8, 16, 32, 64, 128)),
+            *((16, depth) for depth in (1, 2, 4, 5)),
+        )
+    ),
+}
+"""The rings by name.
+
+`near`: perceptrons and convnets, the families that rules are meta-trained on, with data, sizes and
+numbers of steps of their own; its last two are the nets of the neural-graphs paper.
+`far`: architectures that no rule has seen in meta-training.
+`large`: ten times the weights and ten times the steps of anything in meta-training.
+`validation`: small and fast, to choose rules by; none of its tasks is in another ring.
+`transfer`: the paper's convnet on the data it is meta-trained and tested on, over width and depth.
+
+Nothing of `near`, `far`, `large` and `transfer` may be used to meta-train, choose or tune a rule.
+"""
+
+
+def ring(name: str) -> tuple[Entry, ...]:
+    """The tasks of a ring.
+
+    Raises:
+        MetaTrainError: if there is none of that name.
+    """
+    return look_up(RINGS, name, "ring")
