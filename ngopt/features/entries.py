@@ -48,6 +48,7 @@ class Entries(NamedTuple):
         factored: fast momentum over the root of a rank-one approximation of the mean square.
         fast: fast momentum over its own RMS.
         weight: weight over its own RMS.
+        base: direction that is to be corrected, over its own RMS.
     """
 
     adam: Tensor
@@ -56,13 +57,16 @@ class Entries(NamedTuple):
     factored: Tensor
     fast: Tensor
     weight: Tensor
+    base: Tensor
 
 
-def entry_features(edges: Edges, survey: "Survey") -> Entries:
+def entry_features(edges: Edges, base: Tensor, square: Tensor, survey: "Survey") -> Entries:
     """Compute the features of each entry; all are 0 for a zero gradient and weight.
 
     Args:
         edges: of a bundle, or of one block of it.
+        base: direction that is to be corrected, of the same shape.
+        square: mean of its square over the whole bundle, 0-dim.
         survey: of the whole bundle, seen from that block.
     """
     means = survey.whole
@@ -75,4 +79,5 @@ def entry_features(edges: Edges, survey: "Survey") -> Entries:
         factored=edges.moments.fast * root_inverse(factored),
         fast=edges.moments.fast * root_inverse(means.fast),
         weight=edges.weight * root_inverse(means.weight),
+        base=base * root_inverse(square),
     )

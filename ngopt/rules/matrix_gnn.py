@@ -17,6 +17,7 @@ from ngopt.features.survey import Survey, Surveyor
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
+from ngopt.graph.matrix import Matrix, matrices
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.layers.affine import Affine
 from ngopt.rules.layers.entry_head import EntryHead
@@ -36,6 +37,7 @@ class _Part(NamedTuple):
     bundle: Bundle
     strand: Strand
     step: Tensor
+    matrix: Matrix | None
 
 
 class _View(NamedTuple):
@@ -64,7 +66,8 @@ class MatrixGNN(Rule):
     messages to the other end. The network of each entry sees the entry's own features and the
     states of its two neurons, and corrects the base direction. The graph touches the direction
     only: the size of a bundle's step is learned from the features of the bundle. No tensor of
-    edges x width is built. A fresh rule is Adam with a slow momentum and steps scaled by fan-in.
+    edges x width is built. A fresh rule steps along the orthogonalized momenta of matrices and
+    Adam's direction of all else, both with a slow momentum, scaled by fan-in and by age.
 
     Parameters on different devices, or computed in different precision, exchange no messages.
 
@@ -82,6 +85,8 @@ class MatrixGNN(Rule):
         skeleton: changes to the defaults of :class:`~ngopt.rules.skeleton.Skeleton`, by name.
         seed: of the fresh theta; the global random state is left alone.
     """
+
+    lr = 6e-3
 
     def __init__(
         self,
@@ -224,21 +229,42 @@ class MatrixGNN(Rule):
             states = mix(links, states)
         return [(link.out_state(states), link.in_state(states)) for link in links]
 
+    def _matrix(self, part: _Part, view: _View) -> Tensor | None:
+        """Base direction of a whole matrix; None for bundles that are none."""
+        if part.matrix is None or not self.skeleton.orthogonal:
+            return None
+        momentum: Tensor | None = None
+        for block, edges, _ in part.strand:
+            mixture = self.skeleton.base(edges.moments.fast, edges.moments.slow, part.step)
+            momentum = block.put(momentum, mixture, part.strand.gradient)
+        assert momentum is not None
+        whole = self.skeleton.orthogonalized(momentum, part.matrix)
+        direction: Tensor | None = None
+        for block, edges, _ in part.strand:
+            gated = self.skeleton.gate(block.of(whole), edges.moments.square)
+            direction = block.put(direction, gated, part.strand.gradient)
+        assert direction is not None
+        return direction * self.skeleton.rescale(view.square, direction.square().mean())
+
     def _direct(self, part: _Part, view: _View) -> tuple[Tensor, dict[str, Tensor]]:
         """Update array of a bundle, and the arrays of its state after this step."""
         like = part.strand.gradient
+        matrix = self._matrix(part, view)
         direction: Tensor | None = None
         corrections: Tensor | None = None
         after: dict[str, Tensor] = {}
         square = torch.zeros(())
         for block, edges, state in part.strand:
-            entries = entry_features(edges, view.survey.seen_from(block))
+            if matrix is None:
+                base = self.skeleton.base(edges.adam, edges.slow, part.step)
+            else:
+                base = block.of(matrix)
+            entries = entry_features(edges, base, view.square, view.survey.seen_from(block))
             neurons = zip(view.neurons, (block.rows, block.columns), strict=False)
             correction = self.head(entries, view.context, *(of(states) for states, of in neurons))
             correction = self.skeleton.gate(correction, edges.moments.square)
             if self.watched:
                 corrections = block.put(corrections, correction, like)
-            base = self.skeleton.base(edges.adam, edges.slow, part.step)
             corrected = self.skeleton.correct(base, correction, view.square)
             square = square.to(corrected) + corrected.square().sum()
             direction = block.put(direction, corrected, like)
@@ -250,7 +276,7 @@ class MatrixGNN(Rule):
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
         size = self.skeleton.rescale(view.square, square / like.numel())
         fan_scale = self.skeleton.fan_scale(part.bundle, part.layout.kind)
-        factor = size * view.scale * fan_scale
+        factor = size * view.scale * fan_scale * self.skeleton.age_scale(part.step).to(size)
         # In place where no derivative needs the direction any more: a large one is not held twice.
         return direction * factor if torch.is_grad_enabled() else direction.mul_(factor), after
 
@@ -267,7 +293,9 @@ def _parts(
     dtype, step = compute_dtype(parameter), state["step"] + 1
     parts = []
     views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
-    for bundle, (w, g, *moments) in zip(layout.bundles, views, strict=True):
+    found: Sequence[Matrix | None] = matrices(layout) or [None] * len(layout.bundles)
+    for bundle, matrix, (w, g, *moments) in zip(layout.bundles, found, views, strict=True):
         before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
-        parts.append(_Part(name, layout, bundle, Strand(w, g, before, dtype, keep), step))
+        strand = Strand(w, g, before, dtype, keep)
+        parts.append(_Part(name, layout, bundle, strand, step, matrix))
     return parts

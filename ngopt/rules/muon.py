@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import compute_dtype
-from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
+from ngopt.graph.matrix import matrices
 from ngopt.rules.adam import Adam
 from ngopt.rules.layers.newton_schulz import COEFFICIENTS, Coefficients, orthogonalize
 from ngopt.rules.tensor_rule import TensorRule
@@ -116,7 +116,8 @@ class Muon(TensorRule):
         gradient = gradient.to(dtype)
         mean = state["exp_avg"].to(dtype).lerp(gradient, 1 - self.momentum)
         ahead = gradient.lerp(mean, self.momentum) if self.nesterov else mean
-        arrays = [part.array(self._direction(part.view(ahead))) for part in parts]
+        views = zip(parts, layout.views(ahead), strict=True)
+        arrays = [part.array(self._direction(part.view(array))) for part, array in views]
         update = layout.assemble(arrays, ahead)
         new = {"step": state["step"] + 1, "exp_avg": mean, "exp_avg_sq": state["exp_avg_sq"]}
         return update.to(parameter.dtype), new
@@ -131,56 +132,3 @@ class Muon(TensorRule):
         dtype = torch.float64 if self.precision == "full" else torch.bfloat16
         result = orthogonalize(momentum.to(dtype), self.steps, self.coefficients)
         return factor * result.to(momentum.dtype)
-
-
-class Matrix(NamedTuple):
-    """A bundle as matrices `(group, rows, columns)`.
-
-    Args:
-        bundle: the bundle.
-        order: its dimensions in the order of the matrices.
-        shape: of the matrices.
-        columns: how many of the dimensions make up the columns.
-    """
-
-    bundle: Bundle
-    order: tuple[int, ...]
-    shape: tuple[int, int, int]
-    columns: int
-
-    @classmethod
-    def of(cls, bundle: Bundle) -> "Matrix":
-        """Count taps on an axis of outputs among the rows, and all others among the columns."""
-        parts = list(zip(bundle.axes, bundle.roles, strict=True))
-        outputs = {axis for axis, role in parts if role == "out"} or {0}
-        # The groups of a depthwise convolution, which has no inputs, are its rows.
-        group = 0 if "in" in bundle.roles else 1
-        places = {"group": group, "out": 1, "in": 2}
-        place = [places.get(role, 1 if axis in outputs else 2) for axis, role in parts]
-        order = sorted(range(len(parts)), key=place.__getitem__)
-        sizes = [1, 1, 1]
-        for size, number in zip(bundle.sizes, place, strict=True):
-            sizes[number] *= size
-        return cls(bundle, tuple(order), (sizes[0], sizes[1], sizes[2]), place.count(2))
-
-    def view(self, tensor: Tensor) -> Tensor:
-        """The matrices of a parameter-shaped tensor."""
-        return self.bundle.unfold(tensor).permute(self.order).reshape(self.shape)
-
-    def array(self, matrices: Tensor) -> Tensor:
-        """The array `(group, out, in, tap)` of matrices."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        unfolded = matrices.reshape([self.bundle.sizes[d] for d in self.order]).permute(inverse)
-        return unfolded.permute(self.bundle.order).reshape(self.bundle.shape)
-
-
-def matrices(layout: Layout) -> list[Matrix]:
-    """The matrices that a parameter is made of, one or a stack of groups for each bundle.
-
-    Returns:
-        An empty list for embeddings, norms and whatever has no columns, such as biases.
-    """
-    if len(layout.shape) < 2 or layout.kind in ("embedding", "normalization"):
-        return []
-    found = [Matrix.of(bundle) for bundle in layout.bundles]
-    return found if all(matrix.columns for matrix in found) else []

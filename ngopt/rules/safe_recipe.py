@@ -17,6 +17,7 @@ from ngopt.features.moments import (
 )
 from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
+from ngopt.graph.matrix import matrices
 from ngopt.rules.layers.affine import Affine
 from ngopt.rules.recipe import Recipe
 from ngopt.rules.scene import Part
@@ -82,7 +83,8 @@ class SafeRecipe(Recipe):
     def features(self, part: Part) -> Tensor:
         """Scale-free features of each entry; see :class:`~ngopt.features.entries.Entries`."""
         edges = _edges(part)
-        return torch.stack(entry_features(edges, Survey.of(edges)), -1)
+        base = self._base(part, edges)
+        return torch.stack(entry_features(edges, base, base.square().mean(), Survey.of(edges)), -1)
 
     def contexts(self, parts: Sequence[Part], structures: Sequence[Sequence[float]]) -> Tensor:
         """Statistics, time and structure; see :mod:`ngopt.features.tensors`."""
@@ -92,11 +94,24 @@ class SafeRecipe(Recipe):
     def update(self, part: Part, outputs: Tensor, context: Tensor) -> Tensor:
         """Correct the base direction by the outputs, within bounds."""
         edges = _edges(part)
-        base = self.skeleton.base(edges.adam, edges.slow, part.step)
+        base = self._base(part, edges)
         correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments.square)
         direction = self.skeleton.direction(base, correction)
         scale = self.skeleton.scale(self.scale(context))
+        scale = scale * self.skeleton.age_scale(part.step).to(scale)
         return direction * (scale * self.skeleton.fan_scale(part.bundle, part.layout.kind))
+
+    def _base(self, part: Part, edges: Edges) -> Tensor:
+        """Direction that is to be corrected."""
+        base = self.skeleton.base(edges.adam, edges.slow, part.step)
+        found = matrices(part.layout)
+        if not (found and self.skeleton.orthogonal):
+            return base
+        matrix = found[part.layout.bundles.index(part.bundle)]
+        momentum = self.skeleton.base(edges.moments.fast, edges.moments.slow, part.step)
+        direction = self.skeleton.orthogonalized(momentum, matrix)
+        direction = self.skeleton.gate(direction, edges.moments.square)
+        return direction * self.skeleton.rescale(base.square().mean(), direction.square().mean())
 
     def insides(self, part: Part, outputs: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Factor of the step, and by how much the direction is corrected."""

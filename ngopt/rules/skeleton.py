@@ -3,16 +3,19 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import SLOW
-from ngopt.features.scale import EPS, root
+from ngopt.features.scale import EPS, root, root_inverse
 from ngopt.features.tensors import input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
+from ngopt.graph.matrix import Matrix
+from ngopt.rules.layers.newton_schulz import newton_schulz
 
 FREE_OF_FAN: tuple[Kind, ...] = ("normalization", "elementwise", "embedding")
 """Kinds whose outputs are no sums over many inputs (an embedding picks one)."""
@@ -24,39 +27,50 @@ class Skeleton:
 
     The update of a bundle is
 
-        scale * fan_scale * d,   d = rescaled(a + trust * rms(a) * tanh(correction))
+        scale * fan_scale * age_scale * d,   d = rescaled(a + trust * rms(a) * tanh(correction))
 
-    where the base direction `a` is Adam's plus `slow` times the slow momentum in Adam's units
-    (Pagliardini et al., "The AdEMAMix Optimizer", ICLR 2025), `d` has the RMS of `a`, and
-    `scale = exp(scale_bound * tanh(raw))`. Whatever is learned, the sine of the angle between `d`
-    and `a` is at most `trust`, and an untrained rule, whose correction and raw scale are 0, has
-    `d = a` and `scale = 1` exactly. The slow momentum counts as far as it has filled up, so that
-    the first steps are Adam's.
+    where the base direction `a` starts from Adam's plus `slow` times the slow momentum in Adam's
+    units (Pagliardini et al., "The AdEMAMix Optimizer", ICLR 2025). For matrices it has the size of
+    that, but is the orthogonalized momentum (Jordan et al., "Muon", 2024), of the same mixture of
+    fast and slow. `d` has the RMS of `a`, and `scale = exp(scale_bound * tanh(raw))`. Whatever is
+    learned, the sine of the angle between `d` and `a` is at most `trust`, and an untrained rule,
+    whose correction and raw scale are 0, has `d = a` and `scale = 1` exactly. The slow momentum
+    counts as far as it has filled up.
 
     Args:
-        slow: weight of the slow momentum in the base direction; 0 for Adam's direction.
-        trust: how far from the Adam direction, from 0 to below 1.
+        slow: weight of the slow momentum in the base direction.
+        orthogonal: number of Newton-Schulz iterations for matrices; 0 for Adam's direction.
+        trust: how far from the base direction, from 0 to below 1.
         scale_bound: largest learned log factor of a bundle.
         fan_power: by what power of the fan-in steps shrink.
         fan_reference: the fan-in at which they are Adam's.
         fan_low: least factor by fan-in.
         fan_high: largest factor by fan-in.
         fan_free: factor of parameters without a fan-in: biases, norms, embeddings.
+        age_power: by what power of their number steps shrink in the long run.
+        age_reference: number of steps after which they begin to.
     """
 
-    slow: float = 4.0
+    slow: float = 1.0
+    orthogonal: int = 3
     trust: float = 0.9
-    scale_bound: float = 1.0
+    scale_bound: float = 2.0
     fan_power: float = 0.5
     fan_reference: float = 512.0
     fan_low: float = 0.25
     fan_high: float = 8.0
     fan_free: float = 2.0
+    age_power: float = 0.5
+    age_reference: float = 30.0
 
     def __post_init__(self) -> None:
         sane = (
             0 <= self.trust < 1
             and self.slow >= 0
+            and isinstance(self.orthogonal, int)
+            and self.orthogonal >= 0
+            and self.age_power >= 0
+            and self.age_reference > 0
             and self.fan_free > 0
             and self.scale_bound >= 0
             and self.fan_reference > 0
@@ -66,32 +80,33 @@ class Skeleton:
         if not sane:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use slow >= 0, 0 <= trust < 1, "
-                "scale_bound >= 0, fan_reference > 0, 0 < fan_low <= fan_high, fan_free > 0, all "
+                "whole orthogonal >= 0, scale_bound >= 0, fan_reference > 0, "
+                "0 < fan_low <= fan_high, fan_free > 0, age_power >= 0, age_reference > 0, all "
                 "finite."
             )
 
     @classmethod
     def of(cls, changes: Mapping[str, float] | None) -> "Skeleton":
         """Build a skeleton from changes to the defaults, by name; `RuleError` for unknown names."""
-        changes = dict(changes or {})
+        values: dict[str, Any] = dict(changes or {})
         known = [field.name for field in fields(cls)]
-        unknown = sorted(set(changes) - set(known))
+        unknown = sorted(set(values) - set(known))
         if unknown:
             raise RuleError(
                 f"the skeleton has no {', '.join(map(repr, unknown))}.\n"
                 f"  Use any of: {', '.join(known)}."
             )
-        return cls(**changes)
+        return cls(**values)
 
     def gate(self, correction: Tensor, square: Tensor) -> Tensor:
-        """Take the correction from entries that never had a gradient, such as unseen words.
+        """Leave entries alone that never had a gradient, such as masked ones and unseen words.
 
         Args:
-            correction: what the rule would add.
+            correction: what the rule would add, or the orthogonalized momentum.
             square: mean of squared gradients, of the same shape.
 
         Returns:
-            The correction, 0 where the square is 0.
+            The same, 0 where the square is 0.
         """
         return correction * (square / (square + EPS**2))
 
@@ -105,6 +120,25 @@ class Skeleton:
         """
         filled = -torch.expm1(step * math.log(SLOW))
         return torch.addcmul(adam, slow, self.slow * filled.to(adam))
+
+    def orthogonalized(self, momentum: Tensor, matrix: Matrix) -> Tensor:
+        """Return the base direction of a matrix, not yet of the right size.
+
+        Args:
+            momentum: :meth:`base` of the momenta themselves, array `(group, out, in, tap)`.
+            matrix: its bundle as matrices.
+
+        Returns:
+            Array of the same shape, of the RMS of an orthogonal matrix's entries or less; 0 for a
+            momentum of 0.
+        """
+        wide = matrix.view(momentum)
+        rows, columns = wide.shape[1:]
+        wide = wide.mT if rows > columns else wide
+        square = wide.square().mean((1, 2), keepdim=True)
+        wide = wide * (root_inverse(square) * (rows * columns) ** -0.5)
+        wide = newton_schulz(wide, self.orthogonal)
+        return matrix.array(wide.mT if rows > columns else wide)
 
     def direction(self, base: Tensor, correction: Tensor) -> Tensor:
         """Correct a direction within bounds.
@@ -147,6 +181,14 @@ class Skeleton:
     def scale(self, raw: Tensor) -> Tensor:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
         return torch.exp(self.scale_bound * torch.tanh(raw))
+
+    def age_scale(self, step: Tensor) -> Tensor:
+        """Factor that lets steps shrink, so that noise averages out without a schedule.
+
+        Args:
+            step: number of gradients so far, 0-dim.
+        """
+        return (1 + step / self.age_reference) ** -self.age_power
 
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.

@@ -126,8 +126,9 @@ def watch(rule: Rule, limit: int = 64) -> Iterator[Seen]:
 
     Example:
         >>> from ngopt import NeuralGraphOptimizer
+        >>> from ngopt.rules import MatrixGNN
         >>> model = torch.nn.Linear(3, 2)
-        >>> optimizer = NeuralGraphOptimizer(model)
+        >>> optimizer = NeuralGraphOptimizer(model, rule=MatrixGNN())
         >>> model(torch.ones(1, 3)).sum().backward()
         >>> with watch(optimizer.rule) as seen:
         ...     optimizer.step()

@@ -7,6 +7,7 @@ from ngopt.graph.incidence import incidences
 from ngopt.graph.permute import permute, random_permutations
 from ngopt.rules import scene
 from ngopt.rules.matrix_gnn import MatrixGNN
+from tests.hand_built import graph, layout, spaces
 from tests.rules.rule_inputs import (
     GRAPHS,
     MLP,
@@ -78,6 +79,23 @@ def test_equivariant_on_the_zoo(name):
             for rule, make in RULES.items()
         }
         assert {rule: error for rule, error in errors.items() if not error <= precision} == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equivariant_where_gradients_have_a_low_rank(seed):
+    # What is orthogonalized amplifies rounding errors where a matrix has hardly anything.
+    s = spaces(x=24, h=32, y=5)
+    described = graph(s, [layout(s, "in", ["h", "x"], "oi"), layout(s, "out", ["y", "h"], "oi")])
+    rule, parameters = randomize(MatrixGNN(), seed), draw(described, 0, torch.float32)
+    gradients = {
+        name: torch.randn(len(tensor), 2) @ torch.randn(2, tensor.shape[1])
+        for name, tensor in parameters.items()
+    }
+    permutations = random_permutations(described, seed)
+    (here,), _ = trajectory(rule, described, parameters, [gradients])
+    permuted = [permute(described, tensors, permutations) for tensors in (parameters, gradients)]
+    (there,), _ = trajectory(rule, described, permuted[0], [permuted[1]])
+    assert relative_error(there, permute(described, here, permutations)) <= 1e-5
 
 
 @pytest.mark.parametrize("left_out", ["parameters", "gradients"])

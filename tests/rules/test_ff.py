@@ -18,7 +18,7 @@ def test_fresh_it_is_the_fresh_default_rule(described, dtype):
         for rule in (FF(), MatrixGNN())
     ]
     for ours, default in zip(*(updates for updates, _ in runs), strict=True):
-        assert relative_error(ours, default) <= 4 * torch.finfo(dtype).eps
+        assert relative_error(ours, default) <= 32 * torch.finfo(dtype).eps
     torch.testing.assert_close(runs[0][1], runs[1][1], rtol=0, atol=0)
 
 

@@ -11,41 +11,6 @@ from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize, relative_error
 
 
 @pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
-def test_fresh_rule_is_adam_and_slow_momentum_scaled_by_fan_in(described):
-    rule = MatrixGNN()
-    parameters, gradients, state = warm(rule, described)
-    update, new = rule(parameters, gradients, state, described)
-    for name, item in described.parameters.items():
-        fast = new[name]["fast"] / (1 - 0.9**4)
-        direction = fast + 4 * new[name]["slow"]  # not bias-corrected: as far as it has filled up
-        direction /= (new[name]["square"] / (1 - 0.999**4)).sqrt()
-        for part, ours, plain in zip(
-            item.bundles, item.views(update[name]), item.views(direction), strict=True
-        ):
-            expected = plain * rule.skeleton.fan_scale(part, item.kind)
-            torch.testing.assert_close(ours, expected, rtol=1e-6, atol=0)
-
-
-def test_fresh_rule_without_slow_momentum_and_fan_scale_follows_torch_adam():
-    plain = {"slow": 0.0, "fan_power": 0.0, "fan_free": 1.0}
-    rule = MatrixGNN(momentum_dtype="float32", skeleton=plain)
-    ours = draw(MLP, 0, torch.float32)
-    theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}
-    adam = torch.optim.Adam(theirs.values(), lr=1e-2)
-    state = rule.init_state(ours, MLP)
-    for step in range(10):
-        gradients = draw(MLP, step + 1, torch.float32)
-        for name, tensor in theirs.items():
-            tensor.grad = gradients[name]
-        adam.step()
-        with torch.no_grad():
-            update, state = rule(ours, gradients, state, MLP)
-        ours = {name: tensor - 1e-2 * update[name] for name, tensor in ours.items()}
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor.detach(), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_gradients_move_nothing_and_all_slopes_are_finite(described, dtype):
     rule = randomize(MatrixGNN())

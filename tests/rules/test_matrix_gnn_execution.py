@@ -5,10 +5,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ngopt.features import blocks
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.hand_built import graph, layout, spaces
-from tests.rules.rule_inputs import MLP, draw, randomize, warm
+from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize, relative_error, warm, zoo_graph
 
 
 @pytest.mark.parametrize("where", [set(MLP.parameters), {"2.weight"}], ids=["all", "one"])
@@ -55,6 +56,24 @@ class _Largest(TorchDispatchMode):
         sizes = [t.numel() for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
         self.entries = max(self.entries, *sizes, 0)
         return result
+
+
+BUNDLES = {**GRAPHS, **{name: zoo_graph(name) for name in ("grouped", "lstm")}}
+
+
+@pytest.mark.parametrize("described", BUNDLES.values(), ids=BUNDLES)
+@pytest.mark.parametrize("skeleton", [{"orthogonal": 3}, {"orthogonal": 0}], ids=str)
+def test_a_bundle_in_blocks_is_the_whole_bundle(skeleton, described, monkeypatch):
+    rule = randomize(MatrixGNN(skeleton=skeleton))
+    arguments = warm(rule, described)
+    with torch.no_grad():
+        update, state = rule(*arguments, described)
+    monkeypatch.setattr(blocks, "CPU_ENTRIES", 12)
+    for mode in (torch.no_grad, torch.enable_grad):
+        with mode():
+            divided, new = rule(*arguments, described)
+        assert relative_error({n: t.detach() for n, t in divided.items()}, update) < 1e-10
+        assert tree_leaves(tree_map(torch.equal, new, state)) == [True] * len(tree_leaves(state))
 
 
 @pytest.mark.parametrize("taps", [1, 3])

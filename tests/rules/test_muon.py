@@ -9,12 +9,10 @@ from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
-from ngopt.rules.muon import Muon, matrices
-from tests.hand_built import bundle, spaces
+from ngopt.rules.muon import Muon
 from tests.rules.against_torch import DECAY, DTYPES, LR, largest_error
 from tests.rules.rule_inputs import GRAPHS, draw
-
-S = spaces(x=2, h=6, m=5, e=3)
+from tests.rules.untrained import by_singular_values
 
 
 def run(rule, described, steps=3, dtype=torch.float64):
@@ -57,15 +55,6 @@ def test_equals_torch_on_the_gradients_of_a_convnet():
     )
     assert error < 1e-6
     assert moved > 1e-2
-
-
-def by_singular_values(matrix):
-    """The published iteration, on singular values."""
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    values = values / values.square().sum().sqrt()
-    for _ in range(5):
-        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-    return left @ torch.diag(values) @ right
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (3, 8), (4, 3, 2, 2)], ids=str)
@@ -112,42 +101,6 @@ def test_parts_and_groups_are_matrices_of_their_own():
         expected = by_singular_values(group)
         found = updates[0]["conv_b.weight"].unflatten(0, (4, 2)).flatten(2)
         assert any(torch.allclose(one, expected) for one in found)
-
-
-def shape_of(factors, roles, axes, kind="linear"):
-    """Shape of the matrices of a parameter with one bundle; None for no matrix."""
-    part = bundle("w", S, factors, roles, axes=axes)
-    sizes = [1] * (max(axes) + 1)
-    for size, axis in zip(part.sizes, axes, strict=True):
-        sizes[axis] *= size
-    found = matrices(Layout("w", tuple(sizes), (part,), kind))
-    return found[0].shape if found else None
-
-
-@pytest.mark.parametrize(
-    ("factors", "roles", "axes", "expected"),
-    [
-        (["h", "x"], "oi", [0, 1], (1, 6, 2)),
-        (["x", "h"], "io", [0, 1], (1, 6, 2)),
-        (["h", "x", 3, 3], "oitt", [0, 1, 2, 3], (1, 6, 18)),
-        ([4, "h", "x"], "toi", [0, 0, 1], (1, 24, 2)),
-        (["h", "x", 4], "oit", [0, 1, 1], (1, 6, 8)),
-        (["m", "e", "x", 3], "goit", [0, 0, 1, 2], (5, 3, 2 * 3)),
-        (["h", 1, 3], "gtt", [0, 1, 2], (1, 6, 3)),
-        ([3, "h"], "ti", [0, 1], (1, 3, 6)),
-        (["m", "h"], "oo", [0, 1], None),
-        (["h"], "o", [0], None),
-        (["h", "x"], "oi", [0, 0], None),
-    ],
-    ids=str,
-)
-def test_what_is_a_matrix(factors, roles, axes, expected):
-    assert shape_of(factors, roles, axes) == expected
-
-
-@pytest.mark.parametrize("kind", ["embedding", "normalization"])
-def test_embeddings_and_norms_are_no_matrices(kind):
-    assert shape_of(["h", "x"], "oi", [0, 1], kind) is None
 
 
 @pytest.mark.parametrize("order", [0, 1], ids=["found", "lost"])

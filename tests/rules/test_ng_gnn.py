@@ -110,7 +110,7 @@ def read_biases_at_the_wrong_nodes(self, scene, *rest):
 
 @pytest.mark.parametrize("recipe", ["safe", "paper"])
 def test_biases_read_at_the_wrong_nodes_are_caught(monkeypatch, recipe):
-    rule = randomize(NGGNN(width=8, layers=2, recipe=recipe))
+    rule = randomize(NGGNN(width=8, layers=2, recipe=recipe), seed=1)
     errors = errors_of_equivariance(rule, MLP)
     assert max(errors.values()) <= 1e-10
     monkeypatch.setattr(NGGNN, "read", read_biases_at_the_wrong_nodes)

@@ -1,12 +1,15 @@
 import pytest
 import torch
+from torch import nn
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import init_moments, update_moments
 from ngopt.features.scale import rms
+from ngopt.rules.matrix_gnn import MatrixGNN
 from ngopt.rules.safe_recipe import SafeRecipe
 from tests.rules.recipe_parts import parts_of, structures_of
-from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize
+from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize, warm
+from tests.rules.untrained import untrained_update
 
 every_graph = pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
 
@@ -53,15 +56,41 @@ def test_features_are_free_of_the_scale_of_gradient_and_weight():
 
 
 @every_graph
-def test_fresh_and_silent_it_is_the_base_direction(described):
-    recipe = fresh()
+@pytest.mark.parametrize("orthogonal", [0, 3])
+def test_fresh_and_silent_it_takes_the_untrained_step(orthogonal, described):
+    recipe = fresh(skeleton={"orthogonal": orthogonal})
     for part, context in scenes(recipe, described):
-        weight, _, fast, slow, square = part.signals
+        weight, _, *moments = part.signals
         update = recipe.update(part, torch.zeros_like(weight)[..., None], context)
-        filled = 1 - 0.99 ** part.step.item()
-        base = (fast + recipe.skeleton.slow * filled * slow) / square.sqrt()
-        factor = recipe.skeleton.fan_scale(part.bundle, part.layout.kind)
-        torch.testing.assert_close(update, base * factor, rtol=1e-6, atol=1e-9)
+        step = part.step.item()
+        expected = untrained_update(recipe.skeleton, part.layout, part.bundle, moments, step)
+        torch.testing.assert_close(update, expected, rtol=1e-6, atol=1e-9)
+
+
+class _Total(nn.Module):
+    """A network of each entry that adds its features up, and asks nothing else."""
+
+    def forward(self, entries, *_):
+        return weigh(torch.stack(entries, -1))
+
+
+def weigh(features):
+    return features @ torch.linspace(-1, 1, SafeRecipe.channels, dtype=features.dtype)
+
+
+@every_graph
+@pytest.mark.parametrize("orthogonal", [0, 3])
+def test_the_default_rule_with_the_same_network_makes_the_same_step(orthogonal, described):
+    rule = randomize(MatrixGNN(skeleton={"orthogonal": orthogonal}))
+    rule.head = _Total()
+    recipe = fresh(skeleton={"orthogonal": orthogonal})
+    recipe.scale.load_state_dict(rule.scale.state_dict())
+    update, _ = rule(*warm(rule, described, steps=2), described)
+    whole = {name: layout.views(update[name]) for name, layout in described.parameters.items()}
+    for part, context in scenes(recipe, described):
+        found = recipe.update(part, weigh(recipe.features(part))[..., None], context)
+        expected = whole[part.name][part.layout.bundles.index(part.bundle)]
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 @every_graph

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from ngopt.errors import RuleError
 from ngopt.features.scale import rms
+from ngopt.graph.matrix import Matrix
 from ngopt.rules.skeleton import Skeleton
 from tests.hand_built import bundle, spaces
+from tests.rules.untrained import by_singular_values
 
 TRUSTS = st.floats(0, 0.99)
 
@@ -82,7 +84,83 @@ def test_scale_is_bounded_and_starts_at_one():
     assert scale[3] > 1
 
 
-S = spaces(a=1, x=4, h=64, wide=100_000)
+S = spaces(x=4, h=64, m=5, e=3, n=7, wide=100_000)
+WIDE = Matrix.of(bundle("wide", S, ["e", "n"], "oi"))
+TALL = Matrix.of(bundle("tall", S, ["n", "e"], "oi"))
+MATRICES = {
+    "wide": WIDE,
+    "tall": TALL,
+    "square": Matrix.of(bundle("square", S, ["m", "m"], "oi")),
+    "transposed": Matrix.of(bundle("transposed", S, ["m", "n"], "io")),
+    "one": Matrix.of(bundle("one", S, [1, 1], "oi")),
+    "taps": Matrix.of(bundle("taps", S, ["n", "e", 2, 2], "oitt")),
+    "gates": Matrix.of(bundle("gates", S, [4, "e", "m"], "toi", axes=[0, 0, 1])),
+    "groups": Matrix.of(bundle("groups", S, ["x", "n", "e"], "goi", axes=[0, 0, 1])),
+    "depthwise": Matrix.of(bundle("depthwise", S, ["n", 3], "gt", axes=[0, 1])),
+}
+every_matrix = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+
+
+@every_matrix
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_orthogonalized_against_singular_values(matrix, steps):
+    (momentum, _) = draw(0, matrix.bundle.shape)
+    found = Skeleton(orthogonal=steps).orthogonalized(momentum, matrix)
+    expected = matrix.array(by_singular_values(matrix.view(momentum), steps))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@every_matrix
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_orthogonalized_does_not_depend_on_the_size(matrix, scale):
+    (momentum, _) = draw(1, matrix.bundle.shape)
+    skeleton = Skeleton(orthogonal=3)
+    found = skeleton.orthogonalized(scale * momentum, matrix)
+    expected = skeleton.orthogonalized(momentum, matrix)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_groups_are_orthogonalized_each_by_itself():
+    matrix, skeleton = MATRICES["groups"], Skeleton(orthogonal=3)
+    (momentum, _) = draw(2, matrix.bundle.shape)
+    other = momentum.clone()
+    other[1] *= 1e3
+    other[2] = 0
+    before, after = (skeleton.orthogonalized(m, matrix) for m in (momentum, other))
+    torch.testing.assert_close(after[[0, 1, 3]], before[[0, 1, 3]])
+    assert not after[2].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("matrix", [WIDE, TALL], ids=["wide", "tall"])
+def test_silent_neurons_stay_silent(matrix, dtype):
+    (momentum, _) = draw(3, matrix.bundle.shape, dtype)
+    momentum[:, 1], momentum[:, :, 2] = 0, 0
+    found = Skeleton(orthogonal=5).orthogonalized(momentum, matrix)
+    assert torch.equal(found == 0, momentum == 0)
+
+
+@every_matrix
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zero_is_orthogonalized_to_zero_with_finite_derivatives(matrix, dtype):
+    momentum = torch.zeros(matrix.bundle.shape, dtype=dtype, requires_grad=True)
+    found = Skeleton(orthogonal=5).orthogonalized(momentum, matrix)
+    assert not found.any()
+    (slope,) = torch.autograd.grad(found.sum(), momentum)
+    assert slope.isfinite().all()
+
+
+def test_steps_shrink_with_age():
+    ages = torch.tensor([0.0, 300.0, 9900.0])
+    expected = torch.tensor([1.0, 0.5, 0.1])
+    torch.testing.assert_close(Skeleton(age_power=0.5, age_reference=100).age_scale(ages), expected)
+    torch.testing.assert_close(
+        Skeleton(age_power=1.0, age_reference=300).age_scale(ages[:2]), expected[:2]
+    )
+    assert torch.equal(Skeleton(age_power=0.0).age_scale(ages), torch.ones(3))
+
+
+FAN = {"fan_power": 0.5, "fan_reference": 512.0, "fan_low": 0.25, "fan_high": 8.0, "fan_free": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -99,14 +177,14 @@ S = spaces(a=1, x=4, h=64, wide=100_000)
     ids=lambda value: value.parameter if hasattr(value, "parameter") else "",
 )
 def test_fan_scale(part, kind, factor):
-    assert Skeleton().fan_scale(part, kind) == pytest.approx(factor)
+    assert Skeleton(**FAN).fan_scale(part, kind) == pytest.approx(factor)
 
 
 def test_fan_scale_is_configurable():
     part = bundle("linear", S, ["h", "h"], "oi")
-    assert Skeleton(fan_power=0.0).fan_scale(part, "linear") == 1
-    assert Skeleton(fan_power=1.0, fan_reference=128.0).fan_scale(part, "linear") == 2
-    assert Skeleton(fan_high=2.5).fan_scale(part, "linear") == 2.5
+    changed = [{"fan_power": 0.0}, {"fan_power": 1.0, "fan_reference": 128.0}, {"fan_high": 2.5}]
+    found = [Skeleton(**{**FAN, **change}).fan_scale(part, "linear") for change in changed]
+    assert found == [1, 2, 2.5]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +193,12 @@ def test_fan_scale_is_configurable():
         {"trust": 1.0},
         {"trust": -0.1},
         {"scale_bound": -1.0},
+        {"slow": -1.0},
+        {"orthogonal": -1},
+        {"orthogonal": 2.5},
+        {"age_power": -0.5},
+        {"age_reference": 0.0},
+        {"fan_free": 0.0},
         {"fan_reference": 0.0},
         {"fan_low": 0.0},
         {"fan_low": 9.0},
@@ -130,5 +214,5 @@ def test_senseless_bounds(options):
 def test_changes_by_name():
     assert Skeleton.of(None) == Skeleton()
     assert Skeleton.of({"trust": 0.5}) == Skeleton(trust=0.5)
-    with pytest.raises(RuleError, match=r"no 'speed'(?s:.*)slow, trust"):
+    with pytest.raises(RuleError, match=r"no 'speed'(?s:.*)slow, (?s:.*)trust"):
         Skeleton.of({"speed": 1.0})

@@ -17,7 +17,8 @@ def fresh():
 
 def inputs(dtype=torch.float64):
     edges = random_edges(dtype=dtype)
-    entries = entry_features(edges, Survey.of(edges))
+    base = torch.randn(SHAPE, dtype=dtype)
+    entries = entry_features(edges, base, base.square().mean(), Survey.of(edges))
     shapes = [(CONTEXT,), (GROUP, OUT, WIDTH), (GROUP, IN, WIDTH)]
     return entries, *(torch.randn(shape, dtype=dtype) for shape in shapes)
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.optim._muon import _zeropower_via_newtonschulz
 
-from ngopt.rules.layers.newton_schulz import COEFFICIENTS, orthogonalize
+from ngopt.rules.layers.newton_schulz import COEFFICIENTS, newton_schulz, orthogonalize
+from tests.rules.untrained import by_singular_values
 
 SHAPES = [(5, 5), (4, 9), (9, 4), (1, 6), (6, 1), (1, 1)]
 
@@ -19,12 +20,7 @@ def test_equals_torch_to_the_last_bit_in_half_precision(shape, scale):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_acts_on_singular_values_alone(shape):
     matrix = torch.randn(shape, dtype=torch.float64)
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    values = values / values.square().sum().sqrt()
-    a, b, c = COEFFICIENTS
-    for _ in range(5):
-        values = a * values + b * values**3 + c * values**5
-    expected = left @ torch.diag(values) @ right
+    expected = by_singular_values(matrix)
     torch.testing.assert_close(orthogonalize(matrix), expected, rtol=0, atol=1e-9)
 
 
@@ -40,6 +36,15 @@ def test_each_matrix_of_a_stack_by_itself():
     assert result.shape == stack.shape
     for one, expected in zip(stack.flatten(0, 1), result.flatten(0, 1), strict=True):
         torch.testing.assert_close(orthogonalize(one, 3, (1.5, -0.5, 0.0)), expected)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (2, 3, 3, 5)], ids=str)
+def test_the_iteration_alone_neither_divides_nor_transposes(shape, steps):
+    matrices = torch.randn(shape, dtype=torch.float64)
+    matrices /= torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
+    result = newton_schulz(matrices, steps)
+    torch.testing.assert_close(result, by_singular_values(matrices, steps), rtol=0, atol=1e-9)
 
 
 def test_zero_stays_zero_with_a_finite_derivative():

@@ -1,0 +1,62 @@
+"""What a rule with a fresh theta does."""
+
+import pytest
+import torch
+
+from ngopt.features.scale import rms
+from ngopt.rules.matrix_gnn import MatrixGNN
+from tests.rules.rule_inputs import GRAPHS, MLP, draw, warm, zoo_graph
+from tests.rules.untrained import by_singular_values, untrained_update
+
+SKELETONS = {
+    "default": {},
+    "orthogonal": {"orthogonal": 5, "slow": 1.5, "age_power": 0.7, "age_reference": 3.0},
+    "adam_like": {"orthogonal": 0, "slow": 4.0, "fan_power": 0.25, "fan_free": 0.5},
+}
+DESCRIBED = {**GRAPHS, **{name: zoo_graph(name) for name in ("grouped", "lstm")}}
+every_graph = pytest.mark.parametrize("described", DESCRIBED.values(), ids=DESCRIBED)
+
+
+@every_graph
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
+def test_fresh_rule_takes_the_untrained_step(skeleton, described):
+    rule = MatrixGNN(skeleton=skeleton)
+    parameters, gradients, state = warm(rule, described)
+    update, new = rule(parameters, gradients, state, described)
+    filled = {"fast": 1 - 0.9**4, "slow": 1 - 0.99**4, "square": 1 - 0.999**4}
+    for name, layout in described.parameters.items():
+        moments = [layout.views(new[name][key] / full) for key, full in filled.items()]
+        views = zip(layout.bundles, layout.views(update[name]), *moments, strict=True)
+        for part, found, *arrays in views:
+            expected = untrained_update(rule.skeleton, layout, part, arrays, step=4)
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["layer.weight_ih_l0", "layer.weight_hh_l0"])
+def test_the_gates_of_an_lstm_are_one_matrix(name):
+    described = DESCRIBED["lstm"]
+    rule = MatrixGNN(momentum_dtype="float32", skeleton={"orthogonal": 4})
+    _, gradients, _ = warm(rule, described)
+    state = rule.init_state(gradients, described)
+    update, _ = rule(gradients, gradients, state, described)
+    expected = by_singular_values(gradients[name], steps=4)
+    torch.testing.assert_close(update[name] / rms(update[name]), expected / rms(expected))
+
+
+def test_fresh_rule_can_follow_torch_adam():
+    plain = {"orthogonal": 0, "slow": 0.0, "fan_power": 0.0, "fan_free": 1.0, "age_power": 0.0}
+    rule = MatrixGNN(momentum_dtype="float32", skeleton=plain)
+    ours = draw(MLP, 0, torch.float32)
+    theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}
+    adam = torch.optim.Adam(theirs.values(), lr=1e-2)
+    state = rule.init_state(ours, MLP)
+    for step in range(10):
+        gradients = draw(MLP, step + 1, torch.float32)
+        for name, tensor in theirs.items():
+            tensor.grad = gradients[name]
+        adam.step()
+        with torch.no_grad():
+            update, state = rule(ours, gradients, state, MLP)
+        ours = {name: tensor - 1e-2 * update[name] for name, tensor in ours.items()}
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor.detach(), rtol=1e-5, atol=1e-6)

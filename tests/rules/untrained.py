@@ -1,0 +1,37 @@
+"""Slow and obvious: what an untrained rule does, by singular values instead of iterations."""
+
+import torch
+
+from ngopt.graph.matrix import matrices
+
+
+def by_singular_values(matrices, steps=5, coefficients=(3.4445, -4.7750, 2.0315)):
+    """The published iteration on the singular values of matrices `(..., rows, columns)`."""
+    a, b, c = coefficients
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    values = values / values.square().sum(-1, keepdim=True).sqrt()
+    for _ in range(steps):
+        values = a * values + b * values**3 + c * values**5
+    return left @ torch.diag_embed(values) @ right
+
+
+def untrained_update(skeleton, layout, bundle, moments, step):
+    """Update of a bundle by a rule that has learned nothing, array `(group, out, in, tap)`.
+
+    Args:
+        skeleton: of the rule.
+        layout: of the parameter.
+        bundle: the bundle.
+        moments: fast, slow and square, bias-corrected, each an array of the bundle.
+        step: number of gradients so far.
+    """
+    fast, slow, square = moments
+    momentum = fast + skeleton.slow * (1 - 0.99**step) * slow
+    direction = momentum / square.sqrt()
+    found = matrices(layout)
+    if found and skeleton.orthogonal:
+        matrix = found[layout.bundles.index(bundle)]
+        orthogonal = matrix.array(by_singular_values(matrix.view(momentum), skeleton.orthogonal))
+        direction = orthogonal * direction.norm() / orthogonal.norm()
+    age = (1 + step / skeleton.age_reference) ** -skeleton.age_power
+    return direction * age * skeleton.fan_scale(bundle, layout.kind)
