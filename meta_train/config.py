@@ -44,6 +44,8 @@ class Config:
         unroll: how inner runs are trained and measured.
         meta_loss: what is minimised.
         outer: how theta moves.
+        frozen: parts of theta that stay as they are, by the beginning of their names, such as
+            `scale` for the learned sizes of steps.
         seed: of everything random but the first theta, whose seed is an option of the rule.
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
         checkpoint_every: number of outer steps between checkpoints.
@@ -68,6 +70,7 @@ class Config:
     unroll: UnrollOptions = field(default_factory=UnrollOptions)
     meta_loss: MetaLoss = field(default_factory=MetaLoss)
     outer: OuterOptions = field(default_factory=OuterOptions)
+    frozen: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
     checkpoint_every: int = 50

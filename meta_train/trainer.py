@@ -1,7 +1,7 @@
 """One outer step after the other: stacks estimate the meta-gradient, theta moves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -24,6 +24,7 @@ from meta_train.tasks.augmentation import Augmented
 from meta_train.tasks.family import family_of
 from meta_train.unroll.modules import Modules
 from meta_train.unroll.stacked import Stacked
+from ngopt.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class MetaTrainer:
         self.inner_steps, self.diverged, self.seconds = 0, 0, 0.0
         self.rule = rule_of(config.rule).to(world.device)
         self.rule.lr = config.unroll.lr
+        freeze(self.rule, config.frozen)
         self.outer = Outer(self.rule, config.outer, config.steps)
         estimator = self._estimator()
         families = [Augmented(family_of(text), config.augment) for text in config.families]
@@ -195,3 +197,26 @@ def _check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
             + "\n  ".join(changed)
             + "\n  Use those, or another --folder."
         )
+
+
+def freeze(rule: Rule, beginnings: Sequence[str]) -> None:
+    """Exempt parts of theta from learning.
+
+    Args:
+        rule: whose theta it is.
+        beginnings: of the names of the parts.
+
+    Raises:
+        MetaTrainError: if no name begins so.
+    """
+    names = [name for name, _ in rule.named_parameters()]
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in names):
+            parts = sorted({name.split(".")[0] for name in names})
+            raise MetaTrainError(
+                f"cannot freeze `{beginning}`: {type(rule).__name__} has no such weights.\n"
+                f"  Use the beginning of a name; its parts are: {', '.join(parts)}. "
+                "Or freeze nothing (--frozen, with nothing after it)."
+            )
+    for name, weight in rule.named_parameters():
+        weight.requires_grad_(not name.startswith(tuple(beginnings)))

@@ -17,6 +17,9 @@ class UnrollOptions:
         weight_decay: decoupled weight decay of the inner runs.
         measure: which batch the loss after each step is measured on: the `next` batch of training
             (costs nothing more), the `same` as that of the step, or one `held_out` from training.
+        average: decay of a running mean of the parameters, whose loss is measured in place of
+            theirs, on a batch of its own; 0 for none. Steps that are too large or noisy add little
+            to it, so that a short truncation does not teach a rule to take small ones.
         second_order: differentiate through the inner gradients as well.
         diverged_above: a run whose loss is not finite, or this many times that of the untrained
             model, has diverged: it stands still, and is started anew.
@@ -26,12 +29,14 @@ class UnrollOptions:
     lr_spread: float = 1.0
     weight_decay: float = 0.0
     measure: Literal["next", "same", "held_out"] = "next"
+    average: float = 0.0
     second_order: bool = False
     diverged_above: float = 100.0
 
     def __post_init__(self) -> None:
-        if self.lr < 0 or self.lr_spread < 1 or self.weight_decay < 0 or self.diverged_above <= 1:
+        sizes = self.lr >= 0 and self.lr_spread >= 1 and self.weight_decay >= 0
+        if not (sizes and 0 <= self.average < 1 and self.diverged_above > 1):
             raise MetaTrainError(
                 f"{self} makes no sense.\n  Use lr >= 0, lr_spread >= 1, weight_decay >= 0, "
-                "diverged_above > 1."
+                "0 <= average < 1, diverged_above > 1."
             )

@@ -34,6 +34,7 @@ class Runs:
         diverged: which runs have diverged and stand still since, (runs,).
         buffers: of the models, where these change during a run.
         batch: the next batch, by position, where it is measured on again.
+        average: running mean of the parameters, where it is what is measured.
     """
 
     task: Task
@@ -49,6 +50,7 @@ class Runs:
     diverged: Tensor
     buffers: Tensors = field(default_factory=dict)
     batch: Tensors = field(default_factory=dict)
+    average: Tensors = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.losses)

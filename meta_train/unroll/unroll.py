@@ -63,7 +63,8 @@ class Unroll(ABC):
         spread = math.log(self.options.lr_spread)
         exponents = 2 * torch.rand(runs, generator=generator, dtype=torch.float64) - 1
         lr = (self.options.lr * torch.exp(spread * exponents)).to(begun.lr)
-        begun = self._look(replace(begun, lr=repeated(lr, copies)))
+        average = dict(begun.parameters) if self.options.average else {}
+        begun = self._look(replace(begun, lr=repeated(lr, copies), average=average))
         usable = (begun.losses > 0) & sound(begun, torch.finfo(begun.losses.dtype).max)
         unit = torch.where(usable, begun.losses, 1.0)
         gradients = mapped(lambda g: chosen(usable, g, torch.zeros_like(g)), begun.gradients)
@@ -103,7 +104,11 @@ class Unroll(ABC):
 
     def _step(self, runs: Runs, move: Move) -> tuple[Runs, Tensor]:
         parameters, state = move(runs)
-        after = self._look(replace(runs, parameters=parameters, state=state))
+        average = {
+            name: torch.lerp(mean, parameters[name], 1 - self.options.average)
+            for name, mean in runs.average.items()
+        }
+        after = self._look(replace(runs, parameters=parameters, state=state, average=average))
         limit = self.options.diverged_above * runs.unit
         going = sound(after, limit) & ~runs.diverged
 
@@ -123,14 +128,16 @@ class Unroll(ABC):
 
     def _measure(self, before: Runs, after: Runs) -> Tensor:
         """Losses after a step, differentiable with respect to the parameters."""
-        if self.options.measure == "next":
+        measure, average = self.options.measure, self.options.average
+        if measure == "next" and not average:
             return after.losses if self.options.second_order else _attached(after)
-        if self.options.measure == "same":
+        if measure == "same":
             batch = tuple(before.batch.values())
         else:
-            batch = after.draw("held_out")
+            batch = after.draw("held_out" if measure == "held_out" else "train")
         with _seeded(after):
-            return self._losses(after, batch)
+            measured = replace(after, parameters=after.average) if average else after
+            return self._losses(measured, batch)
 
     def _look(self, runs: Runs) -> Runs:
         batch = runs.draw()

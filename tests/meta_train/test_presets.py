@@ -34,3 +34,16 @@ def test_presets_differ_from_the_plain_configuration():
     assert PRESETS["smoke"].steps < Config().steps
     assert PRESETS["paper_ng_gnn"].estimator == "greedy"
     assert PRESETS["paper_ng_gnn"].unroll.measure == "same"
+
+
+def test_small_presets_of_the_paper_are_shorter_and_on_smaller_images():
+    papers = [name for name in PRESETS if name.startswith("paper_")]
+    assert len(papers) == 6
+    for name in papers:
+        full, small = PRESETS[name], PRESETS[f"small_{name}"]
+        cost, small_cost = (c.steps * c.truncation * c.problems for c in (full, small))
+        assert small_cost < cost
+        (family,), (small_family,) = full.families, small.families
+        assert family_of(small_family).size < family_of(family).size
+        assert small.estimator == full.estimator
+        assert small.rule.partition(":")[0] == full.rule.partition(":")[0]

@@ -54,6 +54,23 @@ def test_every_estimator_moves_theta_and_reports(alone, estimator):
     assert trainer.inner_steps == 2 * 2 * 2 * 2 * copies
 
 
+@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes"])
+def test_frozen_parts_of_theta_stay(alone, estimator):
+    rule = "MatrixGNN:width=4,rounds=1,hidden=4"
+    config = replace(TINY, rule=rule, estimator=estimator, frozen=("scale", "head.entry"))
+    trainer = MetaTrainer(config, alone)
+    before = theta(trainer)
+    trainer.step()
+    moved = {n for n, weight in theta(trainer).items() if not torch.equal(before[n], weight)}
+    assert "head.output.weight" in moved
+    assert not [name for name in moved if name.startswith(("scale", "head.entry"))]
+
+
+def test_only_what_is_there_can_be_frozen(alone):
+    with pytest.raises(MetaTrainError, match=r"cannot freeze `scales`(.|\n)*cells"):
+        MetaTrainer(replace(TINY, frozen=("scales",)), alone)
+
+
 def test_stacks_of_the_same_task_are_averaged(alone):
     config = replace(TINY, families=("mlp:width=4,depth=1,batch=4",))
     report = MetaTrainer(config, alone).step()

@@ -30,8 +30,8 @@ PROBLEMS = 3
 BAD = 1
 
 
-def estimator(cls, rule=None, steps=3, **options):
-    return cls(Stacked(rule or Descent(), UnrollOptions(lr=0.3, **options)), MetaLoss(), steps)
+def estimator(cls, rule=None, steps=3, lr=0.3, **options):
+    return cls(Stacked(rule or Descent(), UnrollOptions(lr=lr, **options)), MetaLoss(), steps)
 
 
 def with_rates(particles, rate):
@@ -123,7 +123,7 @@ def test_a_run_that_diverges_says_nothing_and_silences_no_other(cls, second_orde
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_learned_rules_survive_a_diverging_run(cls):
-    each = estimator(cls, small_rule("matrix_gnn"))
+    each = estimator(cls, small_rule("matrix_gnn"), lr=0.03)
     particles = with_rates(each.begin(Network(), PROBLEMS, seeded()), 1e6)
     estimate = each.estimate(particles)
     runs = estimate.particles.runs

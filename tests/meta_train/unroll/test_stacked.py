@@ -89,8 +89,45 @@ def test_the_next_step_is_along_the_gradient_of_the_next_batch(measure):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_two_short_truncations_are_one_long_one(measure):
-    unroll = Stacked(small_rule("matrix_gnn"), UnrollOptions(lr=0.05, measure=measure))
+def test_running_mean_is_measured_but_does_not_train(measure):
+    plain, averaged = (
+        Stacked(Descent(), UnrollOptions(lr=0.5, measure=measure, average=average))
+        for average in (0.0, 0.75)
+    )
+    begun, end, losses = advanced(averaged, Quadratic(), 2)
+    _, once, _ = advanced(plain, Quadratic(), 1)
+    _, twice, _ = advanced(plain, Quadratic(), 2)
+    assert equal(end.parameters, twice.parameters)
+    mean = begun.parameters["w"]
+    for index, runs in enumerate((once, twice)):
+        mean = 0.75 * mean + 0.25 * runs.parameters["w"]
+        curvature, target = begun.context["curvature"], begun.context["target"]
+        expected = 0.5 * (curvature * (mean - target).square()).sum((1, 2))
+        assert torch.allclose(losses[index], expected, rtol=1e-12)
+    assert torch.allclose(end.average["w"], mean, rtol=1e-12)
+
+
+def test_running_mean_hides_noise_that_the_size_of_steps_decides():
+    small, large = (
+        [
+            advanced(
+                Stacked(SGDM(momentum=0.0), UnrollOptions(lr=lr, average=average)),
+                Quadratic(noise=1.0),
+                400,
+            )[2][200:].mean()
+            for lr in (0.05, 0.5)
+        ]
+        for average in (0.98, 0.0)
+    )
+    assert large[1] / large[0] > 1.1
+    assert small[1] / small[0] < 1.05
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_two_short_truncations_are_one_long_one(measure, average):
+    options = UnrollOptions(lr=0.05, measure=measure, average=average)
+    unroll = Stacked(small_rule("matrix_gnn"), options)
     task = Network()
     _, long, losses = advanced(unroll, task, 10)
     _, half, first = advanced(unroll, task, 5)
