@@ -2,8 +2,7 @@
 
 import importlib
 import json
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,14 +11,25 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from meta_train.commit import commit
 from meta_train.errors import MetaTrainError
 from meta_train.rules import newest, rule_in
+from ngopt.rules.cards import card_path
 from ngopt.rules.library import fingerprint, save_rule
 
-SOURCE = Path(__file__).resolve().parent.parent
+RESULTS = ("command", "reference", "criterion", "planned")
+"""What the card takes from an evaluation as it is; `planned` is the number of tasks it was to have.
 
-RESULTS = ("command", "reference", "budget", "criterion", "summaries", "rows")
-"""What the card takes from an evaluation."""
+An evaluation by another version may lack some of it, and some of the figures."""
+
+FIGURES = (
+    *("ring", "task", "budget", "setting", "train", "test", "accuracy"),
+    *("speed_up", "worse", "stalled", "diverged"),
+)
+"""What it takes of each task."""
+
+OPPOSED = ("train", "test", "accuracy")
+"""What it takes of the tuned reference on each task."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class ExportOptions:
         folder: of the run, whose newest theta is taken.
         out: the file, ending in `.safetensors`; the card has the same name, ending in `.json`.
         results: `evaluation.json` of `python -m meta_train evaluate`, for the card.
+        contestant: name of the rule in `results`; by default the folder of the run.
         weaknesses: what is known to go wrong with the rule, for the card, in sentences.
         imports: modules to import first, which define rules of your own.
     """
@@ -39,6 +50,7 @@ class ExportOptions:
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     results: Path | None = None
+    contestant: str | None = None
     weaknesses: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
 
@@ -52,7 +64,10 @@ def run_export(options: ExportOptions, echo: Callable[[str], None] = tqdm.write)
     """
     for module in options.imports:
         importlib.import_module(module)
-    card = export(options.folder, options.out, options.results, options.weaknesses)
+    results = None
+    if options.results is not None:
+        results = results_of(options.results, options.contestant or str(options.folder))
+    card = export(options.folder, options.out, results, options.weaknesses)
     echo(
         f"Wrote {options.out} ({card['rule']}, {card['weights']} weights, after "
         f"{card['cost']['outer_steps']} outer steps) and its card {card_path(options.out)}.\n"
@@ -61,21 +76,24 @@ def run_export(options: ExportOptions, echo: Callable[[str], None] = tqdm.write)
 
 
 def export(
-    folder: Path, out: Path, results: Path | None = None, weaknesses: Sequence[str] = ()
+    folder: Path,
+    out: Path,
+    results: Mapping[str, Any] | None = None,
+    weaknesses: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the newest rule of a run as `.safetensors`, and its card beside it as JSON.
 
     Args:
         folder: of the run.
         out: the file; its folder is made if there is none.
-        results: an `evaluation.json`, if there is one.
+        results: from :func:`results_of`, if there are any.
         weaknesses: what is known to go wrong with the rule.
 
     Returns:
         The card.
 
     Raises:
-        MetaTrainError: if there is no checkpoint, or `results` is no evaluation.
+        MetaTrainError: if there is no checkpoint.
         RuleError: if `out` has another ending.
     """
     state = newest(folder)
@@ -88,13 +106,13 @@ def export(
         "weights": sum(weight.numel() for weight in rule.parameters()),
         "sha256": fingerprint(rule.state_dict()),
         "command": state["command"],
-        "commit": commit(),
+        "commit": state.get("commit", commit()),
         "torch": torch.__version__,
         "seed": config["seed"],
         "tasks": config["families"],
         "cost": {"outer_steps": state["step"], **state["cost"]},
         "meta_training": config,
-        "results": None if results is None else _results(results),
+        "results": results,
         "known_weaknesses": list(weaknesses),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,31 +121,47 @@ def export(
     return card
 
 
-def card_path(path: Path) -> Path:
-    """Where the card of a rule's file is."""
-    return path.with_suffix(".json")
+def results_of(path: Path, contestant: str) -> dict[str, Any]:
+    """Shorten an evaluation to what a card says: one contestant beside the tuned reference.
 
+    Args:
+        path: an `evaluation.json`.
+        contestant: name of the rule there.
 
-def commit(source: Path = SOURCE) -> str | None:
-    """The commit of a source tree, `-dirty` if it was changed since; None outside of git."""
-    # The package may be installed somewhere in another project's repository.
-    if not (source / ".git").exists():
-        return None
-    describe = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        # No tag is called `-`, so what comes back is always a hash.
-        done = subprocess.run([*describe, "--match=-"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    Returns:
+        Plain data: how it was evaluated, the `summaries` of both, and one entry per task.
 
-
-def _results(path: Path) -> dict[str, Any]:
+    Raises:
+        MetaTrainError: if the file is no evaluation, or the contestant took no part in it.
+    """
     try:
         content = json.loads(path.read_text())
-        return {name: content[name] for name in RESULTS}
+        names = list(dict.fromkeys(row["contestant"] for row in content["rows"]))
+        results = _beside_reference(content, contestant) if contestant in names else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MetaTrainError(
             f"`{path}` is no evaluation that could go on a card ({error!r}).\n"
             "  Give the evaluation.json of `python -m meta_train evaluate`."
         ) from error
+    if results is None:
+        raise MetaTrainError(
+            f"`{contestant}` took no part in the evaluation `{path}`.\n"
+            f"  Give the name it had there as --contestant; there were: {', '.join(names)}."
+        )
+    return results
+
+
+def _beside_reference(content: Mapping[str, Any], contestant: str) -> dict[str, Any]:
+    both = (content["reference"], contestant)
+    # Each contestant has one row per task, in the same order.
+    opposed, own = ([row for row in content["rows"] if row["contestant"] == who] for who in both)
+    return {
+        **{name: content[name] for name in RESULTS if name in content},
+        "contestant": contestant,
+        "summaries": [entry for entry in content["summaries"] if entry["contestant"] in both],
+        "tasks": [
+            {name: row[name] for name in FIGURES if name in row}
+            | {f"reference_{name}": reference[name] for name in OPPOSED}
+            for row, reference in zip(own, opposed, strict=True)
+        ],
+    }

@@ -2,13 +2,14 @@
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
 from meta_train import checkpoint
 from meta_train.board.board import Board, open_board
 from meta_train.command import command
+from meta_train.commit import commit
 from meta_train.config import Config
 from meta_train.distributed import world
 from meta_train.trainer import MetaTrainer, Report
@@ -58,6 +59,8 @@ def _go_on(trainer: MetaTrainer, board: Board) -> None:
         disable=not main,
         dynamic_ncols=True,
     )
+    # Files may change while a long run is at work.
+    origin = {"command": command(), "commit": commit()}
     board.before(trainer)
     with progress:
         while trainer.step_number < config.steps:
@@ -69,7 +72,7 @@ def _go_on(trainer: MetaTrainer, board: Board) -> None:
             progress.set_postfix_str(_postfix(report, seconds))
             board.after(trainer, report)
             if report.step % config.checkpoint_every == 0 or report.step == config.steps:
-                _save(trainer)
+                _save(trainer, origin)
 
 
 def _postfix(report: Report, seconds: float) -> str:
@@ -77,10 +80,9 @@ def _postfix(report: Report, seconds: float) -> str:
     return f"{text}, {report.diverged} diverged" if report.diverged else text
 
 
-def _save(trainer: MetaTrainer) -> None:
+def _save(trainer: MetaTrainer, origin: Mapping[str, str | None]) -> None:
     state = trainer.state_dict()
     if state is not None:
-        state["random"] = checkpoint.random_state()
-        state["command"] = command()
+        state |= {"random": checkpoint.random_state(), **origin}
         config = trainer.config
         checkpoint.save(config.folder, trainer.step_number, state, config.keep)

@@ -9,6 +9,7 @@ from ngopt.graph.pyg import from_pyg, to_pyg
 from ngopt.graph.trace import trace
 from ngopt.monitor import Monitor
 from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.rules.cards import rule_card
 from ngopt.rules.library import list_rules, load_rule, save_rule
 
 with suppress(ImportError):  # where `higher` is installed, it is told of the optimizer
@@ -23,6 +24,7 @@ __all__ = [
     "load_rule",
     "permute",
     "register_operation",
+    "rule_card",
     "save_rule",
     "to_pyg",
     "trace",

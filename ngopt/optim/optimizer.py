@@ -40,8 +40,8 @@ class NeuralGraphOptimizer(Optimizer):
             `nn.Module`. A group is a dict with `params`, or with `model`, or with both: its tensors
             are then found in that model.
         lr: learning rate; a number or a one-element tensor; by default the one that the rule was
-            meta-trained at, 1e-3 for most. In a compiled step only a tensor can be scheduled
-            without compiling again.
+            meta-trained at. In a compiled step only a tensor can be scheduled without compiling
+            again.
         weight_decay: decoupled weight decay, as in AdamW.
         rule: a rule, or the name or path of one; see `ngopt.list_rules()`.
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
@@ -180,12 +180,16 @@ class NeuralGraphOptimizer(Optimizer):
                 loss = closure()
         due, options = self._due()
         if due:
-            params, grads, state = self._gathered(due)
-            arguments = (params, grads, state, self._graph, self._rule, options)
+            arguments = (*self._gathered(due), self._graph, self._rule, options)
+            # Rules choose their own precision: autocast would round their products of matrices.
+            as_it_is = torch.autocast(next(iter(due.values())).device.type, enabled=False)
             if torch.compiler.is_compiling():
-                self._store(due, update(*arguments))
+                with as_it_is:
+                    new = update(*arguments)
+                self._store(due, new)
             else:
-                self._count(update_in_place(due, self.state, *arguments))
+                with as_it_is:
+                    self._count(update_in_place(due, self.state, *arguments))
         return loss
 
     # Everything but update() handles Python objects only, in which a compiler finds no work but

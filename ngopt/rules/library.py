@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ngopt.errors import RuleError
-from ngopt.rules.matrix_gnn import MatrixGNN
 from ngopt.rules.rule import Rule
 
 FORMAT = "ngopt-rule-1"
@@ -23,12 +22,12 @@ PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 def list_rules() -> list[str]:
-    """Return the names that :func:`load_rule` knows.
+    """Return the names of the meta-trained rules that come with ngopt, for :func:`load_rule`.
 
     >>> "default" in list_rules()
     True
     """
-    return sorted({"default", *(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))})
+    return sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
 
 
 def load_rule(name_or_path: str | PathLike[str]) -> Rule:
@@ -39,19 +38,29 @@ def load_rule(name_or_path: str | PathLike[str]) -> Rule:
             :func:`save_rule` wrote.
 
     Returns:
-        The rule. `"default"` is the fresh :class:`MatrixGNN`, the same in every process.
+        The rule, another object each time. One that has learned nothing yet is not loaded but
+        built, such as `ngopt.rules.MatrixGNN()`.
 
     Raises:
         RuleError: if there is no such rule, or the file is missing, damaged, or of another
             architecture than its theta.
     """
-    path = Path(name_or_path)
-    if path.suffix == SUFFIX:
-        return _read(path)
-    if name_or_path == "default":
-        return MatrixGNN()
+    return _read(rule_path(name_or_path))
+
+
+def rule_path(name_or_path: str | PathLike[str]) -> Path:
+    """Where the file of a rule is, or should be.
+
+    Args:
+        name_or_path: one of :func:`list_rules`, or a path that ends in `.safetensors`.
+
+    Raises:
+        RuleError: if it is neither.
+    """
+    if Path(name_or_path).suffix == SUFFIX:
+        return Path(name_or_path)
     if str(name_or_path) in list_rules():
-        return _read(PRETRAINED / f"{name_or_path}{SUFFIX}")
+        return PRETRAINED / f"{name_or_path}{SUFFIX}"
     raise RuleError(
         f"there is no rule `{name_or_path}`.\n  Use one of: {', '.join(list_rules())}; "
         f"or the path of a file that ngopt saved (*{SUFFIX})."

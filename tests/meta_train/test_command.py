@@ -1,4 +1,6 @@
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 
@@ -15,4 +17,19 @@ from meta_train.command import command
 )
 def test_says_what_to_type(arguments, expected, monkeypatch):
     monkeypatch.setattr(sys, "argv", arguments)
+    assert command() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "origin", "expected"),
+    [
+        ("a.b", "/x/a/b.py", "python -m a.b --fast"),
+        ("a.__main__", "/x/a/__main__.py", "python -m a --fast"),
+    ],
+)
+def test_modules_are_named_with_their_packages(name, origin, expected, monkeypatch):
+    module = ModuleType("__main__")
+    module.__spec__ = ModuleSpec(name, None, origin=origin)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    monkeypatch.setattr(sys, "argv", [origin, "--fast"])
     assert command() == expected

@@ -1,5 +1,4 @@
 import json
-import subprocess
 
 import pytest
 import torch
@@ -7,20 +6,37 @@ from torch import nn
 
 import ngopt
 from meta_train import checkpoint
+from meta_train.commit import commit
 from meta_train.errors import MetaTrainError
-from meta_train.export import ExportOptions, card_path, commit, export, run_export
+from meta_train.export import ExportOptions, export, results_of, run_export
 from ngopt.errors import RuleError
 from ngopt.rules import MatrixGNN
+from ngopt.rules.cards import card_path
 from ngopt.rules.library import fingerprint
 
 CONFIG = {"seed": 7, "families": ["mlp:width=8"], "estimator": "pes"}
-RESULTS = {
-    "command": "evaluate",
+
+
+def _row(ring, task, contestant, **changes):
+    figures = {"train": 0.5, "test": 0.6, "accuracy": None, "speed_up": 1.0, "steps": 4}
+    return {"ring": ring, "task": task, "contestant": contestant, **figures, **changes}
+
+
+EVALUATION = {
+    "command": "evaluate --rule runs/mine LSTM",
+    "options": {"device": "auto"},
     "reference": "adamw",
-    "budget": {"steps": 5},
     "criterion": "train",
-    "summaries": [{"contestant": "ours", "accuracy": None}],
-    "rows": [],
+    "planned": 3,
+    "summaries": [{"contestant": name, "ring": "near"} for name in ("adamw", "ours", "LSTM")],
+    "rows": [
+        _row("near", "mlp", "adamw", test=0.7, accuracy=0.8),
+        _row("near", "mlp", "ours", speed_up=2.0, stalled=1),
+        _row("near", "mlp", "LSTM"),
+        _row("far", "mlp", "adamw", train=0.4),
+        _row("far", "mlp", "ours", diverged=3),
+    ],
+    "curves": {"mlp": {"adamw": [1.0, 0.5]}},
 }
 
 
@@ -66,17 +82,15 @@ def trajectory(rule):
 def test_an_exported_rule_does_what_it_did_in_memory(run, rule, tmp_path):
     path = tmp_path / "new" / "mine.safetensors"
     export(run, path)
-    loaded, memory, fresh = map(trajectory, (str(path), rule, "default"))
+    loaded, memory, fresh = map(trajectory, (str(path), rule, MatrixGNN()))
     assert all(map(torch.equal, loaded, memory))
     assert not any(map(torch.equal, loaded, fresh))
 
 
 def test_card(run, rule, tmp_path):
-    (tmp_path / "evaluation.json").write_text(json.dumps({**RESULTS, "curves": {}}))
-    path = tmp_path / "mine.safetensors"
-    card = export(run, path, tmp_path / "evaluation.json", ["Large batches."])
-    assert json.loads(card_path(path).read_text()) == json.loads(json.dumps(card))
-    assert card_path(path) == tmp_path / "mine.json"
+    path, results = tmp_path / "mine.safetensors", {"reference": "adamw", "tasks": []}
+    card = export(run, path, results, ["Large batches."])
+    assert ngopt.rule_card(path) == json.loads(json.dumps(card))
     loaded = ngopt.load_rule(path)
     assert card["rule"] == "MatrixGNN"
     assert card["config"] == loaded.config == rule.config
@@ -88,7 +102,7 @@ def test_card(run, rule, tmp_path):
     assert card["tasks"] == ["mlp:width=8"]
     assert card["cost"] == {"outer_steps": 20, "inner_steps": 2000, "seconds": 1.5}
     assert card["meta_training"] == CONFIG
-    assert card["results"] == RESULTS
+    assert card["results"] == results
     assert card["known_weaknesses"] == ["Large batches."]
     assert card["torch"] == torch.__version__
     assert card["commit"] == commit()
@@ -100,14 +114,70 @@ def test_without_results(run, tmp_path):
     assert card["known_weaknesses"] == []
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", json.dumps({"rows": []})])
-def test_results_that_are_none(run, tmp_path, content):
+@pytest.fixture
+def evaluation(tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(EVALUATION))
+    return path
+
+
+def test_results_are_the_rule_beside_the_reference_task_by_task(evaluation):
+    results = results_of(evaluation, "ours")
+    assert results.pop("summaries") == EVALUATION["summaries"][:2]
+    first, second = results.pop("tasks")
+    assert results == {
+        "command": "evaluate --rule runs/mine LSTM",
+        "reference": "adamw",
+        "criterion": "train",
+        "planned": 3,
+        "contestant": "ours",
+    }
+    assert first == {
+        "ring": "near",
+        "task": "mlp",
+        "train": 0.5,
+        "test": 0.6,
+        "accuracy": None,
+        "speed_up": 2.0,
+        "stalled": 1,
+        "reference_train": 0.5,
+        "reference_test": 0.7,
+        "reference_accuracy": 0.8,
+    }
+    assert (second["ring"], second["diverged"], second["reference_train"]) == ("far", 3, 0.4)
+
+
+def test_results_of_an_evaluation_of_other_rules(evaluation):
+    with pytest.raises(MetaTrainError, match=r"(?s)`mine` took no part.*: adamw, ours, LSTM\."):
+        results_of(evaluation, "mine")
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", json.dumps({"rows": [{"contestant": "ours"}]})]
+)
+def test_results_that_are_none(tmp_path, content):
     path = tmp_path / "evaluation.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(MetaTrainError, match="is no evaluation"):
-        export(run, tmp_path / "mine.safetensors", path)
-    assert not (tmp_path / "mine.safetensors").exists()
+        results_of(path, "ours")
+
+
+@pytest.mark.parametrize("contestant", [None, "ours"])
+def test_command_takes_the_results_of_the_run(run, evaluation, tmp_path, contestant):
+    path, name = tmp_path / "mine.safetensors", contestant or str(run)
+    evaluation.write_text(json.dumps(EVALUATION).replace('"ours"', json.dumps(name)))
+    run_export(ExportOptions(run, path, evaluation, contestant, ("Slow.",)), lambda line: None)
+    card = ngopt.rule_card(path)
+    assert card["results"] == results_of(evaluation, name)
+    assert card["known_weaknesses"] == ["Slow."]
+
+
+def test_nothing_is_exported_with_wrong_results(run, evaluation, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    with pytest.raises(MetaTrainError, match="took no part"):
+        run_export(ExportOptions(run, path, evaluation), lambda line: None)
+    assert not path.exists()
 
 
 def test_wrong_ending(run, tmp_path):
@@ -129,23 +199,3 @@ def test_command_says_how_to_go_on(run, tmp_path):
     assert f'ngopt.NeuralGraphOptimizer(model, rule="{path}")' in text
     assert "after 20 outer steps" in text
     assert str(card_path(path)) in text
-
-
-def test_commit(tmp_path):
-    def git(*arguments):
-        identity = ["-c", "user.name=n", "-c", "user.email=e"]
-        command = ["git", "-C", str(tmp_path), *identity, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    assert commit(tmp_path) is None
-    git("init")
-    assert commit(tmp_path) is None
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
-    git("commit", "--message", "first")
-    git("tag", "v1")
-    head = git("rev-parse", "HEAD")
-    assert commit(tmp_path) == head
-    (tmp_path / "file").write_text("two")
-    assert commit(tmp_path) == f"{head}-dirty"
-    assert commit(tmp_path / "package") is None

@@ -9,6 +9,7 @@ from ngopt.graph.trace import trace
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.library import load_rule
+from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.contract import (
     Small,
     all_moved,
@@ -245,7 +246,8 @@ def test_a_rule_may_be_shared():
 
 def test_learning_rate_is_the_rules_unless_given():
     rule, weights = Adam(), [torch.ones(2, requires_grad=True)]
-    assert NeuralGraphOptimizer(weights).param_groups[0]["lr"] == 1e-3
+    assert NeuralGraphOptimizer(weights).param_groups[0]["lr"] == load_rule("default").lr
+    assert NeuralGraphOptimizer(weights, rule=MatrixGNN()).param_groups[0]["lr"] == MatrixGNN.lr
     rule.lr = 0.25
     assert NeuralGraphOptimizer(weights, rule=rule).param_groups[0]["lr"] == 0.25
     assert NeuralGraphOptimizer(weights, 0.5, rule=rule).param_groups[0]["lr"] == 0.5

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from ngopt.errors import RuleError
 from ngopt.rules import library
 from ngopt.rules.adam import Adam
-from ngopt.rules.library import fingerprint, list_rules, load_rule, save_rule
+from ngopt.rules.library import fingerprint, list_rules, load_rule, rule_path, save_rule
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.rules.rule_inputs import MLP, randomize, warm
 from tests.rules.table import every_rule
@@ -45,12 +45,24 @@ def test_default_is_the_same_everywhere():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert same(first, load_rule("default"))
-    assert "default" in list_rules()
+
+
+def test_default_has_learned_something():
+    rule = load_rule("default")
+    assert isinstance(rule, MatrixGNN)
+    assert not same(rule, MatrixGNN(**rule.config))
 
 
 @pytest.mark.parametrize("name", list_rules())
-def test_every_listed_rule_loads(name):
-    assert load_rule(name).config
+def test_every_listed_rule_loads_as_another_object_each_time(name):
+    rule, expected = load_rule(name), load_rule(name)
+    with torch.no_grad():
+        for weight in rule.parameters():
+            weight.add_(1)
+    rule.lr *= 2
+    assert same(load_rule(name), expected)
+    assert not same(load_rule(name), rule)
+    assert load_rule(name).lr == expected.lr
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path])
@@ -96,8 +108,11 @@ def test_files_of_every_rule_are_checked(make, tmp_path):
 
 def test_files_of_the_library_go_by_their_names(path, monkeypatch):
     monkeypatch.setattr(library, "PRETRAINED", path.parent)
-    assert list_rules() == ["default", "rule"]
+    assert list_rules() == ["rule"]
     assert same(load_rule("rule"), load_rule(path))
+    assert rule_path("rule") == rule_path(path) == path
+    with pytest.raises(RuleError, match=r"(?s)no rule `default`.*Use one of: rule;"):
+        load_rule("default")
 
 
 def test_saving_leaves_the_rule_alone(path):
@@ -207,7 +222,7 @@ def test_fingerprint_tells_weights_apart():
 
 
 def test_learning_rate_is_kept(path):
-    assert load_rule(path).lr == 1e-3
+    assert load_rule(path).lr == MatrixGNN.lr
     rule = load_rule(path)
     rule.lr = 0.1 + 0.2
     save_rule(rule, path)
