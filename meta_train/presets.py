@@ -38,7 +38,7 @@ _PRETRAINED = replace(
     board=BoardOptions(every=0),
     checkpoint_every=20,
 )
-"""What the rules in the wheel are meta-trained with."""
+"""For rules that shall go into the wheel, on real data."""
 
 _SMOKE = replace(
     _DEFAULT,

@@ -22,7 +22,7 @@ PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 def list_rules() -> list[str]:
-    """Return the names of the meta-trained rules that come with ngopt, for :func:`load_rule`.
+    """Return the names of the rules that come with ngopt, for :func:`load_rule`.
 
     >>> "default" in list_rules()
     True
