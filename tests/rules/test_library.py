@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from ngopt.errors import RuleError
 from ngopt.rules import library
 from ngopt.rules.adam import Adam
+from ngopt.rules.cards import rule_card
 from ngopt.rules.library import fingerprint, list_rules, load_rule, rule_path, save_rule
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.rules.rule_inputs import MLP, randomize, warm
@@ -47,10 +48,11 @@ def test_default_is_the_same_everywhere():
     assert same(first, load_rule("default"))
 
 
-def test_default_has_learned_something():
-    rule = load_rule("default")
+def test_default_is_what_its_card_says():
+    rule, card = load_rule("default"), rule_card("default")
     assert isinstance(rule, MatrixGNN)
-    assert not same(rule, MatrixGNN(**rule.config))
+    untrained = card["cost"]["outer_steps"] == 0
+    assert same(rule, MatrixGNN(**rule.config)) == untrained
 
 
 @pytest.mark.parametrize("name", list_rules())
