@@ -296,6 +296,5 @@ def _parts(
     found: Sequence[Matrix | None] = matrices(layout) or [None] * len(layout.bundles)
     for bundle, matrix, (w, g, *moments) in zip(layout.bundles, found, views, strict=True):
         before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
-        strand = Strand(w, g, before, dtype, keep)
-        parts.append(_Part(name, layout, bundle, strand, step, matrix))
+        parts.append(_Part(name, layout, bundle, Strand(w, g, before, dtype, keep), step, matrix))
     return parts
