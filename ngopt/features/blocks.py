@@ -11,6 +11,10 @@ DEVICE_ENTRIES = 2**24
 """Entries of a block, on the CPU and on other devices, which need more to be busy."""
 
 
+FEW = 2**14
+"""Entries of an array up to which several are stacked: fewer operations count more than memory."""
+
+
 class Block(NamedTuple):
     """Part of an array `(group, out, in, tap)`; all taps are in it."""
 

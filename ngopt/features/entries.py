@@ -30,6 +30,11 @@ class Edges(NamedTuple):
     adam: Tensor
     slow: Tensor
 
+    @property
+    def relative(self) -> Tensor:
+        """The gradient in the same units as the directions."""
+        return self.gradient * self.inverse
+
     @classmethod
     def of(cls, weight: Tensor, gradient: Tensor, moments: Moments) -> "Edges":
         """Complete the arrays of a bundle by its directions."""
@@ -75,7 +80,7 @@ def entry_features(edges: Edges, base: Tensor, square: Tensor, survey: "Survey")
     return Entries(
         adam=edges.adam,
         slow=edges.slow,
-        gradient=edges.gradient * edges.inverse,
+        gradient=edges.relative,
         factored=edges.moments.fast * root_inverse(factored),
         fast=edges.moments.fast * root_inverse(means.fast),
         weight=edges.weight * root_inverse(means.weight),

@@ -97,5 +97,6 @@ def neuron_features(bundles: Iterable[tuple[Ends, Survey]]) -> dict[Neurons, Ten
 def _statistics(means: Products) -> Tensor:
     """Statistics `(neurons, STATISTICS)` of means over rows or over columns."""
     cosine = means.alignment * root_inverse(means.gradient) * root_inverse(means.fast)
-    ratios = [log_ratio(part, part.mean()) for part in (means.adam, means.gradient, means.weight)]
-    return torch.stack([*ratios, cosine], -1).flatten(0, 1)
+    squares = torch.stack([means.adam, means.gradient, means.weight], -1)
+    ratios = log_ratio(squares, squares.mean((0, 1)))
+    return torch.cat([ratios, cosine.unsqueeze(-1)], -1).flatten(0, 1)

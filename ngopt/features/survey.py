@@ -1,11 +1,12 @@
 """Means over the rows, the columns and the whole of a bundle, gathered block by block."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ngopt.features.blocks import WHOLE, Block, add_columns, add_rows
+from ngopt.features.blocks import FEW, WHOLE, Block, add_columns, add_rows
 from ngopt.features.entries import Edges
 
 
@@ -98,10 +99,9 @@ class Surveyor:
 
     def add(self, block: Block, edges: Edges) -> None:
         """Take the edges of a block into account."""
-        for number, product in enumerate(Products.of(edges)):
-            rows, columns = self._rows[number], self._columns[number]
-            self._rows[number] = add_rows(rows, block, product.sum((2, 3)), self._shape)
-            self._columns[number] = add_columns(columns, block, product.sum((1, 3)), self._shape)
+        for number, (rows, columns) in enumerate(_sums(Products.of(edges))):
+            self._rows[number] = add_rows(self._rows[number], block, rows, self._shape)
+            self._columns[number] = add_columns(self._columns[number], block, columns, self._shape)
         arrays = (edges.moments.slow, *Matrices.of(edges))
         numbers = torch.stack([array.square().sum() for array in arrays])
         self._numbers = numbers if block == WHOLE else self._numbers.to(numbers) + numbers
@@ -109,14 +109,22 @@ class Surveyor:
     def result(self) -> Survey:
         """Return the means over all that was added."""
         group, outputs, inputs, taps = self._shape
-        rows = Products(*(row / (inputs * taps) for row in self._rows if row is not None))
-        columns = Products(*(c / (outputs * taps) for c in self._columns if c is not None))
+        rows = torch.stack([row for row in self._rows if row is not None]) / (inputs * taps)
+        columns = torch.stack([c for c in self._columns if c is not None]) / (outputs * taps)
         slow, *matrices = self._numbers
         return Survey(
-            rows=rows,
-            columns=columns,
-            groups=rows.square.mean(1),
-            whole=Products(*(row.mean() for row in rows)),
+            rows=Products(*rows.unbind()),
+            columns=Products(*columns.unbind()),
+            groups=rows[Products._fields.index("square")].mean(1),
+            whole=Products(*rows.mean((1, 2)).unbind()),
             slow=slow / self._shape.numel(),
             matrices=Matrices(*(m / (group * outputs * inputs) for m in matrices)),
         )
+
+
+def _sums(products: Products) -> Iterable[tuple[Tensor, Tensor]]:
+    """Sums of each product over rows, `(group, out)`, and over columns, `(group, in)`."""
+    if products.square.numel() > FEW:
+        return ((product.sum((2, 3)), product.sum((1, 3))) for product in products)
+    stack = torch.stack(products)
+    return zip(stack.sum((3, 4)).unbind(), stack.sum((2, 4)).unbind(), strict=True)

@@ -76,20 +76,22 @@ def structure(graph: NeuralGraph, layout: Layout, bundle: Bundle) -> list[float]
     ]
 
 
-def statistics(survey: Survey) -> Tensor:
-    """Compute the scale-free statistics of a bundle.
+def statistics(surveys: Sequence[Survey]) -> Tensor:
+    """Compute the scale-free statistics of bundles.
 
     Returns:
-        `(STATISTICS,)`: RMS of the Adam direction; bounded log ratios of the RMS of fast momentum
-        to gradient, of slow to fast momentum, and of gradient to the root of the mean square.
+        `(bundles, STATISTICS)`: RMS of the Adam direction; bounded log ratios of the RMS of fast
+        momentum to gradient, of slow to fast momentum, and of gradient to the root of the mean
+        square.
     """
-    means = survey.whole
-    ratios = [
-        log_ratio(means.fast, means.gradient),
-        log_ratio(survey.slow, means.fast),
-        log_ratio(means.gradient, means.square),
+    numbers = [
+        torch.stack([s.slow, s.whole.fast, s.whole.gradient, s.whole.square, s.whole.adam])
+        for s in surveys
     ]
-    return torch.stack([root(means.adam), *ratios])
+    slow, fast, gradient, square, adam = torch.stack(numbers, 1)
+    ratios = [(fast, gradient), (slow, fast), (gradient, square)]
+    above, below = (torch.stack(squares, 1) for squares in zip(*ratios, strict=True))
+    return torch.cat([root(adam).unsqueeze(1), log_ratio(above, below)], 1)
 
 
 def step_features(step: Tensor) -> Tensor:
@@ -118,6 +120,6 @@ def tensor_features(
     Returns:
         `(bundles, TENSOR_FEATURES)`, of the dtype of the surveys.
     """
-    numbers = torch.stack([statistics(survey) for survey in bundles])
+    numbers = statistics(bundles)
     times = step_features(torch.stack(list(steps)).to(numbers.dtype))
     return torch.cat([numbers, times, numbers.new_tensor(structures)], 1)

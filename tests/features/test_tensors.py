@@ -95,7 +95,7 @@ def test_step_features_are_bounded_and_rise():
 
 
 def statistics_of(e):
-    return statistics(Survey.of(e))
+    return statistics([Survey.of(e)])[0]
 
 
 def test_statistics_are_free_of_scale():

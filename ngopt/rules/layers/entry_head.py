@@ -1,14 +1,17 @@
 """The small network that sees each entry's own features and the states of its two neurons."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from ngopt.features.blocks import FEW
 from ngopt.features.entries import Entries
 from ngopt.rules.layers.affine import Affine
 
 
 class EntryHead(nn.Module):
-    """One hidden layer per entry, computed unit by unit, so that no feature axis is ever stacked.
+    """One hidden layer per entry, computed unit by unit where stacking features would fill memory.
 
     A fresh head returns zeros, and does not listen to the neurons: both start at zero.
 
@@ -50,6 +53,20 @@ class EntryHead(nn.Module):
             offsets.append(self.out_neuron(out_state)[:, :, None, None])
         if in_state is not None:
             offsets.append(self.in_neuron(in_state)[:, None, :, None])
+        if entries.adam.numel() <= FEW:
+            return self._at_once(entries, offsets)
+        return self._unit_by_unit(entries, offsets)
+
+    def _at_once(self, entries: Entries, offsets: Sequence[Tensor]) -> Tensor:
+        """Few operations, which hold features and hidden units of all entries."""
+        features = torch.stack(entries, -1)
+        hidden = features @ self.entry.weight.to(features)
+        for offset in offsets:
+            hidden = hidden + offset
+        return (torch.relu(hidden) @ self.output.weight.to(features)).squeeze(-1)
+
+    def _unit_by_unit(self, entries: Entries, offsets: Sequence[Tensor]) -> Tensor:
+        """Many operations, none of which holds more than the entries."""
         units = [offset.unbind(-1) for offset in offsets]
         weights = self.entry.weight.to(entries.adam).unbind(1)
         outputs = self.output.weight.to(entries.adam).squeeze(1).unbind()

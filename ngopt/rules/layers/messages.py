@@ -1,12 +1,11 @@
 """Message passing between neurons by products of whole matrices, never edge by edge."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.blocks import add_columns, add_rows
+from ngopt.features.blocks import FEW, add_columns, add_rows
 from ngopt.features.neurons import Ends, IncidentMean, Neurons
 from ngopt.features.scale import root_inverse
 from ngopt.features.strand import Strand
@@ -16,7 +15,7 @@ from ngopt.rules.layers.affine import Affine
 MATRICES = len(Matrices._fields)
 
 
-class Link(NamedTuple):
+class Link:
     """A bundle as messages see it.
 
     Args:
@@ -26,33 +25,48 @@ class Link(NamedTuple):
         source: state that stands for neurons at an end that has none, `(width,)`.
     """
 
-    ends: Ends
-    strand: Strand
-    survey: Survey
-    source: Tensor
+    def __init__(self, ends: Ends, strand: Strand, survey: Survey, source: Tensor) -> None:
+        self.ends, self.strand, self.source = ends, strand, source
+        self._factors = root_inverse(torch.stack(survey.matrices)).unsqueeze(1)
+        self._stack: Tensor | None = None
+        if strand.gradient.numel() <= FEW:
+            ((_, edges, _),) = strand
+            self._stack = torch.stack(Matrices.of(edges), 1)
 
-    def messages(self, states: Mapping[Neurons, Tensor]) -> tuple[Tensor, Tensor]:
-        """Products of the matrices, at unit RMS, and the states at the other end.
+    def to_out(self, states: Mapping[Neurons, Tensor]) -> Tensor:
+        """Products of the matrices, at unit RMS, and the states of the input neurons.
 
         Returns:
-            Messages to the output neurons, `(group * out, MATRICES * width)`, and to the input
-            neurons, `(group * in, MATRICES * width)`.
+            Messages to the output neurons, `(group * out, MATRICES * width)`.
         """
-        shape = self.strand.gradient.shape
-        out_state, in_state = self.out_state(states), self.in_state(states)
-        factors = [root_inverse(square) for square in self.survey.matrices]
-        to_out: Tensor | None = None
-        to_in: Tensor | None = None
+        shape, state = self.strand.gradient.shape, self.in_state(states)
+        if self._stack is not None:
+            return self._joined(_at_once(self._stack, state), shape[2])
+        total: Tensor | None = None
         for block, edges, _ in self.strand:
-            matrices = Matrices.of(edges)
-            heard, said = block.columns(in_state), block.rows(out_state)
-            rows = [m @ (heard * f) for m, f in zip(matrices, factors, strict=True)]
-            columns = [m.mT @ (said * f) for m, f in zip(matrices, factors, strict=True)]
-            to_out = add_rows(to_out, block, torch.cat(rows, -1), shape)
-            to_in = add_columns(to_in, block, torch.cat(columns, -1), shape)
-        assert to_out is not None
-        assert to_in is not None
-        return (to_out * shape[2] ** -0.5).flatten(0, 1), (to_in * shape[1] ** -0.5).flatten(0, 1)
+            heard = block.columns(state)
+            products = torch.stack([matrix @ heard for matrix in Matrices.of(edges)], 2)
+            total = add_rows(total, block, products, shape)
+        assert total is not None
+        return self._joined(total, shape[2])
+
+    def to_in(self, states: Mapping[Neurons, Tensor]) -> Tensor:
+        """Do the same the other way: `(group * in, MATRICES * width)`."""
+        shape, state = self.strand.gradient.shape, self.out_state(states)
+        if self._stack is not None:
+            return self._joined(_at_once(self._stack.mT, state), shape[1])
+        total: Tensor | None = None
+        for block, edges, _ in self.strand:
+            heard = block.rows(state)
+            products = torch.stack([matrix.mT @ heard for matrix in Matrices.of(edges)], 2)
+            total = add_columns(total, block, products, shape)
+        assert total is not None
+        return self._joined(total, shape[1])
+
+    def _joined(self, products: Tensor, count: int) -> Tensor:
+        """Join `(group, neurons, MATRICES, width)`, each number a sum over so many neurons."""
+        scaled = products * (self._factors * float(count**-0.5))
+        return scaled.flatten(2).flatten(0, 1)
 
     def out_state(self, states: Mapping[Neurons, Tensor]) -> Tensor:
         """States of the output neurons, `(group, out, width)`."""
@@ -89,13 +103,17 @@ class Round(nn.Module):
         """Return new states `(neurons, width)`, each between -1 and 1."""
         said = IncidentMean()
         for link in links:
-            to_out, to_in = link.messages(states)
             if link.ends.out:
-                said.add(link.ends.out, self.to_out(to_out))
+                said.add(link.ends.out, self.to_out(link.to_out(states)))
             if link.ends.into:
-                said.add(link.ends.into, self.to_in(to_in))
+                said.add(link.ends.into, self.to_in(link.to_in(states)))
         heard = said.result()
         return {
             neurons: torch.tanh(self.keep(state) + heard[neurons])
             for neurons, state in states.items()
         }
+
+
+def _at_once(stack: Tensor, state: Tensor) -> Tensor:
+    """Multiply all matrices by the states, as one operation, where this may take some memory."""
+    return (stack @ state.unsqueeze(1)).transpose(1, 2)

@@ -1,14 +1,22 @@
 import pytest
 import torch
 
+from ngopt.features.blocks import FEW
 from ngopt.features.entries import entry_features
 from ngopt.features.survey import Survey
+from ngopt.rules.layers import entry_head
 from ngopt.rules.layers.entry_head import EntryHead
 from tests.features.random_edges import SHAPE, random_edges
 from tests.rules.rule_inputs import randomize
 
 GROUP, OUT, IN, _ = SHAPE
 WIDTH, CONTEXT, HIDDEN = 6, 3, 5
+
+
+@pytest.fixture(autouse=True, params=[FEW, 0], ids=["at once", "unit by unit"])
+def few(request, monkeypatch):
+    """Number of entries up to which a feature axis is stacked."""
+    monkeypatch.setattr(entry_head, "FEW", request.param)
 
 
 def fresh():
