@@ -82,6 +82,13 @@ class NeuralGraph:
         """The spaces whose neurons can be permuted."""
         return tuple(space for space in self.spaces.values() if not space.pinned)
 
+    @cached_property
+    def shortest_path(self) -> int:
+        """Number of layers; see :func:`ngopt.graph.shortest_path.shortest_path`."""
+        from ngopt.graph.shortest_path import shortest_path
+
+        return shortest_path(self)
+
     def neurons(self, spaces: Sequence[str]) -> int:
         """Number of neurons in the product of the given spaces."""
         count = 1

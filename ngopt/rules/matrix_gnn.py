@@ -38,6 +38,7 @@ class _Part(NamedTuple):
     strand: Strand
     step: Tensor
     matrix: Matrix | None
+    layers: int
 
 
 class _View(NamedTuple):
@@ -149,7 +150,7 @@ class MatrixGNN(Rule):
         """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
         kept = torch.is_grad_enabled() or sum(g.numel() for g in gradients.values()) <= KEPT
         parts = {
-            name: _parts(name, graph.layout(name), parameters[name], gradient, state[name], kept)
+            name: _parts(name, graph, parameters[name], gradient, state[name], kept)
             for name, gradient in gradients.items()
         }
         alike: dict[tuple[torch.device, torch.dtype], list[str]] = {}
@@ -205,7 +206,7 @@ class MatrixGNN(Rule):
         square = torch.zeros(())
         for block, edges, _ in part.strand:
             surveyor.add(block, edges)
-            base = self.skeleton.base(edges.adam, edges.slow, part.step)
+            base = self.skeleton.base(edges.adam, edges.slow, edges.relative, part.step)
             square = square.to(base) + base.square().sum()
         return surveyor.result(), square / part.strand.gradient.numel()
 
@@ -235,7 +236,8 @@ class MatrixGNN(Rule):
             return None
         momentum: Tensor | None = None
         for block, edges, _ in part.strand:
-            mixture = self.skeleton.base(edges.moments.fast, edges.moments.slow, part.step)
+            fast, slow, _ = edges.moments
+            mixture = self.skeleton.base(fast, slow, edges.gradient, part.step)
             momentum = block.put(momentum, mixture, part.strand.gradient)
         assert momentum is not None
         whole = self.skeleton.orthogonalized(momentum, part.matrix)
@@ -256,7 +258,7 @@ class MatrixGNN(Rule):
         square = torch.zeros(())
         for block, edges, state in part.strand:
             if matrix is None:
-                base = self.skeleton.base(edges.adam, edges.slow, part.step)
+                base = self.skeleton.base(edges.adam, edges.slow, edges.relative, part.step)
             else:
                 base = block.of(matrix)
             entries = entry_features(edges, base, view.square, view.survey.seen_from(block))
@@ -275,26 +277,28 @@ class MatrixGNN(Rule):
             departure = self.skeleton.departure(corrections)
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
         size = self.skeleton.rescale(view.square, square / like.numel())
-        fan_scale = self.skeleton.fan_scale(part.bundle, part.layout.kind)
-        factor = size * view.scale * fan_scale * self.skeleton.age_scale(part.step).to(size)
+        fixed = self.skeleton.step_scale(part.bundle, part.layout.kind, part.layers, part.step)
+        factor = size * view.scale * fixed.to(size)
         # In place where no derivative needs the direction any more: a large one is not held twice.
         return direction * factor if torch.is_grad_enabled() else direction.mul_(factor), after
 
 
 def _parts(
     name: str,
-    layout: Layout,
+    graph: NeuralGraph,
     parameter: Tensor,
     gradient: Tensor,
     state: Mapping[str, Tensor],
     keep: bool,
 ) -> list[_Part]:
     tensors = (parameter, gradient, *(state[key] for key in MOMENTS))
+    layout, layers = graph.layout(name), graph.shortest_path
     dtype, step = compute_dtype(parameter), state["step"] + 1
     parts = []
     views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
     found: Sequence[Matrix | None] = matrices(layout) or [None] * len(layout.bundles)
     for bundle, matrix, (w, g, *moments) in zip(layout.bundles, found, views, strict=True):
         before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
-        parts.append(_Part(name, layout, bundle, Strand(w, g, before, dtype, keep), step, matrix))
+        strand = Strand(w, g, before, dtype, keep)
+        parts.append(_Part(name, layout, bundle, strand, step, matrix, layers))
     return parts

@@ -108,7 +108,7 @@ class NetworkRule(Rule):
             new_state[name] = {**state[name], **kept}
             views = zip(*(layout.views(signal) for signal in signals), strict=True)
             alike.setdefault((parameter.device, compute_dtype(parameter)), []).extend(
-                Part(layout, bundle, arrays, kept["step"], name)
+                Part(layout, bundle, arrays, kept["step"], name, graph.shortest_path)
                 for bundle, arrays in zip(layout.bundles, views, strict=True)
             )
         arrays: dict[str, list[Tensor]] = {name: [] for name in gradients}

@@ -98,17 +98,18 @@ class SafeRecipe(Recipe):
         correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments.square)
         direction = self.skeleton.direction(base, correction)
         scale = self.skeleton.scale(self.scale(context))
-        scale = scale * self.skeleton.age_scale(part.step).to(scale)
-        return direction * (scale * self.skeleton.fan_scale(part.bundle, part.layout.kind))
+        fixed = self.skeleton.step_scale(part.bundle, part.layout.kind, part.layers, part.step)
+        return direction * (scale * fixed.to(scale))
 
     def _base(self, part: Part, edges: Edges) -> Tensor:
         """Direction that is to be corrected."""
-        base = self.skeleton.base(edges.adam, edges.slow, part.step)
+        base = self.skeleton.base(edges.adam, edges.slow, edges.relative, part.step)
         found = matrices(part.layout)
         if not (found and self.skeleton.orthogonal):
             return base
         matrix = found[part.layout.bundles.index(part.bundle)]
-        momentum = self.skeleton.base(edges.moments.fast, edges.moments.slow, part.step)
+        fast, slow, _ = edges.moments
+        momentum = self.skeleton.base(fast, slow, edges.gradient, part.step)
         direction = self.skeleton.orthogonalized(momentum, matrix)
         direction = self.skeleton.gate(direction, edges.moments.square)
         return direction * self.skeleton.rescale(base.square().mean(), direction.square().mean())

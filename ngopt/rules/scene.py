@@ -25,6 +25,7 @@ class Part:
         signals: what the recipe knows of its entries, arrays `(group, out, in, tap)`.
         step: number of gradients that its parameter has had, 0-dim.
         name: by which the rule's caller knows its parameter.
+        layers: number of layers of the model, on the shortest path from inputs to outputs.
     """
 
     layout: Layout
@@ -32,6 +33,7 @@ class Part:
     signals: tuple[Tensor, ...]
     step: Tensor
     name: str
+    layers: int
 
 
 @dataclass(frozen=True)

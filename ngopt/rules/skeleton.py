@@ -27,19 +27,24 @@ class Skeleton:
 
     The update of a bundle is
 
-        scale * fan_scale * age_scale * d,   d = rescaled(a + trust * rms(a) * tanh(correction))
+        scale * fan_scale * depth_scale * age_scale * d,
+        d = rescaled(a + trust * rms(a) * tanh(correction))
 
     where the base direction `a` starts from Adam's plus `slow` times the slow momentum in Adam's
-    units (Pagliardini et al., "The AdEMAMix Optimizer", ICLR 2025). For matrices it has the size of
-    that, but is the orthogonalized momentum (Jordan et al., "Muon", 2024), of the same mixture of
-    fast and slow. `d` has the RMS of `a`, and `scale = exp(scale_bound * tanh(raw))`. Whatever is
-    learned, the sine of the angle between `d` and `a` is at most `trust`, and an untrained rule,
-    whose correction and raw scale are 0, has `d = a` and `scale = 1` exactly. The slow momentum
-    counts as far as it has filled up.
+    units (Pagliardini et al., "The AdEMAMix Optimizer", ICLR 2025), plus at first some of the
+    gradient itself, as Nesterov's momentum has. For matrices it has the size of that, but is the
+    orthogonalized momentum (Jordan et al., "Muon", 2024), of the same mixture, with rows of equal
+    size (Li et al., "NorMuon", 2025, who average the sizes over time). `d` has the RMS of `a`, and
+    `scale = exp(scale_bound * tanh(raw))`. Whatever is learned, the sine of the angle between `d`
+    and `a` is at most `trust`, and an untrained rule, whose correction and raw scale are 0, has
+    `d = a` and `scale = 1` exactly. The slow momentum counts as far as it has filled up.
 
     Args:
         slow: weight of the slow momentum in the base direction.
+        nesterov: weight of the gradient in the base direction, at first.
+        nesterov_reference: number of steps after which that is half of it; it is inverse to age.
         orthogonal: number of Newton-Schulz iterations for matrices; 0 for Adam's direction.
+        equal_rows: whether all rows of an orthogonalized matrix get the same size.
         trust: how far from the base direction, from 0 to below 1.
         scale_bound: largest learned log factor of a bundle.
         fan_power: by what power of the fan-in steps shrink.
@@ -47,12 +52,17 @@ class Skeleton:
         fan_low: least factor by fan-in.
         fan_high: largest factor by fan-in.
         fan_free: factor of parameters without a fan-in: biases, norms, embeddings.
+        depth_power: by what power of the number of layers steps shrink.
+        depth_reference: number of layers up to which they do not.
         age_power: by what power of their number steps shrink in the long run.
         age_reference: number of steps after which they begin to.
     """
 
     slow: float = 1.0
+    nesterov: float = 0.8
+    nesterov_reference: float = 100.0
     orthogonal: int = 3
+    equal_rows: bool = True
     trust: float = 0.9
     scale_bound: float = 2.0
     fan_power: float = 0.5
@@ -60,17 +70,20 @@ class Skeleton:
     fan_low: float = 0.25
     fan_high: float = 8.0
     fan_free: float = 2.0
+    depth_power: float = 1.0
+    depth_reference: float = 6.0
     age_power: float = 0.5
     age_reference: float = 30.0
 
     def __post_init__(self) -> None:
         sane = (
             0 <= self.trust < 1
-            and self.slow >= 0
+            and min(self.slow, self.nesterov) >= 0
+            and isinstance(self.equal_rows, bool)
             and isinstance(self.orthogonal, int)
             and self.orthogonal >= 0
-            and self.age_power >= 0
-            and self.age_reference > 0
+            and min(self.age_power, self.depth_power) >= 0
+            and min(self.age_reference, self.depth_reference, self.nesterov_reference) > 0
             and self.fan_free > 0
             and self.scale_bound >= 0
             and self.fan_reference > 0
@@ -79,10 +92,9 @@ class Skeleton:
         )
         if not sane:
             raise RuleError(
-                f"{self} cannot keep updates near Adam's.\n  Use slow >= 0, 0 <= trust < 1, "
-                "whole orthogonal >= 0, scale_bound >= 0, fan_reference > 0, "
-                "0 < fan_low <= fan_high, fan_free > 0, age_power >= 0, age_reference > 0, all "
-                "finite."
+                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1, slow, nesterov, "
+                "scale_bound and powers >= 0, whole orthogonal >= 0, equal_rows True or False, "
+                "0 < fan_low <= fan_high, fan_free > 0, references > 0, all finite."
             )
 
     @classmethod
@@ -110,16 +122,22 @@ class Skeleton:
         """
         return correction * (square / (square + EPS**2))
 
-    def base(self, adam: Tensor, slow: Tensor, step: Tensor) -> Tensor:
+    def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
         """Return the direction that a rule corrects.
 
         Args:
-            adam: the Adam direction of a bundle.
-            slow: its slow momentum (bias-corrected) over the root mean square; of the same shape.
+            fast: momentum of a bundle (bias-corrected), in units of the root mean square (the Adam
+                direction) or not.
+            slow: its slow momentum (bias-corrected), in the same units; of the same shape.
+            gradient: its gradient, in the same units.
             step: number of gradients so far, 0-dim.
         """
         filled = -torch.expm1(step * math.log(SLOW))
-        return torch.addcmul(adam, slow, self.slow * filled.to(adam))
+        mixture = torch.addcmul(fast, slow, self.slow * filled.to(fast))
+        if not self.nesterov:
+            return mixture
+        fading = self.nesterov / (1 + step / self.nesterov_reference)
+        return torch.addcmul(mixture, gradient, fading.to(fast))
 
     def orthogonalized(self, momentum: Tensor, matrix: Matrix) -> Tensor:
         """Return the base direction of a matrix, not yet of the right size.
@@ -129,8 +147,7 @@ class Skeleton:
             matrix: its bundle as matrices.
 
         Returns:
-            Array of the same shape, of the RMS of an orthogonal matrix's entries or less; 0 for a
-            momentum of 0.
+            Array of the same shape; 0 where rows of the momentum are 0.
         """
         wide = matrix.view(momentum)
         rows, columns = wide.shape[1:]
@@ -138,7 +155,10 @@ class Skeleton:
         square = wide.square().mean((1, 2), keepdim=True)
         wide = wide * (root_inverse(square) * (rows * columns) ** -0.5)
         wide = newton_schulz(wide, self.orthogonal)
-        return matrix.array(wide.mT if rows > columns else wide)
+        result = wide.mT if rows > columns else wide
+        if self.equal_rows:
+            result = result * root_inverse(result.square().mean(2, keepdim=True))
+        return matrix.array(result)
 
     def direction(self, base: Tensor, correction: Tensor) -> Tensor:
         """Correct a direction within bounds.
@@ -181,6 +201,21 @@ class Skeleton:
     def scale(self, raw: Tensor) -> Tensor:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
         return torch.exp(self.scale_bound * torch.tanh(raw))
+
+    def step_scale(self, bundle: Bundle, kind: Kind, layers: int, step: Tensor) -> Tensor:
+        """Factor of a step that is not learned, 0-dim.
+
+        Args:
+            bundle: the bundle.
+            kind: of its parameter's layer.
+            layers: number of layers of the model, on the shortest path from inputs to outputs.
+            step: number of gradients so far, 0-dim.
+        """
+        return self.age_scale(step) * (self.fan_scale(bundle, kind) * self.depth_scale(layers))
+
+    def depth_scale(self, layers: int) -> float:
+        """Factor that keeps the effect of a step through many plain layers bounded."""
+        return math.pow(min(1.0, self.depth_reference / layers), self.depth_power)
 
     def age_scale(self, step: Tensor) -> Tensor:
         """Factor that lets steps shrink, so that noise averages out without a schedule.

@@ -16,7 +16,7 @@ def parts_of(recipe, described, dtype=torch.float64, steps=3):
         for name, gradient in draw(described, step + 1, dtype).items():
             states[name], signals[name] = recipe.advance(parameters[name], gradient, states[name])
     parts = [
-        Part(layout, bundle, arrays, states[name]["step"], name)
+        Part(layout, bundle, arrays, states[name]["step"], name, described.shortest_path)
         for name, layout in described.parameters.items()
         for bundle, arrays in zip(
             layout.bundles, zip(*map(layout.views, signals[name]), strict=True), strict=True

@@ -10,7 +10,8 @@ from tests.rules.untrained import by_singular_values, untrained_update
 
 SKELETONS = {
     "default": {},
-    "orthogonal": {"orthogonal": 5, "slow": 1.5, "age_power": 0.7, "age_reference": 3.0},
+    "orthogonal": {"orthogonal": 5, "slow": 1.5, "age_power": 0.7, "equal_rows": False},
+    "aged": {"age_reference": 3.0, "nesterov_reference": 2.0, "depth_reference": 1.0},
     "adam_like": {"orthogonal": 0, "slow": 4.0, "fan_power": 0.25, "fan_free": 0.5},
 }
 DESCRIBED = {**GRAPHS, **{name: zoo_graph(name) for name in ("grouped", "lstm")}}
@@ -26,16 +27,17 @@ def test_fresh_rule_takes_the_untrained_step(skeleton, described):
     filled = {"fast": 1 - 0.9**4, "slow": 1 - 0.99**4, "square": 1 - 0.999**4}
     for name, layout in described.parameters.items():
         moments = [layout.views(new[name][key] / full) for key, full in filled.items()]
-        views = zip(layout.bundles, layout.views(update[name]), *moments, strict=True)
-        for part, found, *arrays in views:
-            expected = untrained_update(rule.skeleton, layout, part, arrays, step=4)
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+        arrays = layout.views(update[name]), layout.views(gradients[name]), *moments
+        for part, found, gradient, *means in zip(layout.bundles, *arrays, strict=True):
+            seen = layout, part, gradient, means, 4, described.shortest_path
+            expected = untrained_update(rule.skeleton, *seen)
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["layer.weight_ih_l0", "layer.weight_hh_l0"])
 def test_the_gates_of_an_lstm_are_one_matrix(name):
     described = DESCRIBED["lstm"]
-    rule = MatrixGNN(momentum_dtype="float32", skeleton={"orthogonal": 4})
+    rule = MatrixGNN(skeleton={"orthogonal": 4, "equal_rows": False}, momentum_dtype="float32")
     _, gradients, _ = warm(rule, described)
     state = rule.init_state(gradients, described)
     update, _ = rule(gradients, gradients, state, described)
@@ -44,7 +46,8 @@ def test_the_gates_of_an_lstm_are_one_matrix(name):
 
 
 def test_fresh_rule_can_follow_torch_adam():
-    plain = {"orthogonal": 0, "slow": 0.0, "fan_power": 0.0, "fan_free": 1.0, "age_power": 0.0}
+    plain = {"orthogonal": 0, "slow": 0.0, "nesterov": 0.0, "fan_power": 0.0, "fan_free": 1.0}
+    plain |= {"age_power": 0.0, "depth_power": 0.0}
     rule = MatrixGNN(momentum_dtype="float32", skeleton=plain)
     ours = draw(MLP, 0, torch.float32)
     theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}

@@ -51,7 +51,9 @@ def test_features_are_free_of_the_scale_of_gradient_and_weight():
         layout = MLP.layout("0.weight")
         part = parts_of(recipe, MLP)[0][0]
         arrays = tuple(layout.views(signal)[0] for signal in signals)
-        found.append(recipe.features(type(part)(layout, part.bundle, arrays, state["step"], "w")))
+        found.append(
+            recipe.features(type(part)(layout, part.bundle, arrays, state["step"], "w", 2))
+        )
     torch.testing.assert_close(plain, scaled, rtol=1e-6, atol=1e-6)
 
 
@@ -60,11 +62,12 @@ def test_features_are_free_of_the_scale_of_gradient_and_weight():
 def test_fresh_and_silent_it_takes_the_untrained_step(orthogonal, described):
     recipe = fresh(skeleton={"orthogonal": orthogonal})
     for part, context in scenes(recipe, described):
-        weight, _, *moments = part.signals
+        weight, gradient, *moments = part.signals
         update = recipe.update(part, torch.zeros_like(weight)[..., None], context)
         step = part.step.item()
-        expected = untrained_update(recipe.skeleton, part.layout, part.bundle, moments, step)
-        torch.testing.assert_close(update, expected, rtol=1e-6, atol=1e-9)
+        seen = part.layout, part.bundle, gradient, moments, step, part.layers
+        expected = untrained_update(recipe.skeleton, *seen)
+        torch.testing.assert_close(update, expected, rtol=1e-6, atol=2e-6)
 
 
 class _Total(nn.Module):

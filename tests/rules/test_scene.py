@@ -15,7 +15,7 @@ def scene_of(described, names=None, shown=POSITIONS):
     """A scene of the bundles of some parameters, with random features."""
     parameters = draw(described, 0)
     parts = [
-        Part(layout, bundle, (array,), torch.ones(()), name)
+        Part(layout, bundle, (array,), torch.ones(()), name, 2)
         for name, layout in described.parameters.items()
         if names is None or name in names
         for bundle, array in zip(layout.bundles, layout.views(parameters[name]), strict=True)

@@ -63,11 +63,22 @@ def test_zero_adam_gives_zero_with_finite_derivatives(dtype):
 
 def test_base_is_adam_at_first_and_then_takes_in_the_slow_momentum():
     adam, slow = draw(5, 30)
-    assert torch.equal(Skeleton(slow=0.0).base(adam, slow, torch.tensor(7.0)), adam)
-    base = [Skeleton(slow=4.0).base(adam, slow, torch.tensor(n)) for n in (0.0, 1.0, 1e6)]
+    gradient = draw(6, 30)[0]
+    alone, mixed = Skeleton(slow=0.0, nesterov=0.0), Skeleton(slow=4.0, nesterov=0.0)
+    assert torch.equal(alone.base(adam, slow, gradient, torch.tensor(7.0)), adam)
+    base = [mixed.base(adam, slow, gradient, torch.tensor(n)) for n in (0.0, 1.0, 1e6)]
     assert torch.equal(base[0], adam)
     torch.testing.assert_close(base[1], adam + 4 * (1 - 0.99) * slow, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(base[2], adam + 4 * slow)
+
+
+def test_base_has_less_and_less_of_the_gradient_itself():
+    adam, slow = draw(5, 30)
+    gradient = draw(6, 30)[0]
+    skeleton = Skeleton(slow=0.0, nesterov=0.5, nesterov_reference=100.0)
+    base = [skeleton.base(adam, slow, gradient, torch.tensor(n)) for n in (0.0, 100.0, 400.0)]
+    for found, weight in zip(base, (0.5, 0.25, 0.1), strict=True):
+        torch.testing.assert_close(found, adam + weight * gradient)
 
 
 def test_gate_closes_where_there_never_was_a_gradient():
@@ -105,9 +116,18 @@ every_matrix = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_orthogonalized_against_singular_values(matrix, steps):
     (momentum, _) = draw(0, matrix.bundle.shape)
-    found = Skeleton(orthogonal=steps).orthogonalized(momentum, matrix)
+    found = Skeleton(orthogonal=steps, equal_rows=False).orthogonalized(momentum, matrix)
     expected = matrix.array(by_singular_values(matrix.view(momentum), steps))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@every_matrix
+def test_rows_of_equal_size(matrix):
+    (momentum, _) = draw(0, matrix.bundle.shape)
+    found = Skeleton(equal_rows=True).orthogonalized(momentum, matrix)
+    plain = matrix.view(Skeleton(equal_rows=False).orthogonalized(momentum, matrix))
+    expected = plain / plain.square().mean(2, keepdim=True).sqrt()
+    torch.testing.assert_close(matrix.view(found), expected)
 
 
 @every_matrix
@@ -160,6 +180,21 @@ def test_steps_shrink_with_age():
     assert torch.equal(Skeleton(age_power=0.0).age_scale(ages), torch.ones(3))
 
 
+def test_steps_shrink_with_the_number_of_plain_layers():
+    skeleton = Skeleton(depth_reference=6.0)
+    assert [skeleton.depth_scale(layers) for layers in (1, 6, 12, 24)] == [1.0, 1.0, 0.5, 0.25]
+    assert Skeleton(depth_reference=8.0, depth_power=0.5).depth_scale(32) == 0.5
+    assert Skeleton(depth_power=0.0).depth_scale(100) == 1.0
+
+
+def test_what_is_not_learned_of_a_step():
+    skeleton, step = Skeleton(), torch.tensor(90.0)
+    part = bundle("linear", S, ["h", "h"], "oi")
+    expected = skeleton.fan_scale(part, "linear") * 0.5 * 0.5
+    found = skeleton.step_scale(part, "linear", 12, step)
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
 FAN = {"fan_power": 0.5, "fan_reference": 512.0, "fan_low": 0.25, "fan_high": 8.0, "fan_free": 2.0}
 
 
@@ -192,6 +227,11 @@ def test_fan_scale_is_configurable():
     [
         {"trust": 1.0},
         {"trust": -0.1},
+        {"depth_power": -1.0},
+        {"nesterov": -0.5},
+        {"nesterov_reference": 0.0},
+        {"equal_rows": 2},
+        {"depth_reference": 0.0},
         {"scale_bound": -1.0},
         {"slow": -1.0},
         {"orthogonal": -1},

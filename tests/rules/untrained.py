@@ -15,23 +15,31 @@ def by_singular_values(matrices, steps=5, coefficients=(3.4445, -4.7750, 2.0315)
     return left @ torch.diag_embed(values) @ right
 
 
-def untrained_update(skeleton, layout, bundle, moments, step):
+def untrained_update(skeleton, layout, bundle, gradient, moments, step, layers):
     """Update of a bundle by a rule that has learned nothing, array `(group, out, in, tap)`.
 
     Args:
         skeleton: of the rule.
         layout: of the parameter.
         bundle: the bundle.
+        gradient: array of the bundle.
         moments: fast, slow and square, bias-corrected, each an array of the bundle.
         step: number of gradients so far.
+        layers: of the model.
     """
     fast, slow, square = moments
-    momentum = fast + skeleton.slow * (1 - 0.99**step) * slow
+    early = skeleton.nesterov / (1 + step / skeleton.nesterov_reference)
+    momentum = fast + skeleton.slow * (1 - 0.99**step) * slow + early * gradient
     direction = momentum / square.sqrt()
     found = matrices(layout)
     if found and skeleton.orthogonal:
         matrix = found[layout.bundles.index(bundle)]
-        orthogonal = matrix.array(by_singular_values(matrix.view(momentum), skeleton.orthogonal))
+        orthogonal = by_singular_values(matrix.view(momentum), skeleton.orthogonal)
+        if skeleton.equal_rows:
+            sizes = orthogonal.norm(dim=2, keepdim=True)
+            orthogonal = torch.where(sizes > 0, orthogonal / sizes, 0.0)
+        orthogonal = matrix.array(orthogonal)
         direction = orthogonal * direction.norm() / orthogonal.norm()
     age = (1 + step / skeleton.age_reference) ** -skeleton.age_power
-    return direction * age * skeleton.fan_scale(bundle, layout.kind)
+    depth = min(1.0, skeleton.depth_reference / layers) ** skeleton.depth_power
+    return direction * age * depth * skeleton.fan_scale(bundle, layout.kind)
