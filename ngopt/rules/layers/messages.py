@@ -29,7 +29,7 @@ class Link:
         self.ends, self.strand, self.source = ends, strand, source
         self._factors = root_inverse(torch.stack(survey.matrices)).unsqueeze(1)
         self._stack: Tensor | None = None
-        if strand.gradient.numel() <= FEW:
+        if strand.gradient.numel() <= FEW and len(strand.blocks) == 1:
             ((_, edges, _),) = strand
             self._stack = torch.stack(Matrices.of(edges), 1)
 
