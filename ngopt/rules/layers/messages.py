@@ -33,38 +33,37 @@ class Link:
             ((_, edges, _),) = strand
             self._stack = torch.stack(Matrices.of(edges), 1)
 
-    def to_out(self, states: Mapping[Neurons, Tensor]) -> Tensor:
-        """Products of the matrices, at unit RMS, and the states of the input neurons.
+    def messages(self, states: Mapping[Neurons, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """Products of the matrices, at unit RMS, and the states at the other end.
 
         Returns:
-            Messages to the output neurons, `(group * out, MATRICES * width)`.
+            Messages to the output neurons, `(group * out, MATRICES * width)`, and to the input
+            neurons, `(group * in, MATRICES * width)`; None where there are no neurons.
         """
-        shape, state = self.strand.gradient.shape, self.in_state(states)
+        shape, (out, into) = self.strand.gradient.shape, self.ends
+        out_state, in_state = self.out_state(states), self.in_state(states)
+        to_out: Tensor | None = None
+        to_in: Tensor | None = None
         if self._stack is not None:
-            return self._joined(_at_once(self._stack, state), shape[2])
-        total: Tensor | None = None
-        for block, edges, _ in self.strand:
-            heard = block.columns(state)
-            products = torch.stack([matrix @ heard for matrix in Matrices.of(edges)], 2)
-            total = add_rows(total, block, products, shape)
-        assert total is not None
-        return self._joined(total, shape[2])
+            to_out = _at_once(self._stack, in_state) if out else None
+            to_in = _at_once(self._stack.mT, out_state) if into else None
+        else:
+            for block, edges, _ in self.strand:
+                matrices = Matrices.of(edges)
+                if out:
+                    heard = block.columns(in_state)
+                    rows = torch.stack([matrix @ heard for matrix in matrices], 2)
+                    to_out = add_rows(to_out, block, rows, shape)
+                if into:
+                    said = block.rows(out_state)
+                    columns = torch.stack([matrix.mT @ said for matrix in matrices], 2)
+                    to_in = add_columns(to_in, block, columns, shape)
+        return self._joined(to_out, shape[2]), self._joined(to_in, shape[1])
 
-    def to_in(self, states: Mapping[Neurons, Tensor]) -> Tensor:
-        """Do the same the other way: `(group * in, MATRICES * width)`."""
-        shape, state = self.strand.gradient.shape, self.out_state(states)
-        if self._stack is not None:
-            return self._joined(_at_once(self._stack.mT, state), shape[1])
-        total: Tensor | None = None
-        for block, edges, _ in self.strand:
-            heard = block.rows(state)
-            products = torch.stack([matrix.mT @ heard for matrix in Matrices.of(edges)], 2)
-            total = add_columns(total, block, products, shape)
-        assert total is not None
-        return self._joined(total, shape[1])
-
-    def _joined(self, products: Tensor, count: int) -> Tensor:
+    def _joined(self, products: Tensor | None, count: int) -> Tensor | None:
         """Join `(group, neurons, MATRICES, width)`, each number a sum over so many neurons."""
+        if products is None:
+            return None
         scaled = products * (self._factors * float(count**-0.5))
         return scaled.flatten(2).flatten(0, 1)
 
@@ -103,10 +102,11 @@ class Round(nn.Module):
         """Return new states `(neurons, width)`, each between -1 and 1."""
         said = IncidentMean()
         for link in links:
-            if link.ends.out:
-                said.add(link.ends.out, self.to_out(link.to_out(states)))
-            if link.ends.into:
-                said.add(link.ends.into, self.to_in(link.to_in(states)))
+            to_out, to_in = link.messages(states)
+            if to_out is not None:
+                said.add(link.ends.out, self.to_out(to_out))
+            if to_in is not None:
+                said.add(link.ends.into, self.to_in(to_in))
         heard = said.result()
         return {
             neurons: torch.tanh(self.keep(state) + heard[neurons])

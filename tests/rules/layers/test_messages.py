@@ -40,7 +40,7 @@ def test_messages_are_products_of_unit_matrices_within_each_group(entries, few, 
     states, source = setting()
     link, edges = link_of(Ends(H, X), source)
     assert (len(link.strand.blocks) > 1) == (entries is not None)
-    to_out, to_in = link.to_out(states), link.to_in(states)
+    to_out, to_in = link.messages(states)
     assert to_out.shape == (GROUP * OUT, MATRICES * WIDTH)
     assert to_in.shape == (GROUP * IN, MATRICES * WIDTH)
     for number, array in enumerate((edges.weight, edges.adam, edges.moments.fast)):
@@ -57,7 +57,7 @@ def test_an_end_without_neurons_speaks_through_its_source():
     states, source = setting()
     link, bias = link_of(Ends(H, ()), source, shape=(1, GROUP * OUT, 1, 1))
     expected = torch.outer(unit(bias.weight).flatten(), source)
-    torch.testing.assert_close(link.to_out(states)[:, :WIDTH], expected)
+    torch.testing.assert_close(link.messages(states)[0][:, :WIDTH], expected)
     assert torch.equal(link.in_state(states)[0], source[None])
 
 
@@ -67,7 +67,8 @@ def test_round_mixes_the_mean_of_incident_messages():
     link, _ = link_of(Ends(H, X), source)
     bias, _ = link_of(Ends(H, ()), source, 1, (1, GROUP * OUT, 1, 1))
     new = mix([link, bias], states)
-    to_out, to_in, from_bias = link.to_out(states), link.to_in(states), bias.to_out(states)
+    (to_out, to_in), (from_bias, nothing) = link.messages(states), bias.messages(states)
+    assert nothing is None
     said = (mix.to_out(to_out) + mix.to_out(from_bias)) / 2
     torch.testing.assert_close(new[H], torch.tanh(mix.keep(states[H]) + said))
     torch.testing.assert_close(new[X], torch.tanh(mix.keep(states[X]) + mix.to_in(to_in)))
@@ -79,6 +80,6 @@ def test_one_set_at_both_ends():
     states = {H: torch.randn(6, WIDTH, dtype=torch.float64)}
     mix = randomize(Round(WIDTH, torch.Generator().manual_seed(0)))
     link, _ = link_of(Ends(H, H), states[H][0], shape=(1, 6, 6, 1))
-    to_out, to_in = link.to_out(states), link.to_in(states)
+    to_out, to_in = link.messages(states)
     said = (mix.to_out(to_out) + mix.to_in(to_in)) / 2
     torch.testing.assert_close(mix([link], states)[H], torch.tanh(mix.keep(states[H]) + said))
