@@ -1,10 +1,17 @@
 import pytest
 import torch
 
-from ngopt.features.blocks import WHOLE, blocks
+from ngopt.features import survey as module
+from ngopt.features.blocks import FEW, WHOLE, blocks
 from ngopt.features.entries import Edges
 from ngopt.features.survey import Matrices, Products, Survey, Surveyor
 from tests.features.random_edges import random_edges
+
+
+@pytest.fixture(autouse=True, params=[FEW, 0], ids=["at once", "one by one"])
+def few(request, monkeypatch):
+    """Number of entries up to which products are stacked."""
+    monkeypatch.setattr(module, "FEW", request.param)
 
 
 def part_of(edges, block):
