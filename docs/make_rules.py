@@ -4,7 +4,6 @@ Run it as `python docs/make_rules.py` (a quarter of an hour on two cores). With 
 in `python docs/make_rules.py NGGNN NGT`, it measures these anew and keeps the rows of the others.
 """
 
-import ctypes
 import json
 import os
 import statistics
@@ -25,6 +24,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import ngopt  # noqa: E402
+from benchmarks.memory import forget_peak, peak_resident, resident  # noqa: E402
+from benchmarks.models import (  # noqa: E402
+    GPT2,
+    ResNet,
+    convnet,
+    images,
+    loss,
+    perceptron,
+    words,
+)
 from ngopt import rules  # noqa: E402
 from ngopt.optim.update import Options, init_state, update  # noqa: E402
 
@@ -56,90 +65,18 @@ RULES: dict[str, Callable[[], rules.Rule]] = {
 }
 
 
-def convnet(channels: int, width: int) -> nn.Module:
-    """A convnet of the paper: three convolutions, the mean over positions, a linear layer."""
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(width, 2 * width, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(2 * width, 2 * width, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(2 * width, 10),
-    )
-
-
-class ResNet(nn.Module):
-    """ResNet-18 of transformers, which returns logits alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from transformers import ResNetConfig, ResNetForImageClassification
-
-        config = ResNetConfig(
-            depths=[2, 2, 2, 2],
-            hidden_sizes=[64, 128, 256, 512],
-            layer_type="basic",
-            num_labels=1000,
-        )
-        self.net = ResNetForImageClassification(config)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `(batch, 1000)`."""
-        return self.net(x).logits
-
-
-class GPT2(nn.Module):
-    """GPT-2 small of transformers, which returns the logits of the next word alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        self.net = GPT2LMHeadModel(GPT2Config(use_cache=False))
-
-    def forward(self, words: Tensor) -> Tensor:
-        """Logits `(batch * words, 50257)`."""
-        return self.net(words).logits.flatten(0, 1)
-
-
-def images(*shape: int) -> Callable[[], Tensor]:
-    """Random images."""
-    return lambda: torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
-    "MLP 784-128-10": (
-        lambda: nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10)),
-        images(128, 784),
-    ),
+    "MLP 784-128-10": (perceptron, images(128, 784)),
     "convnet 1-16-32-32": (lambda: convnet(1, 16), images(128, 1, 28, 28)),
     "convnet 3-32-64-64": (lambda: convnet(3, 32), images(128, 3, 32, 32)),
     "ResNet-18": (ResNet, images(4, 3, 64, 64)),
-    "GPT-2 small": (
-        GPT2,
-        lambda: torch.randint(50257, (1, 16), generator=torch.Generator().manual_seed(0)),
-    ),
+    "GPT-2 small": (GPT2, words(50257, 1, 16)),
 }
 
 
 def loss_of(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Cross-entropy on a batch with random labels."""
-    logits = torch.func.functional_call(model, weights, (x,))
-    return nn.functional.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1])
-
-
-def resident() -> float:
-    """Memory of this process in MiB; Linux only."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def peak_resident() -> float:
-    """Largest memory of this process in MiB since that was last forgotten; Linux only."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+    """Cross-entropy on a batch with arbitrary labels."""
+    return loss(torch.func.functional_call(model, weights, (x,)))
 
 
 def measured(run: Callable[[], Any]) -> dict[str, float]:
@@ -147,9 +84,7 @@ def measured(run: Callable[[], Any]) -> dict[str, float]:
     started, times = time.perf_counter(), []
     peak = 0.0
     while not times or (len(times) < REPEATS and time.perf_counter() - started < 6):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before, start = resident(), time.perf_counter()
+        before, start = forget_peak(), time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
         peak = max(peak, peak_resident() - before)
@@ -301,13 +236,12 @@ Measured with {system}.
 
 def step() -> None:
     """Print, as JSON, what the optimizer's step takes on GPT-2 small, with the model itself."""
-    model, words = GPT2(), MODELS["GPT-2 small"][1]()
-    del model
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident()
+    text = MODELS["GPT-2 small"][1]()
+    GPT2()  # for what is imported or allocated only once
+    before = forget_peak()
     model = GPT2()
     optimizer = ngopt.NeuralGraphOptimizer(model)
-    model(words).logsumexp(1).mean().backward()
+    model(text).logsumexp(1).mean().backward()
     optimizer.step()
     started = time.perf_counter()
     optimizer.step()
