@@ -15,7 +15,7 @@ from ngopt.features.tensors import input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
 from ngopt.graph.matrix import Matrix
-from ngopt.rules.layers.newton_schulz import newton_schulz
+from ngopt.rules.layers.polar import rough_polar_factor
 
 FREE_OF_FAN: tuple[Kind, ...] = ("normalization", "elementwise", "embedding")
 """Kinds whose outputs are no sums over many inputs (an embedding picks one)."""
@@ -43,7 +43,7 @@ class Skeleton:
         slow: weight of the slow momentum in the base direction.
         nesterov: weight of the gradient in the base direction, at first.
         nesterov_reference: number of steps after which that is half of it; it is inverse to age.
-        orthogonal: number of Newton-Schulz iterations for matrices; 0 for Adam's direction.
+        orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
         equal_rows: whether all rows of an orthogonalized matrix get the same size.
         trust: how far from the base direction, from 0 to below 1.
         scale_bound: largest learned log factor of a bundle.
@@ -61,7 +61,7 @@ class Skeleton:
     slow: float = 1.0
     nesterov: float = 0.8
     nesterov_reference: float = 100.0
-    orthogonal: int = 3
+    orthogonal: int = 2
     equal_rows: bool = True
     trust: float = 0.9
     scale_bound: float = 2.0
@@ -154,7 +154,7 @@ class Skeleton:
         wide = wide.mT if rows > columns else wide
         square = wide.square().mean((1, 2), keepdim=True)
         wide = wide * (root_inverse(square) * (rows * columns) ** -0.5)
-        wide = newton_schulz(wide, self.orthogonal)
+        wide = rough_polar_factor(wide, self.orthogonal)
         result = wide.mT if rows > columns else wide
         if self.equal_rows:
             result = result * root_inverse(result.square().mean(2, keepdim=True))

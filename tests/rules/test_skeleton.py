@@ -10,7 +10,7 @@ from ngopt.features.scale import rms
 from ngopt.graph.matrix import Matrix
 from ngopt.rules.skeleton import Skeleton
 from tests.hand_built import bundle, spaces
-from tests.rules.untrained import by_singular_values
+from tests.rules.untrained import rough_polar_factor
 
 TRUSTS = st.floats(0, 0.99)
 
@@ -117,7 +117,7 @@ every_matrix = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES
 def test_orthogonalized_against_singular_values(matrix, steps):
     (momentum, _) = draw(0, matrix.bundle.shape)
     found = Skeleton(orthogonal=steps, equal_rows=False).orthogonalized(momentum, matrix)
-    expected = matrix.array(by_singular_values(matrix.view(momentum), steps))
+    expected = matrix.array(rough_polar_factor(matrix.view(momentum), steps))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 

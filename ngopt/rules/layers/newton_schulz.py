@@ -39,24 +39,11 @@ def orthogonalize(
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
     """
+    a, b, c = coefficients
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide = matrices.mT if tall else matrices
     norm = torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True)
-    x = newton_schulz(wide / norm.clamp(min=eps), steps, coefficients)
-    return x.mT if tall else x
-
-
-def newton_schulz(wide: Tensor, steps: int, coefficients: Coefficients = COEFFICIENTS) -> Tensor:
-    """Iterate the polynomial of :func:`orthogonalize`.
-
-    Args:
-        wide: `(..., rows, columns)`, no more rows than columns unless that is to cost more, of a
-            Frobenius norm of at most 1.
-        steps: number of iterations.
-        coefficients: `a`, `b` and `c`.
-    """
-    a, b, c = coefficients
-    x = wide.reshape(-1, *wide.shape[-2:])
+    x = (wide / norm.clamp(min=eps)).reshape(-1, *wide.shape[-2:])
     multiply_add: Callable[..., Tensor] = torch.baddbmm
     if len(x) == 1:  # in bfloat16, a stack of one and a matrix are not always rounded alike
         x, multiply_add = x[0], torch.addmm
@@ -64,4 +51,5 @@ def newton_schulz(wide: Tensor, steps: int, coefficients: Coefficients = COEFFIC
         gram = x @ x.mT
         polynomial = multiply_add(gram, gram, gram, beta=b, alpha=c)
         x = multiply_add(x, polynomial, x, beta=a)
-    return x.reshape(wide.shape)
+    x = x.reshape(wide.shape)
+    return x.mT if tall else x

@@ -1,0 +1,45 @@
+"""Rough orthogonalization that is cheap: few iterations, on products of rows with rows alone."""
+
+import torch
+from torch import Tensor
+
+from ngopt.features.scale import EPS
+
+COEFFICIENTS = ((6.408, -18.01, 13.153), (3.349, -3.297, 0.946))
+"""Of the first quintic polynomial, and of all others. The two together bring numbers from 0.03 to 1
+between 0.62 and 1.39, as near to 1 as two can, and multiply small ones by 21."""
+
+
+def rough_polar_factor(wide: Tensor, steps: int = 2) -> Tensor:
+    r"""Bring the singular values of matrices near 1.
+
+    Divides by the root of the Frobenius norm of :math:`A = XX^\top`, which the largest singular
+    value does not exceed and which is nearer to it than the norm of :math:`X` is. Then iterates
+    :math:`X \leftarrow aX + (bA + cA^2)X`. All iterations are done on :math:`A`: for `m` rows and
+    `n` columns, two take `4 m^2 n + 10 m^3` operations, where three on :math:`X`, after which
+    singular values are about as near to 1, take `12 m^2 n + 6 m^3`.
+
+    Args:
+        wide: `(matrices, rows, columns)`, no more rows than columns unless that is to cost more, of
+            a Frobenius norm of about 1; far below, a matrix counts as zero and becomes smaller.
+        steps: number of iterations, at least 1.
+
+    Returns:
+        `(matrices, rows, columns)`.
+
+    Source: iterations, Jordan et al., "Muon: An optimizer for hidden layers in neural networks",
+    2024; a polynomial of its own for each, Amsel et al., "The Polar Express", 2025.
+    """
+    gram = wide @ wide.mT
+    inverse = torch.rsqrt(gram.square().sum((1, 2), keepdim=True) + EPS**2)
+    gram = gram * inverse
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    factor: Tensor | None = None
+    for number in range(steps):
+        a, b, c = COEFFICIENTS[min(number, len(COEFFICIENTS) - 1)]
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+        factor = polynomial if factor is None else polynomial @ factor
+        if number < steps - 1:
+            gram = polynomial @ gram @ polynomial
+    assert factor is not None
+    return (factor * inverse.sqrt()) @ wide
