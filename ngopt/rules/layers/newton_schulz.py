@@ -51,5 +51,5 @@ def orthogonalize(
         gram = x @ x.mT
         polynomial = multiply_add(gram, gram, gram, beta=b, alpha=c)
         x = multiply_add(x, polynomial, x, beta=a)
-    x = x.reshape(wide.shape)
-    return x.mT if tall else x
+    result: Tensor = x.reshape(wide.shape)
+    return result.mT if tall else result
