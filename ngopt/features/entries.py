@@ -65,24 +65,48 @@ class Entries(NamedTuple):
     base: Tensor
 
 
-def entry_features(edges: Edges, base: Tensor, square: Tensor, survey: "Survey") -> Entries:
+class Scales(NamedTuple):
+    """Mean squares by which entries are divided; each broadcasts to the entries.
+
+    Args:
+        factored: rank-one approximation of the mean square of the gradient.
+        fast: of the fast momentum.
+        weight: of the weights.
+        base: of the direction that is to be corrected.
+    """
+
+    factored: Tensor
+    fast: Tensor
+    weight: Tensor
+    base: Tensor
+
+    @classmethod
+    def of(cls, survey: "Survey", square: Tensor) -> "Scales":
+        """The scales of a bundle, from its survey and the mean square of its base direction."""
+        rows, columns = factors(survey)
+        factored = rows[:, :, None, None] * columns[:, None, :, None]
+        return cls(factored, survey.whole.fast, survey.whole.weight, square)
+
+
+def factors(survey: "Survey") -> tuple[Tensor, Tensor]:
+    """Numbers `(group, out)` and `(group, in)` whose products approximate the mean squares."""
+    return survey.rows.square / (survey.groups[:, None] + EPS**2), survey.columns.square
+
+
+def entry_features(edges: Edges, base: Tensor, scales: Scales) -> Entries:
     """Compute the features of each entry; all are 0 for a zero gradient and weight.
 
     Args:
         edges: of a bundle, or of one block of it.
         base: direction that is to be corrected, of the same shape.
-        square: mean of its square over the whole bundle, 0-dim.
-        survey: of the whole bundle, seen from that block.
+        scales: of the whole bundle, seen from that block.
     """
-    means = survey.whole
-    rows, columns = survey.rows.square[:, :, None, None], survey.columns.square[:, None, :, None]
-    factored = rows / (survey.groups[:, None, None, None] + EPS**2) * columns
     return Entries(
         adam=edges.adam,
         slow=edges.slow,
         gradient=edges.relative,
-        factored=edges.moments.fast * root_inverse(factored),
-        fast=edges.moments.fast * root_inverse(means.fast),
-        weight=edges.weight * root_inverse(means.weight),
-        base=base * root_inverse(square),
+        factored=edges.moments.fast * root_inverse(scales.factored),
+        fast=edges.moments.fast * root_inverse(scales.fast),
+        weight=edges.weight * root_inverse(scales.weight),
+        base=base * root_inverse(scales.base),
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 from ngopt.features.blocks import Block, blocks
 from ngopt.features.entries import Edges
 from ngopt.features.moments import Moments, update_moments
+from ngopt.features.survey import Matrices
 
 State = dict[str, Tensor]
 
@@ -45,6 +46,16 @@ class Strand:
                 if number not in self._kept:
                     self._kept[number] = self._edges(block)
                 yield block, *self._kept[number]
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the bundle, `(group, out, in, tap)`."""
+        return self.gradient.shape
+
+    def matrices(self) -> Iterator[tuple[Block, Matrices]]:
+        """The matrices that carry messages, block by block."""
+        for block, edges, _ in self:
+            yield block, Matrices.of(edges)
 
     def _edges(self, block: Block) -> tuple[Edges, State]:
         gradient = block.of(self.gradient).to(self._dtype)

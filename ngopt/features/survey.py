@@ -44,7 +44,11 @@ class Matrices(NamedTuple):
     @classmethod
     def of(cls, edges: Edges) -> "Matrices":
         """Average over taps."""
-        arrays = (edges.weight, edges.adam, edges.moments.fast)
+        return cls.over_taps(edges.weight, edges.adam, edges.moments.fast)
+
+    @classmethod
+    def over_taps(cls, *arrays: Tensor) -> "Matrices":
+        """Average arrays `(group, out, in, tap)` over taps."""
         # A lone tap is dropped as a view, for the mean would copy the whole array.
         return cls(*(a.squeeze(3) if a.shape[3] == 1 else a.mean(3) for a in arrays))
 
@@ -74,6 +78,28 @@ class Survey(NamedTuple):
         surveyor = Surveyor(edges.gradient.shape)
         surveyor.add(WHOLE, edges)
         return surveyor.result()
+
+    @classmethod
+    def of_sums(cls, rows: Tensor, columns: Tensor, numbers: Tensor, shape: torch.Size) -> "Survey":
+        """Survey a bundle of which the sums are known.
+
+        Args:
+            rows: sums over the rows, `(products, group, out)`.
+            columns: sums over the columns, `(products, group, in)`.
+            numbers: sums of the squares of the slow momentum and of the matrices.
+            shape: of the bundle, `(group, out, in, tap)`.
+        """
+        group, outputs, inputs, taps = shape
+        rows, columns = rows / (inputs * taps), columns / (outputs * taps)
+        slow, *matrices = numbers
+        return cls(
+            rows=Products(*rows.unbind()),
+            columns=Products(*columns.unbind()),
+            groups=rows[Products._fields.index("square")].mean(1),
+            whole=Products(*rows.mean((1, 2)).unbind()),
+            slow=slow / shape.numel(),
+            matrices=Matrices(*(m / (group * outputs * inputs) for m in matrices)),
+        )
 
     def seen_from(self, block: Block) -> "Survey":
         """The same, with only the rows and columns of a block."""
@@ -108,18 +134,9 @@ class Surveyor:
 
     def result(self) -> Survey:
         """Return the means over all that was added."""
-        group, outputs, inputs, taps = self._shape
-        rows = torch.stack([row for row in self._rows if row is not None]) / (inputs * taps)
-        columns = torch.stack([c for c in self._columns if c is not None]) / (outputs * taps)
-        slow, *matrices = self._numbers
-        return Survey(
-            rows=Products(*rows.unbind()),
-            columns=Products(*columns.unbind()),
-            groups=rows[Products._fields.index("square")].mean(1),
-            whole=Products(*rows.mean((1, 2)).unbind()),
-            slow=slow / self._shape.numel(),
-            matrices=Matrices(*(m / (group * outputs * inputs) for m in matrices)),
-        )
+        rows = torch.stack([row for row in self._rows if row is not None])
+        columns = torch.stack([column for column in self._columns if column is not None])
+        return Survey.of_sums(rows, columns, self._numbers, self._shape)
 
 
 def _sums(products: Products) -> Iterable[tuple[Tensor, Tensor]]:

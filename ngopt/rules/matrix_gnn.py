@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.entries import entry_features
 from ngopt.features.moments import Moments, check_momentum_dtype, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES, ends, neuron_features
 from ngopt.features.positions import POSITIONS, Positions
-from ngopt.features.strand import Strand
-from ngopt.features.survey import Survey, Surveyor
+from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
@@ -22,6 +20,8 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.layers.affine import Affine
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.layers.messages import Link, Round
+from ngopt.rules.passes.choose import passes_of
+from ngopt.rules.passes.passes import Passes, View
 from ngopt.rules.rule import Change, Rule, State
 from ngopt.rules.skeleton import Skeleton
 
@@ -35,28 +35,10 @@ class _Part(NamedTuple):
     name: str
     layout: Layout
     bundle: Bundle
-    strand: Strand
+    passes: Passes
     step: Tensor
     matrix: Matrix | None
     layers: int
-
-
-class _View(NamedTuple):
-    """A bundle seen as a whole and among the others.
-
-    Args:
-        survey: of all its entries.
-        square: mean square of its base direction.
-        context: its features.
-        scale: learned factor of its step.
-        neurons: states of its output and of its input neurons, or none.
-    """
-
-    survey: Survey
-    square: Tensor
-    context: Tensor
-    scale: Tensor
-    neurons: tuple[Tensor, ...]
 
 
 class MatrixGNN(Rule):
@@ -150,14 +132,14 @@ class MatrixGNN(Rule):
         """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
         kept = torch.is_grad_enabled() or sum(g.numel() for g in gradients.values()) <= KEPT
         parts = {
-            name: _parts(name, graph, parameters[name], gradient, state[name], kept)
+            name: self._parts(name, graph, parameters[name], gradient, state[name], kept)
             for name, gradient in gradients.items()
         }
         alike: dict[tuple[torch.device, torch.dtype], list[str]] = {}
         for name in gradients:
             parameter = parameters[name]
             alike.setdefault((parameter.device, compute_dtype(parameter)), []).append(name)
-        views: dict[str, list[_View]] = {}
+        views: dict[str, list[View]] = {}
         for names in alike.values():
             seen = iter(self._look([part for name in names for part in parts[name]], graph))
             views.update({name: list(islice(seen, len(parts[name]))) for name in names})
@@ -169,7 +151,7 @@ class MatrixGNN(Rule):
 
     def _change(
         self,
-        pairs: Sequence[tuple[_Part, _View]],
+        pairs: Sequence[tuple[_Part, View]],
         layout: Layout,
         parameter: Tensor,
         state: Mapping[str, Tensor],
@@ -182,11 +164,11 @@ class MatrixGNN(Rule):
             after[key] = layout.assemble([moments[key] for _, moments in results], state[key])
         return update.to(parameter), after
 
-    def _look(self, parts: Sequence[_Part], graph: NeuralGraph) -> list[_View]:
+    def _look(self, parts: Sequence[_Part], graph: NeuralGraph) -> list[View]:
         """See each bundle as a whole and among the others, all on one device and of one dtype."""
         if not parts:
             return []
-        seen = [self._survey(part) for part in parts]
+        seen = [part.passes.survey() for part in parts]
         surveys = [survey for survey, _ in seen]
         context = tensor_features(
             [self.positions.structure(graph, part.layout, part.bundle) for part in parts],
@@ -196,19 +178,9 @@ class MatrixGNN(Rule):
         scales = self.skeleton.scale(self.scale(context).squeeze(1))
         states = self._neurons(parts, surveys, context)
         return [
-            _View(*seen[number], context[number], scales[number], states[number])
+            View(*seen[number], context[number], scales[number], states[number])
             for number in range(len(parts))
         ]
-
-    def _survey(self, part: _Part) -> tuple[Survey, Tensor]:
-        """Survey of a bundle, and the mean square of its base direction."""
-        surveyor = Surveyor(part.strand.gradient.shape)
-        square = torch.zeros(())
-        for block, edges, _ in part.strand:
-            surveyor.add(block, edges)
-            base = self.skeleton.base(edges.adam, edges.slow, edges.relative, part.step)
-            square = square.to(base) + base.square().sum()
-        return surveyor.result(), square / part.strand.gradient.numel()
 
     def _neurons(
         self, parts: Sequence[_Part], surveys: Sequence[Survey], context: Tensor
@@ -223,82 +195,54 @@ class MatrixGNN(Rule):
         states = {neurons: torch.tanh(self.start(x)) for neurons, x in features.items()}
         sources = torch.tanh(self.source(context))
         links = [
-            Link(side, part.strand, survey, source)
+            Link(side, part.passes, survey, source)
             for side, part, survey, source in zip(sides, parts, surveys, sources, strict=True)
         ]
         for mix in self.rounds:
             states = mix(links, states)
         return [(link.out_state(states), link.in_state(states)) for link in links]
 
-    def _matrix(self, part: _Part, view: _View) -> Tensor | None:
-        """Base direction of a whole matrix; None for bundles that are none."""
-        if part.matrix is None or not self.skeleton.orthogonal:
-            return None
-        momentum: Tensor | None = None
-        for block, edges, _ in part.strand:
-            fast, slow, _ = edges.moments
-            mixture = self.skeleton.base(fast, slow, edges.gradient, part.step)
-            momentum = block.put(momentum, mixture, part.strand.gradient)
-        assert momentum is not None
-        whole = self.skeleton.orthogonalized(momentum, part.matrix)
-        direction: Tensor | None = None
-        for block, edges, _ in part.strand:
-            gated = self.skeleton.gate(block.of(whole), edges.moments.square)
-            direction = block.put(direction, gated, part.strand.gradient)
-        assert direction is not None
-        return direction * self.skeleton.rescale(view.square, direction.square().mean())
-
-    def _direct(self, part: _Part, view: _View) -> tuple[Tensor, dict[str, Tensor]]:
+    def _direct(self, part: _Part, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """Update array of a bundle, and the arrays of its state after this step."""
-        like = part.strand.gradient
-        matrix = self._matrix(part, view)
-        direction: Tensor | None = None
-        corrections: Tensor | None = None
-        after: dict[str, Tensor] = {}
-        square = torch.zeros(())
-        for block, edges, state in part.strand:
-            if matrix is None:
-                base = self.skeleton.base(edges.adam, edges.slow, edges.relative, part.step)
-            else:
-                base = block.of(matrix)
-            entries = entry_features(edges, base, view.square, view.survey.seen_from(block))
-            neurons = zip(view.neurons, (block.rows, block.columns), strict=False)
-            correction = self.head(entries, view.context, *(of(states) for states, of in neurons))
-            correction = self.skeleton.gate(correction, edges.moments.square)
-            if self.watched:
-                corrections = block.put(corrections, correction, like)
-            corrected = self.skeleton.correct(base, correction, view.square)
-            square = square.to(corrected) + corrected.square().sum()
-            direction = block.put(direction, corrected, like)
-            for key in MOMENTS:
-                after[key] = block.put(after.get(key), state[key], like)
-        assert direction is not None
-        if corrections is not None and self.observer is not None:
-            departure = self.skeleton.departure(corrections)
+        matrix = part.matrix if self.skeleton.orthogonal else None
+        found = part.passes.corrected(matrix, view, self.watched)
+        if found.corrections is not None and self.observer is not None:
+            departure = self.skeleton.departure(found.corrections)
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
-        size = self.skeleton.rescale(view.square, square / like.numel())
+        size = self.skeleton.rescale(view.square, found.square)
         fixed = self.skeleton.step_scale(part.bundle, part.layout.kind, part.layers, part.step)
         factor = size * view.scale * fixed.to(size)
         # In place where no derivative needs the direction any more: a large one is not held twice.
-        return direction * factor if torch.is_grad_enabled() else direction.mul_(factor), after
+        in_place = not torch.is_grad_enabled()
+        update = found.direction.mul_(factor) if in_place else found.direction * factor
+        return update, found.after
 
-
-def _parts(
-    name: str,
-    graph: NeuralGraph,
-    parameter: Tensor,
-    gradient: Tensor,
-    state: Mapping[str, Tensor],
-    keep: bool,
-) -> list[_Part]:
-    tensors = (parameter, gradient, *(state[key] for key in MOMENTS))
-    layout, layers = graph.layout(name), graph.shortest_path
-    dtype, step = compute_dtype(parameter), state["step"] + 1
-    parts = []
-    views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
-    found: Sequence[Matrix | None] = matrices(layout) or [None] * len(layout.bundles)
-    for bundle, matrix, (w, g, *moments) in zip(layout.bundles, found, views, strict=True):
-        before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
-        strand = Strand(w, g, before, dtype, keep)
-        parts.append(_Part(name, layout, bundle, strand, step, matrix, layers))
-    return parts
+    def _parts(
+        self,
+        name: str,
+        graph: NeuralGraph,
+        parameter: Tensor,
+        gradient: Tensor,
+        state: Mapping[str, Tensor],
+        keep: bool,
+    ) -> list[_Part]:
+        tensors = (parameter, gradient, *(state[key] for key in MOMENTS))
+        layout, layers = graph.layout(name), graph.shortest_path
+        dtype, step = compute_dtype(parameter), state["step"] + 1
+        views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
+        found: Sequence[Matrix | None] = matrices(layout) or [None] * len(layout.bundles)
+        parts = []
+        for bundle, matrix, (w, g, *moments) in zip(layout.bundles, found, views, strict=True):
+            before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
+            passes = passes_of(
+                w,
+                g,
+                before,
+                dtype,
+                self.skeleton,
+                self.head,
+                graph=self.graph_context,
+                keep=keep,
+            )
+            parts.append(_Part(name, layout, bundle, passes, step, matrix, layers))
+        return parts

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.entries import Edges, Entries, entry_features
+from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import (
     Moments,
     check_momentum_dtype,
@@ -84,7 +84,8 @@ class SafeRecipe(Recipe):
         """Scale-free features of each entry; see :class:`~ngopt.features.entries.Entries`."""
         edges = _edges(part)
         base = self._base(part, edges)
-        return torch.stack(entry_features(edges, base, base.square().mean(), Survey.of(edges)), -1)
+        scales = Scales.of(Survey.of(edges), base.square().mean())
+        return torch.stack(entry_features(edges, base, scales), -1)
 
     def contexts(self, parts: Sequence[Part], structures: Sequence[Sequence[float]]) -> Tensor:
         """Statistics, time and structure; see :mod:`ngopt.features.tensors`."""

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngopt.features.blocks import blocks
-from ngopt.features.entries import Edges, Entries, entry_features
+from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import Moments, init_moments, update_moments
 from ngopt.features.survey import Survey
 from tests.features.random_edges import SHAPE
@@ -13,7 +13,7 @@ from tests.features.random_edges import random_edges as edges
 
 def features_of(bundle):
     base = bundle.moments.slow - bundle.moments.fast
-    return entry_features(bundle, base, base.square().mean(), Survey.of(bundle))
+    return entry_features(bundle, base, Scales.of(Survey.of(bundle), base.square().mean()))
 
 
 @settings(max_examples=10)
@@ -50,13 +50,13 @@ def test_blocks_see_what_the_whole_sees():
     whole = edges(dtype=torch.float64)
     base, survey = torch.randn(SHAPE, dtype=torch.float64), Survey.of(whole)
     square = base.square().mean()
-    expected = entry_features(whole, base, square, survey)
+    expected = entry_features(whole, base, Scales.of(survey, square))
     divided = blocks(base, 12)
     assert len(divided) > 1
     for block in divided:
         moments = Moments(*(block.of(moment) for moment in whole.moments))
         part = Edges.of(block.of(whole.weight), block.of(whole.gradient), moments)
-        found = entry_features(part, block.of(base), square, survey.seen_from(block))
+        found = entry_features(part, block.of(base), Scales.of(survey.seen_from(block), square))
         torch.testing.assert_close(found, Entries(*(block.of(array) for array in expected)))
 
 

@@ -1,18 +1,29 @@
 """Message passing between neurons by products of whole matrices, never edge by edge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.blocks import FEW, add_columns, add_rows
+from ngopt.features.blocks import FEW, Block, add_columns, add_rows
 from ngopt.features.neurons import Ends, IncidentMean, Neurons
 from ngopt.features.scale import root_inverse
-from ngopt.features.strand import Strand
 from ngopt.features.survey import Matrices, Survey
 from ngopt.rules.layers.affine import Affine
 
 MATRICES = len(Matrices._fields)
+
+
+class Carrier(Protocol):
+    """What messages travel along: a bundle's edges."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """`(group, out, in, tap)`."""
+
+    def matrices(self) -> Iterator[tuple[Block, Matrices]]:
+        """The matrices that carry messages, block by block."""
 
 
 class Link:
@@ -20,18 +31,19 @@ class Link:
 
     Args:
         ends: the sets of neurons that it connects.
-        strand: its edges, block by block.
+        carrier: its edges.
         survey: of all of it.
         source: state that stands for neurons at an end that has none, `(width,)`.
     """
 
-    def __init__(self, ends: Ends, strand: Strand, survey: Survey, source: Tensor) -> None:
-        self.ends, self.strand, self.source = ends, strand, source
+    def __init__(self, ends: Ends, carrier: Carrier, survey: Survey, source: Tensor) -> None:
+        self.ends, self.carrier, self.source = ends, carrier, source
         self._factors = root_inverse(torch.stack(survey.matrices)).unsqueeze(1)
         self._stack: Tensor | None = None
-        if strand.gradient.numel() <= FEW and len(strand.blocks) == 1:
-            ((_, edges, _),) = strand
-            self._stack = torch.stack(Matrices.of(edges), 1)
+        if carrier.shape.numel() <= FEW:
+            found = list(carrier.matrices())
+            if len(found) == 1:
+                self._stack = torch.stack(found[0][1], 1)
 
     def messages(self, states: Mapping[Neurons, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Products of the matrices, at unit RMS, and the states at the other end.
@@ -40,7 +52,7 @@ class Link:
             Messages to the output neurons, `(group * out, MATRICES * width)`, and to the input
             neurons, `(group * in, MATRICES * width)`; None where there are no neurons.
         """
-        shape, (out, into) = self.strand.gradient.shape, self.ends
+        shape, (out, into) = self.carrier.shape, self.ends
         out_state, in_state = self.out_state(states), self.in_state(states)
         to_out: Tensor | None = None
         to_in: Tensor | None = None
@@ -48,8 +60,7 @@ class Link:
             to_out = _at_once(self._stack, in_state) if out else None
             to_in = _at_once(self._stack.mT, out_state) if into else None
         else:
-            for block, edges, _ in self.strand:
-                matrices = Matrices.of(edges)
+            for block, matrices in self.carrier.matrices():
                 if out:
                     heard = block.columns(in_state)
                     rows = torch.stack([matrix @ heard for matrix in matrices], 2)
@@ -69,14 +80,14 @@ class Link:
 
     def out_state(self, states: Mapping[Neurons, Tensor]) -> Tensor:
         """States of the output neurons, `(group, out, width)`."""
-        return self._state(states, self.ends.out, self.strand.gradient.shape[1])
+        return self._state(states, self.ends.out, self.carrier.shape[1])
 
     def in_state(self, states: Mapping[Neurons, Tensor]) -> Tensor:
         """States of the input neurons, `(group, in, width)`."""
-        return self._state(states, self.ends.into, self.strand.gradient.shape[2])
+        return self._state(states, self.ends.into, self.carrier.shape[2])
 
     def _state(self, states: Mapping[Neurons, Tensor], neurons: Neurons, size: int) -> Tensor:
-        group = self.strand.gradient.shape[0]
+        group = self.carrier.shape[0]
         if not neurons:
             return self.source.expand(group, size, -1)
         return states[neurons].reshape(group, size, -1)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ngopt.features.blocks import FEW
-from ngopt.features.entries import entry_features
+from ngopt.features.entries import Scales, entry_features
 from ngopt.features.survey import Survey
 from ngopt.rules.layers import entry_head
 from ngopt.rules.layers.entry_head import EntryHead
@@ -26,7 +26,7 @@ def fresh():
 def inputs(dtype=torch.float64):
     edges = random_edges(dtype=dtype)
     base = torch.randn(SHAPE, dtype=dtype)
-    entries = entry_features(edges, base, base.square().mean(), Survey.of(edges))
+    entries = entry_features(edges, base, Scales.of(Survey.of(edges), base.square().mean()))
     shapes = [(CONTEXT,), (GROUP, OUT, WIDTH), (GROUP, IN, WIDTH)]
     return entries, *(torch.randn(shape, dtype=dtype) for shape in shapes)
 

@@ -39,7 +39,7 @@ def test_messages_are_products_of_unit_matrices_within_each_group(entries, few, 
     monkeypatch.setattr(messages, "FEW", few)
     states, source = setting()
     link, edges = link_of(Ends(H, X), source)
-    assert (len(link.strand.blocks) > 1) == (entries is not None)
+    assert (len(link.carrier.blocks) > 1) == (entries is not None)
     to_out, to_in = link.messages(states)
     assert to_out.shape == (GROUP * OUT, MATRICES * WIDTH)
     assert to_in.shape == (GROUP * IN, MATRICES * WIDTH)

@@ -1,0 +1,1 @@
+"""Functions of single entries as one loop over a tensor, compiled from the plain definition."""

@@ -1,0 +1,134 @@
+"""The functions of single entries that the passes are made of, compiled when first needed."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ngopt.features.entries import Edges, Entries, Scales, entry_features
+from ngopt.features.moments import Moments, update_moments
+from ngopt.features.survey import Products
+from ngopt.fused.kernel import Kernel
+from ngopt.fused.kinds import Kind, Use
+from ngopt.fused.source import Argument, Result
+from ngopt.rules.layers.entry_head import unit_by_unit
+from ngopt.rules.skeleton import Skeleton
+
+Dtypes = tuple[torch.dtype, ...]
+FEATURES = len(Entries._fields)
+
+
+def known(dtypes: Dtypes) -> list[Argument]:
+    """What every pass takes: weight, gradient, step, moments."""
+    number, entry = Argument(Kind.SCALAR), Argument(Kind.ENTRY)
+    return [entry, entry, number, *(Argument(Kind.ENTRY, dtype) for dtype in dtypes)]
+
+
+def edges_of(
+    weight: Tensor, gradient: Tensor, step: Tensor, *moments: Tensor
+) -> tuple[Edges, dict[str, Tensor]]:
+    """Edges, and the state after this step."""
+    before = {"step": step, **dict(zip(Moments._fields, moments, strict=True))}
+    after, corrected = update_moments(before, gradient)
+    return Edges.of(weight, gradient, corrected), after
+
+
+@cache
+def look(skeleton: Skeleton, dtypes: Dtypes, graph: bool) -> Kernel:
+    """Sums of products by row and by column, of the squares of slow momentum and base direction.
+
+    With the graph, it stores Adam's direction and the fast momentum too.
+    """
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        edges, after = edges_of(*given)
+        base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
+        arrays = [edges.adam, edges.moments.fast] if graph else []
+        return [*Products.of(edges), edges.moments.slow.square(), base.square(), *arrays]
+
+    sums = [Result((Use.ROW_SUM, Use.COLUMN_SUM))] * len(Products._fields)
+    stored = [Result((Use.STORE,))] * (2 if graph else 0)
+    return Kernel(function, known(dtypes), [*sums, *[Result((Use.SUM,))] * 2, *stored])
+
+
+def ready(skeleton: Skeleton, dtypes: Dtypes) -> None:
+    """Compile the simplest of the loops, unless that is done.
+
+    Raises:
+        NoCompilerError: if that is not possible here.
+    """
+    mix(skeleton, dtypes)
+
+
+@cache
+def mix(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+    """The mixture of momenta that is orthogonalized."""
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        edges, after = edges_of(*given)
+        fast, slow, _ = edges.moments
+        return [skeleton.base(fast, slow, edges.gradient, after["step"])]
+
+    return Kernel(function, known(dtypes), [Result((Use.STORE,))])
+
+
+@cache
+def weigh(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+    """Sum of the squares of a direction where there ever was a gradient."""
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        *arguments, whole = given
+        edges, _ = edges_of(*arguments)
+        return [skeleton.gate(whole, edges.moments.square).square()]
+
+    arguments = [*known(dtypes), Argument(Kind.ENTRY)]
+    return Kernel(function, arguments, [Result((Use.SUM,))])
+
+
+@cache
+def correct(
+    skeleton: Skeleton, dtypes: Dtypes, hidden: int, matrix: bool, neurons: bool, watched: bool
+) -> Kernel:
+    """The corrected direction, the sum of its squares and the moments; corrections if watched."""
+    numbers, number = Argument(Kind.SCALAR, count=hidden), Argument(Kind.SCALAR)
+    arguments = [
+        *known(dtypes),
+        *([Argument(Kind.ENTRY), number] if matrix else []),
+        *[number] * 3,
+        Argument(Kind.ROW),
+        Argument(Kind.COLUMN),
+        Argument(Kind.SCALAR, count=FEATURES * hidden),
+        numbers,
+        numbers,
+        *([Argument(Kind.ROW, count=hidden), Argument(Kind.COLUMN, count=hidden)] * neurons),
+    ]
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        left = list(given)
+
+        def take(count: int) -> list[Tensor]:
+            taken, left[:] = left[:count], left[count:]
+            return taken
+
+        edges, after = edges_of(*take(6))
+        square = edges.moments.square
+        if matrix:
+            whole, factor = take(2)
+            base = skeleton.gate(whole, square) * factor
+        else:
+            base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
+        mean, fast, weight, row, column = take(5)
+        scales = Scales(row * column, fast, weight, mean)
+        flat, outputs, context = take(FEATURES * hidden), take(hidden), take(hidden)
+        weights = [flat[unit::hidden] for unit in range(hidden)]
+        offsets = [context, *([take(hidden), take(hidden)] if neurons else [])]
+        features = entry_features(edges, base, scales)
+        correction = skeleton.gate(unit_by_unit(features, weights, outputs, offsets), square)
+        direction = skeleton.correct(base, correction, mean)
+        moments = [after[key] for key in Moments._fields]
+        return [direction, direction.square(), *moments, *([correction] if watched else [])]
+
+    stored = [Result((Use.STORE,), dtype) for dtype in dtypes]
+    results = [Result((Use.STORE,)), Result((Use.SUM,)), *stored]
+    return Kernel(function, arguments, [*results, *([Result((Use.STORE,))] if watched else [])])
