@@ -69,7 +69,7 @@ class Kernel:
         stored = [torch.empty(rows, columns, dtype=dtype) for dtype in self._stored]
         lengths = (rows, columns, 1)
         sizes = [n * length for n, length in zip(self._counts, lengths, strict=True)]
-        sums = torch.zeros(sum(sizes))
+        sums = torch.zeros(sum(sizes), dtype=torch.float32)
         pointers = [array.data_ptr() for array in stored]
         at = sums.data_ptr()
         for size, length in zip(sizes, lengths, strict=True):

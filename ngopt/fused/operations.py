@@ -66,9 +66,9 @@ OPERATIONS: Mapping[str, Emit] = {
     "div": lambda a, b: f"{a} / {b}",
     "neg": lambda a: f"-{a}",
     "reciprocal": lambda a: f"1.0f / {a}",
-    "lerp": lambda a, b, weight: f"{a} + {weight} * ({b} - {a})",
+    "lerp": lambda a, b, weight: f"fmaf({weight}, {b} - {a}, {a})",
     "addcmul": lambda a, b, c, value="1.0f": (
-        f"{a} + {b} * {c}" if value == "1.0f" else f"{a} + {value} * {b} * {c}"
+        f"fmaf({b}, {c}, {a})" if value == "1.0f" else f"fmaf({value} * {b}, {c}, {a})"
     ),
     "pow": _power,
     "sqrt": lambda a: f"sqrtf({a})",

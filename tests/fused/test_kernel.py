@@ -75,3 +75,17 @@ def test_what_depends_on_no_entry_is_computed_outside_the_loop():
     assert "expm1f(" in outside
     assert "exp_of(" in rows
     assert "exp" not in entries.replace("expm1 *", "").replace("* exp", "")
+
+
+def test_the_random_state_and_the_default_dtype_are_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        kernel = Kernel(lambda a: [a * 2], [Argument(Kind.ENTRY)], [Result((*STORE, Use.SUM))])
+        found = kernel(1, 2, [torch.ones(1, 2, dtype=torch.float32)])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.stored[0].dtype == found.sums.dtype == torch.float32
+    assert torch.equal(torch.rand(2), expected)

@@ -33,12 +33,16 @@ def test_half_precision_stays_near_single(case):
     single, half = Small(), Small()
     half.load_state_dict(single.state_dict())
     half.bfloat16()
+    start = {name: p.detach().clone() for name, p in single.named_parameters()}
     train(single, case.build(single), 3)
     train(half, case.build(half), 3)
     for name, p in half.named_parameters():
-        # A single entry may go elsewhere: rounding turns the direction of a small gradient.
-        away = p.float() - single.get_parameter(name)
-        assert away.square().mean().sqrt() < 0.02
+        # A single entry may go elsewhere: rounding turns the direction of a small gradient, and
+        # orthogonalization makes as much of a small singular value as of a large one.
+        expected = single.get_parameter(name)
+        away = p.float() - expected
+        moved = (expected - start[name]).square().mean().sqrt()
+        assert away.square().mean().sqrt() < max(0.02, 0.25 * moved)
 
 
 @every_plain_case

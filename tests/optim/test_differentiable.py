@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ngopt.fused.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from tests.contract import (
@@ -20,6 +21,13 @@ from tests.optim.inner_loops import (
 from tests.rules.table import RULES
 
 higher = pytest.importorskip("higher")
+
+
+@pytest.fixture(autouse=True)
+def operations_of_torch():
+    """What inner loops are made of: compiled loops round otherwise."""
+    with plain():
+        yield
 
 
 @pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "untracked"])

@@ -10,6 +10,7 @@ from torch import nn
 
 import ngopt
 from ngopt.errors import GradientError
+from ngopt.fused.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from tests.contract import (
@@ -28,6 +29,13 @@ from tests.optim.inner_loops import (
 )
 
 higher = pytest.importorskip("higher")
+
+
+@pytest.fixture(autouse=True)
+def operations_of_torch():
+    """What inner loops are made of: compiled loops round otherwise."""
+    with plain():
+        yield
 
 
 def test_the_first_inner_forward_pass_is_traced_for_the_optimizer_too():

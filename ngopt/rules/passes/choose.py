@@ -38,14 +38,14 @@ def passes_of(
         skeleton: of the rule.
         head: network of the entries.
         graph: whether there are messages.
-        keep: whether operations of torch may keep what they have computed.
+        keep: whether what is computed of all entries may be kept for the next pass.
     """
     moments = [state[key] for key in Moments._fields]
     if dtype == torch.float32 and weight.dtype == gradient.dtype == dtype:
         entries = [weight, gradient, *moments]
         plane = Plane.of(entries) if fusible([*entries, state["step"]]) else None
         if plane is not None and compiled(skeleton, tuple(m.dtype for m in moments)):
-            return FusedPasses(plane, weight, gradient, state, skeleton, head, graph)
+            return FusedPasses(plane, weight, gradient, state, skeleton, head, graph, keep)
     strand = Strand(weight, gradient, state, dtype, keep)
     return PlainPasses(strand, state["step"] + 1, skeleton, head)
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from ngopt.features.blocks import WHOLE, Block
 from ngopt.features.entries import factors
 from ngopt.features.moments import Moments
-from ngopt.features.survey import Matrices, Survey
+from ngopt.features.survey import Matrices, Products, Survey
 from ngopt.fused.kernel import Computed, Kernel
 from ngopt.graph.matrix import Matrix
 from ngopt.rules.layers.entry_head import EntryHead
-from ngopt.rules.passes.kernels import correct, look, mix, weigh
+from ngopt.rules.passes.kernels import carry, correct, look, mix, weigh
 from ngopt.rules.passes.passes import Corrected, Passes, View
 from ngopt.rules.skeleton import Skeleton
 
@@ -84,6 +84,7 @@ class FusedPasses(Passes):
         skeleton: of the rule.
         head: network of the entries.
         graph: whether there are messages.
+        keep: whether to keep the matrices that carry them.
     """
 
     def __init__(
@@ -95,9 +96,10 @@ class FusedPasses(Passes):
         skeleton: Skeleton,
         head: EntryHead,
         graph: bool,
+        keep: bool,
     ) -> None:
         self._plane, self._weight = plane, weight
-        self._skeleton, self._head, self._graph = skeleton, head, graph
+        self._skeleton, self._head, self._graph, self._keep = skeleton, head, graph, keep
         moments = [state[key] for key in Moments._fields]
         self._known = [weight, gradient, state["step"], *moments]
         self._dtypes = tuple(moment.dtype for moment in moments)
@@ -110,23 +112,32 @@ class FusedPasses(Passes):
 
     def survey(self) -> tuple[Survey, Tensor]:
         """Survey of the bundle, and the mean square of its base direction."""
-        found = self._run(look(self._skeleton, self._dtypes, self._graph), [])
+        found = self._run(look(self._skeleton, self._dtypes), [])
         out, into = self._plane.ends(found.rows, found.columns)
         slow, square = found.sums
-        if self._graph:
-            arrays = [self._weight, *(self._plane.array(flat) for flat in found.stored)]
-            self._matrices = Matrices.over_taps(*arrays)
-            squares = [matrix.square().sum() for matrix in self._matrices]
-        else:
-            squares = [torch.zeros(())] * len(Matrices._fields)
-        numbers = torch.stack([slow, *squares])
+        numbers = torch.stack([slow, *self._squares(found.rows)])
         survey = Survey.of_sums(out.unsqueeze(1), into.unsqueeze(1), numbers, self.shape)
         return survey, square / self.shape.numel()
 
+    def _squares(self, rows: Tensor) -> list[Tensor]:
+        """Sums of the squares of the matrices; zeros where there are no messages."""
+        if not self._graph:
+            return [rows.new_zeros(())] * len(Matrices._fields)
+        if self.shape[3] == 1:
+            sums = Products(*rows.sum(1))
+            return [sums.weight, sums.adam, sums.fast]
+        ((_, matrices),) = self.matrices()
+        return [matrix.square().sum() for matrix in matrices]
+
     def matrices(self) -> Iterator[tuple[Block, Matrices]]:
         """The matrices that carry messages, as one block."""
-        assert self._matrices is not None
-        yield WHOLE, self._matrices
+        matrices = self._matrices
+        if matrices is None:
+            stored = self._run(carry(self._dtypes), []).stored
+            arrays = [self._weight, *(self._plane.array(flat) for flat in stored)]
+            matrices = Matrices.over_taps(*arrays)
+            self._matrices = matrices if self._keep else None
+        yield WHOLE, matrices
 
     def corrected(self, matrix: Matrix | None, view: View, watched: bool) -> Corrected:
         """The base direction, corrected."""

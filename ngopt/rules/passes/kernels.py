@@ -35,21 +35,27 @@ def edges_of(
 
 
 @cache
-def look(skeleton: Skeleton, dtypes: Dtypes, graph: bool) -> Kernel:
-    """Sums of products by row and by column, of the squares of slow momentum and base direction.
-
-    With the graph, it stores Adam's direction and the fast momentum too.
-    """
+def look(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+    """Sums of products by row and column, of the squares of slow momentum and base direction."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         edges, after = edges_of(*given)
         base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
-        arrays = [edges.adam, edges.moments.fast] if graph else []
-        return [*Products.of(edges), edges.moments.slow.square(), base.square(), *arrays]
+        return [*Products.of(edges), edges.moments.slow.square(), base.square()]
 
     sums = [Result((Use.ROW_SUM, Use.COLUMN_SUM))] * len(Products._fields)
-    stored = [Result((Use.STORE,))] * (2 if graph else 0)
-    return Kernel(function, known(dtypes), [*sums, *[Result((Use.SUM,))] * 2, *stored])
+    return Kernel(function, known(dtypes), [*sums, *[Result((Use.SUM,))] * 2])
+
+
+@cache
+def carry(dtypes: Dtypes) -> Kernel:
+    """Adam's direction and the fast momentum, along which messages go."""
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        edges, _ = edges_of(*given)
+        return [edges.adam, edges.moments.fast]
+
+    return Kernel(function, known(dtypes), [Result((Use.STORE,))] * 2)
 
 
 def ready(skeleton: Skeleton, dtypes: Dtypes) -> None:
