@@ -44,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "momenta-bfloat16": {"momentum_dtype": "bfloat16"},
     "statistics-off": {"neuron_statistics": False},
     "fan-scaling-off": {"skeleton": {"fan_power": 0.0}},
+    "weight-scaling-off": {"skeleton": {"weight_reference": 0.0}},
     "slow-momentum-off": {"skeleton": {"slow": 0.0}},
     "gradient-off": {"skeleton": {"nesterov": 0.0}},
     "orthogonalization-off": {"skeleton": {"orthogonal": 0}},

@@ -27,18 +27,30 @@ _DIRECTION = replace(_DEFAULT, frozen=("scale",))
 """For the default rule: what it learns is the direction, its sizes are the skeleton's."""
 
 _PRETRAINED = replace(
-    _DIRECTION,
+    _DEFAULT,
+    rule="MatrixGNN:positions=depth|fans|ends|axes|taps,skeleton={'weight_reference':0.0}",
     families=(
-        "mlp:data=fashion_mnist|mnist,size=8,width=16|32|64,depth=1|2|3|4,"
+        "mlp:data=fashion_mnist|mnist,size=8,width=16|32|48,depth=1|2|3,"
         "activation=relu|tanh|gelu,norm=none|none|layer,batch=32|64|128",
-        "mlp:data=fashion_mnist|mnist,size=14,width=32,depth=1|2,activation=relu|gelu,batch=64|128",
-        "convnet:data=fashion_mnist|mnist,size=8,width=8|12,depth=2|3,activation=relu|gelu,"
-        "batch=32|64",
+        "mlp:data=fashion_mnist|mnist,size=14,width=32|48,depth=1,activation=relu|gelu,batch=64|128",
+        "convnet:data=fashion_mnist|mnist,size=8,width=8|12,depth=2,activation=relu|gelu,"
+        "norm=none|none|batch,batch=32",
     ),
+    stacks=4,
+    problems=8,
+    estimator="pes",
+    sigma=0.05,
+    truncation=50,
+    lengths=Lengths(200, 1000),
+    unroll=UnrollOptions(lr=6e-3, lr_spread=1.5),
+    outer=OuterOptions(lr=0.01, beta1=0.95),
+    frozen=("start", "source", "rounds", "scale"),
     board=BoardOptions(every=0),
-    checkpoint_every=20,
+    checkpoint_every=10,
 )
-"""For rules that shall go into the wheel, on real data."""
+"""For rules that shall go into the wheel, on real data: PES of the network of entries, which hears
+neurons whose states are those of a fresh graph network. With steps in proportion to small weights,
+which the wheel's rule takes, meta-training was no better than without (see docs/log.md)."""
 
 _SMOKE = replace(
     _DEFAULT,
@@ -132,7 +144,11 @@ def _presets() -> dict[str, Config]:
         "default": _DIRECTION,
         "smoke": _SMOKE,
         "pretrained": _PRETRAINED,
-        "pretrained_no_graph": replace(_PRETRAINED, rule=_RULES["no_graph"]),
+        "pretrained_no_graph": replace(
+            _PRETRAINED,
+            rule=f"{_PRETRAINED.rule},graph_context=False",
+            frozen=(*_PRETRAINED.frozen, "head.out_neuron", "head.in_neuron"),
+        ),
     }
     for name, rule in _RULES.items():
         presets[name] = replace(_CHANGES.get(name, _DEFAULT), rule=rule)

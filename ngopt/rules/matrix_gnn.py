@@ -50,7 +50,8 @@ class MatrixGNN(Rule):
     states of its two neurons, and corrects the base direction. The graph touches the direction
     only: the size of a bundle's step is learned from the features of the bundle. No tensor of
     edges x width is built. A fresh rule steps along the orthogonalized momenta of matrices and
-    Adam's direction of all else, both with a slow momentum, scaled by fan-in and by age.
+    Adam's direction of all else, both with a slow momentum, scaled by fan-in, by small weights and
+    by age.
 
     Parameters on different devices, or computed in different precision, exchange no messages.
 
@@ -210,8 +211,10 @@ class MatrixGNN(Rule):
             departure = self.skeleton.departure(found.corrections)
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
         size = self.skeleton.rescale(view.square, found.square)
-        fixed = self.skeleton.step_scale(part.bundle, part.layout.kind, part.layers, part.step)
-        factor = size * view.scale * fixed.to(size)
+        fixed = self.skeleton.step_scale(
+            part.bundle, part.layout.kind, part.layers, part.step, view.survey.whole.weight
+        )
+        factor = size * view.scale * fixed
         # In place where no derivative needs the direction any more: a large one is not held twice.
         in_place = not torch.is_grad_enabled()
         update = found.direction.mul_(factor) if in_place else found.direction * factor

@@ -99,8 +99,10 @@ class SafeRecipe(Recipe):
         correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments.square)
         direction = self.skeleton.direction(base, correction)
         scale = self.skeleton.scale(self.scale(context))
-        fixed = self.skeleton.step_scale(part.bundle, part.layout.kind, part.layers, part.step)
-        return direction * (scale * fixed.to(scale))
+        fixed = self.skeleton.step_scale(
+            part.bundle, part.layout.kind, part.layers, part.step, edges.weight.square().mean()
+        )
+        return direction * (scale * fixed)
 
     def _base(self, part: Part, edges: Edges) -> Tensor:
         """Direction that is to be corrected."""

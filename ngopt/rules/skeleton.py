@@ -11,7 +11,7 @@ from torch import Tensor
 from ngopt.errors import RuleError
 from ngopt.features.moments import SLOW
 from ngopt.features.scale import EPS, root, root_inverse
-from ngopt.features.tensors import input_indices
+from ngopt.features.tensors import fan_in, input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
 from ngopt.graph.matrix import Matrix
@@ -27,7 +27,7 @@ class Skeleton:
 
     The update of a bundle is
 
-        scale * fan_scale * depth_scale * age_scale * d,
+        scale * fan_scale * weight_scale * depth_scale * age_scale * d,
         d = rescaled(a + trust * rms(a) * tanh(correction))
 
     where the base direction `a` starts from Adam's plus `slow` times the slow momentum in Adam's
@@ -52,6 +52,10 @@ class Skeleton:
         fan_low: least factor by fan-in.
         fan_high: largest factor by fan-in.
         fan_free: factor of parameters without a fan-in: biases, norms, embeddings.
+        weight_reference: the RMS of a layer's weights up to which its steps are in proportion to
+            it, in units of that with which PyTorch's linear layers begin; 0 for steps that do not
+            depend on it.
+        weight_low: least factor by the RMS of weights, so that weights can leave 0.
         depth_power: by what power of the number of layers steps shrink.
         depth_reference: number of layers up to which they do not.
         age_power: by what power of their number steps shrink in the long run.
@@ -70,6 +74,8 @@ class Skeleton:
     fan_low: float = 0.25
     fan_high: float = 8.0
     fan_free: float = 2.0
+    weight_reference: float = 2.0
+    weight_low: float = 0.1
     depth_power: float = 1.0
     depth_reference: float = 6.0
     age_power: float = 0.5
@@ -85,6 +91,8 @@ class Skeleton:
             and min(self.age_power, self.depth_power) >= 0
             and min(self.age_reference, self.depth_reference, self.nesterov_reference) > 0
             and self.fan_free > 0
+            and self.weight_reference >= 0
+            and 0 < self.weight_low <= 1
             and self.scale_bound >= 0
             and self.fan_reference > 0
             and 0 < self.fan_low <= self.fan_high
@@ -94,7 +102,8 @@ class Skeleton:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1, slow, nesterov, "
                 "scale_bound and powers >= 0, whole orthogonal >= 0, equal_rows True or False, "
-                "0 < fan_low <= fan_high, fan_free > 0, references > 0, all finite."
+                "0 < fan_low <= fan_high, fan_free > 0, 0 < weight_low <= 1, weight_reference >= 0 "
+                "and other references > 0, all finite."
             )
 
     @classmethod
@@ -202,7 +211,9 @@ class Skeleton:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
         return torch.exp(self.scale_bound * torch.tanh(raw))
 
-    def step_scale(self, bundle: Bundle, kind: Kind, layers: int, step: Tensor) -> Tensor:
+    def step_scale(
+        self, bundle: Bundle, kind: Kind, layers: int, step: Tensor, weight: Tensor
+    ) -> Tensor:
         """Factor of a step that is not learned, 0-dim.
 
         Args:
@@ -210,8 +221,30 @@ class Skeleton:
             kind: of its parameter's layer.
             layers: number of layers of the model, on the shortest path from inputs to outputs.
             step: number of gradients so far, 0-dim.
+            weight: mean of the squares of its weights, 0-dim.
         """
-        return self.age_scale(step) * (self.fan_scale(bundle, kind) * self.depth_scale(layers))
+        fixed = self.fan_scale(bundle, kind) * self.depth_scale(layers)
+        factor = self.age_scale(step).to(weight) * fixed
+        if "in" not in bundle.roles or kind in FREE_OF_FAN or not self.weight_reference:
+            return factor
+        return factor * self.weight_scale(weight, fan_in(bundle))
+
+    def weight_scale(self, square: Tensor, fan: int) -> Tensor:
+        """Factor that keeps steps in proportion to small weights, 0-dim.
+
+        A layer that is initialised to small weights (of a sine network, of a deep transformer) is
+        one that large steps would throw off.
+
+        Args:
+            square: mean of the squares of the weights, 0-dim.
+            fan: number of inputs, taps included, that add up in one output.
+
+        Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76
+        minutes", ICLR 2020, for steps in proportion to weights.
+        """
+        # PyTorch draws weights evenly, between minus and plus one over the root of the fan-in.
+        usual = math.pow(3 * fan, -0.5)
+        return (root(square) / (self.weight_reference * usual)).clamp(self.weight_low, 1.0)
 
     def depth_scale(self, layers: int) -> float:
         """Factor that keeps the effect of a step through many plain layers bounded."""

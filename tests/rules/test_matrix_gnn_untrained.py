@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import mse_loss
 
 from ngopt.features.scale import rms
+from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.rules.rule_inputs import GRAPHS, MLP, draw, warm, zoo_graph
 from tests.rules.untrained import rough_polar_factor, untrained_update
@@ -27,9 +30,10 @@ def test_fresh_rule_takes_the_untrained_step(skeleton, described):
     filled = {"fast": 1 - 0.9**4, "slow": 1 - 0.99**4, "square": 1 - 0.999**4}
     for name, layout in described.parameters.items():
         moments = [layout.views(new[name][key] / full) for key, full in filled.items()]
-        arrays = layout.views(update[name]), layout.views(gradients[name]), *moments
-        for part, found, gradient, *means in zip(layout.bundles, *arrays, strict=True):
-            seen = layout, part, gradient, means, 4, described.shortest_path
+        given = layout.views(parameters[name]), layout.views(gradients[name])
+        arrays = layout.views(update[name]), *given, *moments
+        for part, found, weight, gradient, *means in zip(layout.bundles, *arrays, strict=True):
+            seen = layout, part, weight, gradient, means, 4, described.shortest_path
             expected = untrained_update(rule.skeleton, *seen)
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
 
@@ -47,7 +51,7 @@ def test_the_gates_of_an_lstm_are_one_matrix(name):
 
 def test_fresh_rule_can_follow_torch_adam():
     plain = {"orthogonal": 0, "slow": 0.0, "nesterov": 0.0, "fan_power": 0.0, "fan_free": 1.0}
-    plain |= {"age_power": 0.0, "depth_power": 0.0}
+    plain |= {"age_power": 0.0, "depth_power": 0.0, "weight_reference": 0.0}
     rule = MatrixGNN(momentum_dtype="float32", skeleton=plain)
     ours = draw(MLP, 0, torch.float32)
     theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}
@@ -63,3 +67,21 @@ def test_fresh_rule_can_follow_torch_adam():
         ours = {name: tensor - 1e-2 * update[name] for name, tensor in ours.items()}
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_leave_zero():
+    (x, target), model = draw_regression(), nn.Linear(8, 4)
+    nn.init.zeros_(model.weight)
+    optimizer = NeuralGraphOptimizer(model, rule=MatrixGNN(), lr=0.03)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = mse_loss(model(x), target)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01 * target.square().mean()
+
+
+def draw_regression():
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(size, generator=generator) for size in ((64, 8), (8, 4)))
+    return x, x @ weight

@@ -65,7 +65,7 @@ def test_fresh_and_silent_it_takes_the_untrained_step(orthogonal, described):
         weight, gradient, *moments = part.signals
         update = recipe.update(part, torch.zeros_like(weight)[..., None], context)
         step = part.step.item()
-        seen = part.layout, part.bundle, gradient, moments, step, part.layers
+        seen = part.layout, part.bundle, weight, gradient, moments, step, part.layers
         expected = untrained_update(recipe.skeleton, *seen)
         torch.testing.assert_close(update, expected, rtol=1e-6, atol=2e-6)
 

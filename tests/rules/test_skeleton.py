@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from ngopt.errors import RuleError
 from ngopt.features.scale import rms
@@ -188,11 +189,39 @@ def test_steps_shrink_with_the_number_of_plain_layers():
 
 
 def test_what_is_not_learned_of_a_step():
-    skeleton, step = Skeleton(), torch.tensor(90.0)
+    skeleton, step, square = Skeleton(), torch.tensor(90.0), torch.tensor(0.25 / (3 * 64))
     part = bundle("linear", S, ["h", "h"], "oi")
-    expected = skeleton.fan_scale(part, "linear") * 0.5 * 0.5
-    found = skeleton.step_scale(part, "linear", 12, step)
-    torch.testing.assert_close(found, torch.tensor(expected))
+    shared = skeleton.fan_scale(part, "linear") * 0.5 * 0.5
+    found = skeleton.step_scale(part, "linear", 12, step, square)
+    torch.testing.assert_close(found, torch.tensor(shared * 0.25))
+    unaware = Skeleton(weight_reference=0.0).step_scale(part, "linear", 12, step, square)
+    torch.testing.assert_close(unaware, torch.tensor(shared))
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        (bundle("bias", S, ["h"], "o"), "linear"),
+        (bundle("norm", S, ["h"], "o"), "normalization"),
+        (bundle("embedding", S, ["wide", "h"], "io"), "embedding"),
+    ],
+    ids=["bias", "norm", "embedding"],
+)
+def test_only_weights_of_sums_take_steps_in_proportion_to_their_size(part, kind):
+    found = [
+        Skeleton().step_scale(part, kind, 1, torch.tensor(0.0), torch.tensor(square))
+        for square in (0.0, 1e-6, 1e6)
+    ]
+    assert found == [2.0, 2.0, 2.0]
+
+
+def test_weight_scale_is_one_half_for_a_fresh_linear_layer_and_never_above_one():
+    layer = nn.Linear(256, 256)
+    square = layer.weight.detach().square().mean()
+    skeleton = Skeleton(weight_reference=2.0)
+    scales = [float(skeleton.weight_scale(square * x**2, 256)) for x in (0.5, 1, 2, 100)]
+    assert scales == pytest.approx([0.25, 0.5, 1.0, 1.0], rel=0.02)
+    assert float(skeleton.weight_scale(square * 0, 256)) == pytest.approx(skeleton.weight_low)
 
 
 FAN = {"fan_power": 0.5, "fan_reference": 512.0, "fan_low": 0.25, "fan_high": 8.0, "fan_free": 2.0}
@@ -243,6 +272,9 @@ def test_fan_scale_is_configurable():
         {"fan_low": 0.0},
         {"fan_low": 9.0},
         {"fan_power": math.nan},
+        {"weight_reference": -1.0},
+        {"weight_low": 0.0},
+        {"weight_low": 1.5},
     ],
     ids=str,
 )

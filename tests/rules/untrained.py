@@ -2,6 +2,7 @@
 
 import torch
 
+from ngopt.features.tensors import fan_in
 from ngopt.graph.matrix import matrices
 
 
@@ -25,14 +26,15 @@ def rough_polar_factor(matrices, steps):
     return left @ torch.diag_embed(values) @ right
 
 
-def untrained_update(skeleton, layout, bundle, gradient, moments, step, layers):
+def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, layers):
     """Update of a bundle by a rule that has learned nothing, array `(group, out, in, tap)`.
 
     Args:
         skeleton: of the rule.
         layout: of the parameter.
         bundle: the bundle.
-        gradient: array of the bundle.
+        weight: array of the bundle.
+        gradient: its gradient.
         moments: fast, slow and square, bias-corrected, each an array of the bundle.
         step: number of gradients so far.
         layers: of the model.
@@ -52,4 +54,8 @@ def untrained_update(skeleton, layout, bundle, gradient, moments, step, layers):
         direction = orthogonal * direction.norm() / orthogonal.norm()
     age = (1 + step / skeleton.age_reference) ** -skeleton.age_power
     depth = min(1.0, skeleton.depth_reference / layers) ** skeleton.depth_power
-    return direction * age * depth * skeleton.fan_scale(bundle, layout.kind)
+    update = direction * age * depth * skeleton.fan_scale(bundle, layout.kind)
+    if "in" not in bundle.roles or layout.kind in ("normalization", "elementwise", "embedding"):
+        return update
+    proportion = weight.square().mean().sqrt() * (3 * fan_in(bundle)) ** 0.5
+    return update * (proportion / skeleton.weight_reference).clamp(skeleton.weight_low, 1)

@@ -23,7 +23,7 @@ from tests.meta_train.small_tasks import (
 
 STEPS = 3
 RUNS = 2
-NUDGE = 1e-5
+NUDGE = 1e-6
 HIGH = MetaLoss(ceiling=10.0)
 
 
