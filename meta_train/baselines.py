@@ -20,6 +20,9 @@ from ngopt.rules.rule import Rule
 VERSION = 2
 """To be raised when the same setting no longer gives the same curve."""
 
+DIGITS = 5
+"""Number of significant digits in results that are kept."""
+
 FINALISTS = 2
 """Number of settings of each schedule that are tried on all problems after a screening."""
 
@@ -90,6 +93,25 @@ class Tuned:
     scores: tuple[float, ...]
     at_edge: bool
 
+    def plain(self) -> dict[str, Any]:
+        """Plain data with numbers of few digits, for JSON; :meth:`of` makes a result of it."""
+        return {
+            "setting": asdict(self.setting),
+            "curve": _short(self.curve.plain()),
+            "scores": _short(list(self.scores)),
+            "at_edge": self.at_edge,
+        }
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Tuned":
+        """Make the result that :meth:`plain` was called on, but for digits."""
+        return cls(
+            Setting(**plain["setting"]),
+            Curve.of(plain["curve"]),
+            tuple(plain["scores"]),
+            plain["at_edge"],
+        )
+
 
 def tuned(
     sweep: Sweep,
@@ -109,7 +131,8 @@ def tuned(
             last tenth of the steps; `held_out`, the held-out loss at the end; or the name of a
             metric of the task, such as `accuracy`, held-out and the larger the better.
         folder: where results are kept, to be used again; they are not kept by default. It does
-            not matter what the sweep is called.
+            not matter what the sweep is called. The results proper are small. The curves of all
+            settings, which a sweep that was killed goes on with, are in a subfolder `curves`.
         screen: number of problems on which all settings are tried first; then the best two of
             each schedule are tried on all problems, and the best of these is taken. With 0, all
             settings are tried on all problems.
@@ -117,6 +140,18 @@ def tuned(
     Raises:
         MetaTrainError: if the task has no such metric.
     """
+    key = _key(sweep.rule, task, budget) | {
+        "settings": [asdict(setting) for setting in sweep.settings],
+        "criterion": criterion,
+        "screen": screen,
+    }
+    best = partial(_best, sweep, task, budget, criterion, folder and folder / "curves", screen)
+    return Tuned.of(cached(folder, _label(sweep.rule, task), key, lambda: best().plain()))
+
+
+def _best(
+    sweep: Sweep, task: Task, budget: Budget, criterion: str, folder: Path | None, screen: int
+) -> Tuned:
     settings = sweep.settings
     if 0 < screen < budget.problems and len(settings) > FINALISTS * len(get_args(Schedule)):
         few = replace(budget, problems=screen)
@@ -151,7 +186,6 @@ def _curves(
     rule: Rule, task: Task, settings: Sequence[Setting], budget: Budget, folder: Path | None
 ) -> list[Curve]:
     """The curve of each setting, each in a file, written as soon as its stack is done."""
-    label = f"{type(rule).__name__}-{task.name.partition('(')[0]}"
     found: dict[int, Curve] = {}
     for places in stacks(task, settings, budget.problems):
         together = cache(partial(curves, rule, task, [settings[n] for n in places], budget))
@@ -161,8 +195,8 @@ def _curves(
                 curve: Curve = together()[number]
                 return curve.plain()
 
-            key = _key(rule, task, settings[place], budget)
-            found[place] = Curve.of(cached(folder, label, key, plain))
+            key = _key(rule, task, budget) | {"setting": asdict(settings[place])}
+            found[place] = Curve.of(cached(folder, _label(rule, task), key, plain))
     return [found[place] for place in range(len(settings))]
 
 
@@ -177,7 +211,11 @@ def _finalists(settings: Sequence[Setting], scores: Sequence[float]) -> tuple[Se
     return tuple(setting for setting in settings if setting in chosen)
 
 
-def _key(rule: Rule, task: Task, setting: Setting, budget: Budget) -> dict[str, Any]:
+def _label(rule: Rule, task: Task) -> str:
+    return f"{type(rule).__name__}-{task.name.partition('(')[0]}"
+
+
+def _key(rule: Rule, task: Task, budget: Budget) -> dict[str, Any]:
     shapes = {name: layout.shape for name, layout in task.graph.parameters.items()}
     return {
         "version": VERSION,
@@ -186,6 +224,14 @@ def _key(rule: Rule, task: Task, setting: Setting, budget: Budget) -> dict[str, 
         "rule": type(rule).__name__,
         "config": rule.config,
         "theta": fingerprint(rule.state_dict()),
-        "setting": asdict(setting),
         "budget": asdict(budget),
     }
+
+
+def _short(plain: Any) -> Any:
+    """The same with numbers of a few significant digits."""
+    if isinstance(plain, Mapping):
+        return {key: _short(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [_short(value) for value in plain]
+    return float(f"{plain:.{DIGITS}g}") if isinstance(plain, float) else plain

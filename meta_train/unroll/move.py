@@ -1,13 +1,14 @@
 """One step of the optimizer, of all runs at once, for any theta."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from meta_train.tasks.task import Task, Tensors
-from meta_train.unroll.runs import Runs
+from meta_train.unroll.runs import Runs, mapped
 from ngopt.optim.update import Options, update
 from ngopt.rules.rule import Rule, State
 
@@ -35,7 +36,23 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
 
     move = torch.vmap(one, in_dims=(0 if each else None, 0, 0, 0, 0), randomness="different")
     named = {f"rule.{name}": tensor for name, tensor in theta.items()}
-    return lambda runs: move(named, runs.parameters, runs.gradients, runs.state, runs.lr)
+
+    def moved(runs: Runs) -> tuple[Tensors, State]:
+        # A single run needs no vmap, under which rules cannot use compiled loops.
+        alone = len(runs) == 1 and not each and not torch.is_grad_enabled()
+        chosen = partial(_alone, one) if alone else move
+        return chosen(named, runs.parameters, runs.gradients, runs.state, runs.lr)
+
+    return moved
+
+
+def _alone(
+    one: Callable[..., tuple[Tensors, State]], theta: Tensors, *run: Tensors | State | Tensor
+) -> tuple[Tensors, State]:
+    """Step the only run of a stack."""
+    moved = one(theta, *(mapped(lambda tensor: tensor[0], part) for part in run))
+    parameters, state = (mapped(lambda tensor: tensor.unsqueeze(0), part) for part in moved)
+    return parameters, state
 
 
 class _Move(nn.Module):

@@ -1,4 +1,7 @@
+import json
 import math
+import re
+import shutil
 from dataclasses import asdict, replace
 
 import pytest
@@ -6,7 +9,7 @@ import torch
 
 from meta_train import baselines
 from meta_train import curves as curves_module
-from meta_train.baselines import OPPONENTS, Sweep, Tuned, grid, opponent, score, tuned
+from meta_train.baselines import DIGITS, OPPONENTS, Sweep, Tuned, grid, opponent, score, tuned
 from meta_train.curves import Budget, Curve, Setting
 from meta_train.errors import MetaTrainError
 from ngopt.rules import LSTM, SGDM, Adam, Muon
@@ -114,11 +117,31 @@ def test_results_of_other_theta_or_version_are_not_used(computed, tmp_path, monk
 
 def test_damaged_results_are_computed_again(computed, tmp_path):
     first = tuned(SWEEP, Network(), BUDGET, folder=tmp_path)
-    path = next(tmp_path.iterdir())
-    path.write_text(path.read_text()[:-100])
-    with pytest.warns(UserWarning, match="damaged"):
-        assert alike(tuned(SWEEP, Network(), BUDGET, folder=tmp_path), first)
-    assert len(computed) == 2
+    for damaged, times in ((1, 1), (1 + len(SWEEP.settings), 2)):
+        for path in sorted(tmp_path.rglob("*.json"), key=lambda path: len(path.parts))[:damaged]:
+            path.write_text(path.read_text()[:-100])
+        with pytest.warns(UserWarning, match="damaged"):
+            assert alike(tuned(SWEEP, Network(), BUDGET, folder=tmp_path), first)
+        assert len(computed) == times
+
+
+def test_kept_results_are_small_and_need_no_curves(computed, tmp_path):
+    first = tuned(SWEEP, Network(), BUDGET, folder=tmp_path)
+    shutil.rmtree(tmp_path / "curves")
+    assert alike(tuned(SWEEP, Network(), BUDGET, folder=tmp_path), first)
+    assert len(computed) == 1
+    (path,) = tmp_path.iterdir()
+    numbers = re.findall(r"\d\.\d+", json.dumps(json.loads(path.read_text())["result"]))
+    assert numbers
+    assert max(map(len, numbers)) <= len("0.") + DIGITS
+
+
+def test_few_digits_change_little(tmp_path):
+    best = tuned(SWEEP, Network(), BUDGET, folder=tmp_path)
+    place = SWEEP.settings.index(best.setting)
+    exact = curves_module.curves(SWEEP.rule, Network(), [best.setting], BUDGET)[0]
+    assert torch.allclose(best.curve.losses.double(), exact.losses, rtol=1e-4, atol=0)
+    assert best.scores[place] == pytest.approx(score(exact, "train"), rel=1e-4)
 
 
 def test_results_do_not_depend_on_what_a_rule_is_called(computed, tmp_path):
@@ -181,8 +204,10 @@ def test_without_screening(screen, count, monkeypatch):
 def test_screening_goes_on_where_it_was_killed(computed, tmp_path):
     sweep = replace(SWEEP, settings=grid((0.01, 0.1, 0.8)))
     first = tuned(sweep, Network(), BUDGET, folder=tmp_path, screen=1)
-    assert len(list(tmp_path.iterdir())) == 6 + 4
-    max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns).unlink()
+    curves = list((tmp_path / "curves").iterdir())
+    assert len(curves) == 6 + 4
+    max(curves, key=lambda path: path.stat().st_mtime_ns).unlink()
+    next(tmp_path.glob("*.json")).unlink()
     assert alike(tuned(sweep, Network(), BUDGET, folder=tmp_path, screen=1), first)
     assert len(computed) == 3
 
@@ -203,7 +228,7 @@ def test_what_is_stacked_is_kept_as_soon_as_it_is_there(monkeypatch, tmp_path):
     monkeypatch.setattr(baselines, "curves", killed)
     with pytest.raises(KeyboardInterrupt):
         tuned(sweep, Network(), BUDGET, folder=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.rglob("*.json"))) == 1
     found = tuned(sweep, Network(), BUDGET, folder=tmp_path)
     first, second, third, fourth = ([setting] for setting in sweep.settings)
     assert asked == [first, second, second, third, fourth]

@@ -158,7 +158,7 @@ BEFORE = [("mlp", "Adam"), ("mlp", "SGDM"), ("mlp", "MatrixGNN"), ("quadratic", 
 def test_what_is_lost_is_computed_again(evaluated, undrawn, tmp_path):
     whole, _ = evaluated
     shutil.copytree(whole / "cache", tmp_path / "cache")
-    for lost in sorted((tmp_path / "cache").iterdir())[::2]:
+    for lost in sorted((tmp_path / "cache").rglob("*.json"))[::2]:
         lost.unlink()
     run_evaluate(replace(OPTIONS, out=tmp_path), lambda line: None)
     contents = [strict((f / "evaluation.json").read_text()) for f in (whole, tmp_path)]

@@ -60,3 +60,19 @@ def test_theta_may_differ_from_run_to_run(runs, rule):
     assert not torch.equal(
         *(moved[0]["1.weight"][n] - runs.parameters["1.weight"][n] for n in (0, 1))
     )
+
+
+@pytest.mark.parametrize("learning", [True, False], ids=["meta-training", "evaluation"])
+def test_a_lone_run_moves_like_many(rule, runs, learning):
+    lone = Stacked(rule).begin(runs.task, 1, torch.Generator().manual_seed(1))
+    with torch.set_grad_enabled(learning):
+        moved = mover(rule, lone.task, None, 0.1)(lone)
+    assert all(tensor.requires_grad == learning for tensor in moved[0].values())
+    check(lone, [rule], moved, 0.1)
+
+
+def test_a_lone_run_may_use_compiled_loops(rule, runs, monkeypatch):
+    lone = Stacked(rule).begin(runs.task, 1, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(torch, "vmap", lambda *_, **__: pytest.fail)
+    with torch.no_grad():
+        check(lone, [rule], mover(rule, lone.task, None, 0.0)(lone))
