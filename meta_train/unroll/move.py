@@ -1,7 +1,6 @@
 """One step of the optimizer, of all runs at once, for any theta."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,8 @@ from torch.func import functional_call
 
 from meta_train.tasks.task import Task, Tensors
 from meta_train.unroll.runs import Runs, mapped
-from ngopt.optim.update import Options, update
+from ngopt.optim.update import Options, changed
+from ngopt.rules.replayed import replays
 from ngopt.rules.rule import Rule, State
 
 Move = Callable[[Runs], tuple[Tensors, State]]
@@ -38,21 +38,24 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
     named = {f"rule.{name}": tensor for name, tensor in theta.items()}
 
     def moved(runs: Runs) -> tuple[Tensors, State]:
-        # A single run needs no vmap, under which rules cannot use compiled loops.
-        alone = len(runs) == 1 and not each and not torch.is_grad_enabled()
-        chosen = partial(_alone, one) if alone else move
-        return chosen(named, runs.parameters, runs.gradients, runs.state, runs.lr)
+        run = (runs.parameters, runs.gradients, runs.state, runs.lr)
+        first = {name: gradient[0] for name, gradient in runs.gradients.items()}
+        if not replays(rule, first):
+            return move(named, *run)
+        # Replayed, a run takes less time by itself than its share of a stack.
+        per_run = {name: each and t.dim() > own[name[5:]].dim() for name, t in named.items()}
+        alone = []
+        for number in range(len(runs)):
+            weights = {n: t[number] if per_run[n] else t for n, t in named.items()}
+            parts = (mapped(lambda tensor, n=number: tensor[n], part) for part in run)
+            alone.append(one(weights, *parts))
+        parameters, state = (
+            mapped(lambda *tensors: torch.stack(tensors), *parts)
+            for parts in zip(*alone, strict=True)
+        )
+        return parameters, state
 
     return moved
-
-
-def _alone(
-    one: Callable[..., tuple[Tensors, State]], theta: Tensors, *run: Tensors | State | Tensor
-) -> tuple[Tensors, State]:
-    """Step the only run of a stack."""
-    moved = one(theta, *(mapped(lambda tensor: tensor[0], part) for part in run))
-    parameters, state = (mapped(lambda tensor: tensor.unsqueeze(0), part) for part in moved)
-    return parameters, state
 
 
 class _Move(nn.Module):
@@ -66,5 +69,5 @@ class _Move(nn.Module):
         self, parameters: Tensors, gradients: Tensors, state: State, lr: Tensor
     ) -> tuple[Tensors, State]:
         options = dict.fromkeys(parameters, Options(lr, self._weight_decay))
-        updated = update(parameters, gradients, state, self._graph, self.rule, options)
-        return updated.params, updated.state
+        # Runs whose gradients are not finite have diverged: what becomes of them is not used.
+        return changed(parameters, gradients, state, self._graph, self.rule, options)

@@ -11,6 +11,26 @@ from torch import Tensor
 from ngopt.fused.build import load
 from ngopt.fused.kinds import Use
 from ngopt.fused.source import Argument, Function, Result, source
+from ngopt.fused.switch import tell
+
+
+class Launch(NamedTuple):
+    """A call of compiled code.
+
+    Args:
+        pointer: address of the code.
+        rows: number of rows.
+        columns: number of columns.
+        inputs: what it reads.
+        outputs: tensors that it writes to, each with an offset in bytes.
+    """
+
+    pointer: int
+    rows: int
+    columns: int
+    inputs: list[Tensor]
+    outputs: list[tuple[Tensor, int]]
+
 
 SUMS = (Use.ROW_SUM, Use.COLUMN_SUM, Use.SUM)
 
@@ -47,6 +67,7 @@ class Kernel:
         self, function: Function, arguments: Sequence[Argument], results: Sequence[Result]
     ) -> None:
         self._run = load(source(function, arguments, results))
+        self._pointer = ctypes.cast(self._run, ctypes.c_void_p).value or 0
         uses = [(use, result.dtype) for result in results for use in result.uses]
         self._stored = [dtype for use, dtype in uses if use is Use.STORE]
         self._counts = [sum(use is kind for use, _ in uses) for kind in SUMS]
@@ -70,14 +91,16 @@ class Kernel:
         lengths = (rows, columns, 1)
         sizes = [n * length for n, length in zip(self._counts, lengths, strict=True)]
         sums = torch.zeros(sum(sizes), dtype=torch.float32)
-        pointers = [array.data_ptr() for array in stored]
-        at = sums.data_ptr()
+        targets = [(array, 0) for array in stored]
+        at = 0
         for size, length in zip(sizes, lengths, strict=True):
-            pointers += range(at, at + 4 * size, 4 * length)
-            at += 4 * size
+            targets += [(sums, 4 * n) for n in range(at, at + size, length)]
+            at += size
+        targets = [targets[place] for place in self._places]
         inputs = self._inputs(*(argument.data_ptr() for argument in arguments))
-        outputs = self._outputs(*(pointers[place] for place in self._places))
+        outputs = self._outputs(*(array.data_ptr() + offset for array, offset in targets))
         self._run(rows, columns, inputs, outputs)
+        tell(lambda: Launch(self._pointer, rows, columns, list(arguments), targets))
         by_row, by_column, whole = torch.split(sums, sizes)
         row_sums, column_sums, _ = self._counts
         return Computed(

@@ -2,8 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from ngopt.fused.build import NoCompilerError
 
 _off = os.environ.get("NGOPT_FUSED") == "0"
+_listener: Callable[[Any], None] | None = None
 
 
 @contextmanager
@@ -24,6 +26,27 @@ def plain() -> Iterator[None]:
         _off = before
 
 
+@contextmanager
+def listening(listener: Callable[[Any], None]) -> Iterator[None]:
+    """Tell a listener of each call of a compiled loop for a while.
+
+    The one mode that it has put on the stack, to hear of the operations of torch between them,
+    keeps no loop from being used.
+    """
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
+
+
+def tell(launch: Callable[[], Any]) -> None:
+    """Tell the listener of a call, if there is one."""
+    if _listener is not None:
+        _listener(launch())
+
+
 def fusible(tensors: list[Tensor]) -> bool:
     """Whether compiled loops may read these tensors: nothing but numbers in the CPU's memory.
 
@@ -34,7 +57,7 @@ def fusible(tensors: list[Tensor]) -> bool:
         _off
         or torch.is_grad_enabled()
         or torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_dispatch_stack() > (_listener is not None)
         or any(
             type(tensor) not in (Tensor, torch.nn.Parameter)
             or tensor.device.type != "cpu"

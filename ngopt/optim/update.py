@@ -1,5 +1,6 @@
 """One step of the optimizer as a pure function: the whole algorithm is here."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.replayed import changes
 from ngopt.rules.rule import Change, Rule, State
 
 
@@ -77,12 +79,30 @@ def update(
     finite = all_finite(grads)
     # Not only the result: the derivative of a skipped step must be finite as well.
     tame = {name: torch.where(finite, grad, 0.0) for name, grad in grads.items()}
-    new_params, new_state = dict(params), dict(state)
-    for name, direction, proposed in directions(params, tame, state, graph, rule, options):
-        moved = move(params[name], direction, options[name])
-        new_params[name] = torch.where(finite, moved, params[name])
-        new_state[name] = if_finite(finite, proposed, state[name])
+    new_params, new_state = changed(params, tame, state, graph, rule, options)
+    for name in grads:
+        new_params[name] = torch.where(finite, new_params[name], params[name])
+        new_state[name] = if_finite(finite, new_state[name], state[name])
     return Updated(new_params, new_state, finite)
+
+
+def changed(
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: State,
+    graph: NeuralGraph,
+    rule: Rule,
+    options: Mapping[str, Options],
+) -> tuple[dict[str, Tensor], State]:
+    """Return the new parameters and state of :func:`update`, if all gradients are finite.
+
+    The arguments are those of :func:`update`.
+    """
+    new_params, new_state = dict(params), dict(state)
+    for name, direction, after in directions(params, grads, state, graph, rule, options):
+        new_params[name] = move(params[name], direction, options[name])
+        new_state[name] = after
+    return new_params, new_state
 
 
 def if_finite(
@@ -118,7 +138,7 @@ def directions(
     for name, grad in grads.items():
         signed = -grad if options[name].maximize else grad
         gradients[name] = signed.to(wide[name].dtype)
-    return rule.stream(wide, gradients, state, graph)
+    return changes(rule, wide, gradients, state, graph)
 
 
 def move(param: Tensor, direction: Tensor, options: Options) -> Tensor:
@@ -140,5 +160,10 @@ def widen(tensor: Tensor) -> Tensor:
 
 def all_finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """Whether all entries of all tensors are finite, as a 0-dim bool tensor."""
-    flags = [torch.isfinite(tensor).all() for tensor in tensors.values()]
-    return torch.stack(flags).all() if flags else torch.tensor(True)
+    # One pass over each tensor: the largest magnitude is not finite if any entry is not.
+    sizes = [
+        torch.linalg.vector_norm(tensor.detach(), math.inf)
+        for tensor in tensors.values()
+        if tensor.numel()
+    ]
+    return torch.isfinite(torch.stack(sizes)).all() if sizes else torch.tensor(True)

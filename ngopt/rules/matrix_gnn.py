@@ -71,6 +71,7 @@ class MatrixGNN(Rule):
     """
 
     lr = 6e-3
+    replayable = True
 
     def __init__(
         self,

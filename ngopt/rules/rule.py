@@ -65,14 +65,19 @@ class Rule(nn.Module, ABC):
     observer: Observer | None = None
     """Set by :func:`ngopt.rules.watch.watch`. Rules without such insides tell it nothing."""
 
+    replayable: bool = False
+    """Whether its steps are recorded and replayed on the CPU: worth it where they are many small
+    operations."""
+
     @property
     def watched(self) -> bool:
         """Whether anybody is told what this rule decides inside; nobody in compiled code."""
         return not torch.compiler.is_compiling() and self.observer is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy is a rule of its own, which nobody watches.
-        return {key: value for key, value in self.__dict__.items() if key != "observer"}
+        # A copy is a rule of its own, which nobody watches and which has recorded nothing.
+        own = ("observer", "replays")
+        return {key: value for key, value in self.__dict__.items() if key not in own}
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ngopt.fused import switch
 from ngopt.fused.build import NoCompilerError
-from ngopt.fused.switch import fusible, give_up, plain
+from ngopt.fused.switch import fusible, give_up, listening, plain, tell
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,20 @@ def test_nothing_else_is():
             return x
 
         torch.vmap(look)(torch.ones(2, 2))
+
+
+@torch.no_grad()
+def test_the_mode_of_a_listener_changes_nothing():
+    tensors, heard = [torch.ones(2)], []
+    with listening(heard.append):
+        assert fusible(tensors)
+        tell(lambda: "a call")
+        with FlopCounterMode(display=False):
+            assert fusible(tensors)
+            with FlopCounterMode(display=False):
+                assert not fusible(tensors)
+    tell(pytest.fail)
+    assert heard == ["a call"]
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from meta_train.tasks.mlp import MLP
 from meta_train.unroll.move import mover
 from meta_train.unroll.stacked import Stacked
 from ngopt.optim.update import Options, update
-from ngopt.rules import FF
+from ngopt.rules import FF, MatrixGNN
 
 
 @pytest.fixture
@@ -62,17 +62,29 @@ def test_theta_may_differ_from_run_to_run(runs, rule):
     )
 
 
-@pytest.mark.parametrize("learning", [True, False], ids=["meta-training", "evaluation"])
-def test_a_lone_run_moves_like_many(rule, runs, learning):
-    lone = Stacked(rule).begin(runs.task, 1, torch.Generator().manual_seed(1))
-    with torch.set_grad_enabled(learning):
-        moved = mover(rule, lone.task, None, 0.1)(lone)
-    assert all(tensor.requires_grad == learning for tensor in moved[0].values())
-    check(lone, [rule], moved, 0.1)
-
-
-def test_a_lone_run_may_use_compiled_loops(rule, runs, monkeypatch):
-    lone = Stacked(rule).begin(runs.task, 1, torch.Generator().manual_seed(1))
-    monkeypatch.setattr(torch, "vmap", lambda *_, **__: pytest.fail)
+@pytest.mark.parametrize("many", [False, True], ids=["one theta", "a theta for each run"])
+def test_replayed_runs_move_like_stacked_ones(runs, many, monkeypatch):
+    rule = MatrixGNN()
+    runs = Stacked(rule).begin(runs.task, 3, torch.Generator().manual_seed(1))
+    theta = None
+    if many:
+        theta = {n: w.detach() + 0.1 * torch.randn(3, *w.shape) for n, w in rule.named_parameters()}
     with torch.no_grad():
-        check(lone, [rule], mover(rule, lone.task, None, 0.0)(lone))
+        replayed = mover(rule, runs.task, theta, 0.1)(runs)
+        assert rule.replays
+        monkeypatch.setattr(MatrixGNN, "replayable", False)
+        stacked = mover(rule, runs.task, theta, 0.1)(runs)
+    for found, expected in zip(replayed, stacked, strict=True):
+        assert found.keys() == expected.keys()
+    for name, expected in stacked[0].items():
+        torch.testing.assert_close(replayed[0][name], expected, rtol=1e-5, atol=1e-6)
+        for key, kept in stacked[1][name].items():
+            torch.testing.assert_close(replayed[1][name][key], kept, rtol=2**-7, atol=1e-6)
+
+
+def test_runs_that_learn_are_not_replayed(runs):
+    rule = MatrixGNN()
+    runs = Stacked(rule).begin(runs.task, 3, torch.Generator().manual_seed(1))
+    parameters, _ = mover(rule, runs.task, None, 0.0)(runs)
+    assert all(tensor.requires_grad for tensor in parameters.values())
+    assert not hasattr(rule, "replays")

@@ -1,0 +1,255 @@
+"""Record what a function does to memory: each operation of torch, each compiled loop."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from enum import Enum
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from ngopt.fused.kernel import Launch
+from ngopt.fused.switch import listening
+from ngopt.replay.containers import leaves
+from ngopt.replay.window import Window
+
+aten = torch.ops.aten
+
+EMPTY = (
+    aten.empty.memory_format,
+    aten.empty_strided.default,
+    aten.empty_like.default,
+    aten.new_empty.default,
+    aten.new_empty_strided.default,
+)
+"""They find memory, and write nothing."""
+
+FILLS = (
+    aten.zeros.default,
+    aten.zeros_like.default,
+    aten.new_zeros.default,
+    aten.ones.default,
+    aten.ones_like.default,
+    aten.full.default,
+    aten.full_like.default,
+)
+"""They write the same number everywhere. Other functions without arguments return constants, which
+may not be written to."""
+
+RESHAPES = (aten.squeeze_.dim, aten.unsqueeze_.default, aten.transpose_.default, aten.t_.default)
+"""They change how memory is looked at, not what is in it."""
+
+
+CHANCE = {torch.Tag.nondeterministic_seeded}
+"""Tags of what is random."""
+
+
+class UnsupportedError(Exception):
+    """Something cannot be replayed; what is recorded is run as it is then."""
+
+
+class Role(Enum):
+    """Whose memory a storage is."""
+
+    GIVEN = "an argument, another one in each run"
+    CONSTANT = "there before, such as the weights of a rule"
+    MADE = "written before it is read, in each run"
+
+
+class Storage(NamedTuple):
+    """Memory that is read or written.
+
+    Args:
+        role: whose it is.
+        size: in bytes; of an argument, from its first entry on.
+        tensor: that it belongs to; kept only if it is constant.
+    """
+
+    role: Role
+    size: int
+    tensor: Tensor | None = None
+
+
+class Call(NamedTuple):
+    """An operation of torch, with windows instead of tensors."""
+
+    function: Any
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+    result: Any
+
+
+class Loop(NamedTuple):
+    """A compiled loop.
+
+    Args:
+        pointer: address of its code.
+        rows: number of rows.
+        columns: number of columns.
+        inputs: what it reads.
+        outputs: where it writes to, or adds to what is there.
+    """
+
+    pointer: int
+    rows: int
+    columns: int
+    inputs: tuple[Window, ...]
+    outputs: tuple[Window, ...]
+
+
+class Recording(NamedTuple):
+    """What a function did.
+
+    Args:
+        storages: all memory, the arguments' first.
+        calls: in order.
+        results: what it returned, flat.
+    """
+
+    storages: list[Storage]
+    calls: list[Call | Loop]
+    results: list[Window]
+
+
+def record(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Recording, Any]:
+    """Run a function, and write down what it does.
+
+    Args:
+        function: of nested containers of tensors, which it does not change; what it does follows
+            from their shapes, strides and dtypes alone.
+        arguments: the containers.
+
+    Returns:
+        The recording, and what the function returned.
+
+    Raises:
+        UnsupportedError: if that cannot be written down.
+    """
+    arguments = copied(arguments) if overlap(list(leaves(arguments))) else arguments
+    given = list(leaves(arguments))
+    recorder = Recorder(given)
+    with torch.no_grad(), listening(recorder.launch), recorder:
+        returned = function(*arguments)
+    results = [recorder.window(leaf) for leaf in leaves(returned)]
+    return Recording(recorder.storages, recorder.calls, results), returned
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down what happens while it is active.
+
+    Args:
+        given: the arguments, each in memory of its own.
+    """
+
+    def __init__(self, given: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.storages: list[Storage] = []
+        self.calls: list[Call | Loop] = []
+        self._spans: list[tuple[int, int]] = []
+        # Weak references keep the addresses of storages from being used again.
+        self._known: dict[int, tuple[int, StorageWeakRef]] = {}
+        self._given = {tensor.untyped_storage()._cdata for tensor in given}
+        for tensor in given:
+            if not tensor.numel():
+                raise UnsupportedError("an argument without entries")
+            self._spans.append(_span(tensor))
+            self.storages.append(Storage(Role.GIVEN, self._spans[-1][1] - self._spans[-1][0]))
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation and write it down, unless it only looks at memory in another way."""
+        options = dict(kwargs or {})
+        if func is aten._local_scalar_dense.default or not CHANCE.isdisjoint(func.tags):
+            raise UnsupportedError(f"{func} has another result in each run")
+        arguments, named = self._windows(args), self._windows(options)
+        result = func(*args, **options)
+        leaves = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        news = [leaf for leaf in leaves if not self._knows(leaf)]
+        if func in RESHAPES or not (news or func._schema.is_mutable):
+            return result
+        read = any(isinstance(leaf, Window) for leaf in tree_flatten((arguments, named))[0])
+        if not (read or func in EMPTY or func in FILLS):
+            for leaf in news:
+                self._add(leaf, Storage(Role.CONSTANT, 0, leaf))
+            return result
+        if func._schema.is_mutable:
+            self._check_writable(result)
+        for leaf in news:
+            self._add(leaf, Storage(Role.MADE, leaf.untyped_storage().nbytes()))
+        if func not in EMPTY:
+            self.calls.append(Call(func, arguments, named, self._windows(result)))
+        return result
+
+    def launch(self, launch: Launch) -> None:
+        """Write down a compiled loop."""
+        inputs = tuple(map(self.window, launch.inputs))
+        outputs = []
+        for tensor, offset in launch.outputs:
+            window = self.window(tensor)
+            outputs.append(replace(window, offset=window.offset + offset))
+        self.calls.append(Loop(launch.pointer, launch.rows, launch.columns, inputs, tuple(outputs)))
+
+    def window(self, tensor: Tensor) -> Window:
+        """Where a tensor lies. Memory that is not known yet is constant from now on."""
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_conj():
+            raise UnsupportedError("a tensor that is not a plain one on the CPU")
+        storage = tensor.untyped_storage()
+        shape, stride = tuple(tensor.shape), tensor.stride()
+        address = tensor.data_ptr()
+        if storage._cdata in self._given:
+            for number, (start, end) in enumerate(self._spans):
+                if start <= address < end:
+                    return Window(number, address - start, shape, stride, tensor.dtype)
+            raise UnsupportedError("memory beside an argument")
+        if not self._knows(tensor):
+            self._add(tensor, Storage(Role.CONSTANT, 0, tensor))
+        number, _ = self._known[storage._cdata]
+        return Window(number, address - storage.data_ptr(), shape, stride, tensor.dtype)
+
+    def _knows(self, tensor: Tensor) -> bool:
+        address = tensor.untyped_storage()._cdata
+        return address in self._given or address in self._known
+
+    def _add(self, tensor: Tensor, storage: Storage) -> None:
+        memory = tensor.untyped_storage()
+        self._known[memory._cdata] = (len(self.storages), StorageWeakRef(memory))  # type: ignore[no-untyped-call]
+        self.storages.append(storage)
+
+    def _windows(self, tree: Any) -> Any:
+        return tree_map_only(Tensor, self.window, tree)
+
+    def _check_writable(self, result: Any) -> None:
+        for leaf in tree_flatten(result)[0]:
+            if self.storages[self.window(leaf).storage].role is not Role.MADE:
+                raise UnsupportedError("an argument or a constant is changed")
+
+
+def overlap(tensors: Sequence[Tensor]) -> bool:
+    """Whether any tensors share memory, so that an address does not tell whose it is."""
+    spans = sorted(map(_span, tensors))
+    return any(end > start for (_, end), (start, _) in pairwise(spans))
+
+
+def copied(tree: Any) -> Any:
+    """Copy nested containers of tensors, which keep their strides."""
+    return tree_map_only(
+        Tensor,
+        lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).copy_(t.detach()),
+        tree,
+    )
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of the first byte and of that after the last."""
+    entries = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.data_ptr()
+    return start, start + (entries + 1) * tensor.element_size() * (tensor.numel() > 0)

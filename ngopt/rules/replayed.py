@@ -1,0 +1,67 @@
+"""Steps of rules without Python: recorded once for each graph, and replayed."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from torch.func import functional_call
+
+from ngopt.fused.switch import fusible
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.replay.replay import Replay
+from ngopt.rules.rule import Change, Rule, State
+
+LARGEST = 2**22
+"""Number of entries up to which models are replayed: beyond, Python costs little beside the
+arithmetic, and changes should not all be there at once."""
+
+GRAPHS = 16
+"""Number of graphs of which recordings are kept, the last that were used."""
+
+
+def changes(
+    rule: Rule,
+    parameters: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    state: State,
+    graph: NeuralGraph,
+) -> Iterator[Change]:
+    """What :meth:`Rule.stream` tells, replayed where that is possible.
+
+    Args:
+        rule: the rule.
+        parameters: as for :meth:`Rule.stream`.
+        gradients: as for :meth:`Rule.stream`.
+        state: as for :meth:`Rule.stream`.
+        graph: as for :meth:`Rule.stream`.
+    """
+    if replays(rule, gradients):
+        theta = dict(rule.named_parameters())
+        found = _replay(rule, graph)(theta, dict(parameters), dict(gradients), dict(state))
+        if found is not None:
+            updates, after = found
+            return (Change(name, updates[name], after[name]) for name in gradients)
+    return rule.stream(parameters, gradients, state, graph)
+
+
+def replays(rule: Rule, gradients: Mapping[str, Tensor]) -> bool:
+    """Whether a rule's steps on these gradients are replayed, if nothing in them forbids it."""
+    small = sum(gradient.numel() for gradient in gradients.values()) <= LARGEST
+    return rule.replayable and small and not rule.watched and fusible([*gradients.values()])
+
+
+def _replay(rule: Rule, graph: NeuralGraph) -> Replay:
+    """Recordings of a rule on a graph, kept with the rule."""
+    kept: dict[int, tuple[NeuralGraph, Replay]] = rule.__dict__.setdefault("replays", {})
+    known = kept.pop(id(graph), None)
+    if known is None:
+        known = graph, Replay(partial(_step, rule, graph))
+    kept[id(graph)] = known
+    while len(kept) > GRAPHS:
+        del kept[next(iter(kept))]
+    return known[1]
+
+
+def _step(rule: Rule, graph: NeuralGraph, theta: dict[str, Tensor], *given: Any) -> Any:
+    return functional_call(rule, theta, (*given, graph))

@@ -1,0 +1,144 @@
+import pytest
+import torch
+
+from ngopt.fused import switch
+from ngopt.fused.build import NoCompilerError
+from ngopt.fused.switch import plain
+from ngopt.replay import program
+from ngopt.replay import replay as replay_module
+from ngopt.replay.replay import Replay
+
+
+class Counted:
+    """A function, and how often it was called."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        return self.function(*arguments)
+
+
+@pytest.fixture(autouse=True)
+def _no_derivatives():
+    with torch.no_grad():
+        yield
+
+
+def test_recorded_once_for_all_arguments_that_look_alike():
+    function = Counted(lambda a, more: {"sum": a + more["b"], "twice": (a * 2,)})
+    replay = Replay(function)
+    for _ in range(3):
+        a, b = torch.randn(2, 3), torch.randn(3)
+        found = replay(a, {"b": b})
+        assert torch.equal(found["sum"], a + b)
+        assert torch.equal(found["twice"][0], a * 2)
+    assert function.calls == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"b": torch.randn(3, 2)},
+        {"b": torch.randn(2, 3).double()},
+        {"b": torch.randn(3, 2).mT},
+        {"c": torch.randn(2, 3)},
+    ],
+    ids=["shape", "dtype", "strides", "name"],
+)
+def test_recorded_again_for_others(other):
+    function = Counted(lambda given: {name: tensor + 1 for name, tensor in given.items()})
+    replay = Replay(function)
+    replay({"b": torch.randn(2, 3)})
+    found = replay(other)
+    assert function.calls == 2
+    assert found.keys() == other.keys()
+    for name, tensor in other.items():
+        assert torch.equal(found[name], tensor + 1)
+
+
+def test_results_are_new_tensors():
+    constant = torch.randn(3)
+    replay = Replay(lambda a: (a, constant, a.mT, (a + 1)[0], a + 2, a + 2))
+    a = torch.randn(2, 3)
+    first, second = replay(a), replay(a)
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+        assert one.data_ptr() not in (other.data_ptr(), a.data_ptr(), constant.data_ptr())
+    first[0].zero_()
+    assert torch.equal(replay(a)[0], a)
+
+
+def test_results_keep_their_order_of_memory():
+    turned = torch.randn(3, 2).mT
+    found = Replay(lambda a: (a, a + 1))(turned)
+    assert [tensor.stride() for tensor in found] == [turned.stride()] * 2
+
+
+def test_constants_may_change_in_place():
+    weight = torch.ones(3)
+    replay = Replay(lambda a: a * weight)
+    replay(torch.ones(3))
+    weight.fill_(5)
+    assert replay(torch.ones(3)).tolist() == [5, 5, 5]
+
+
+def test_large_products_are_torchs(monkeypatch):
+    torchs = []
+    original = torch.bmm
+    monkeypatch.setattr(program, "LARGE_PRODUCT", 1000)
+    monkeypatch.setattr(torch, "bmm", lambda *a, **k: torchs.append(1) or original(*a, **k))
+    weight = torch.randn(20, 20)
+
+    def function(a, b):
+        product = (a + 1) @ weight
+        other = torch.baddbmm(a[None] + 1, b, b.mT, beta=2, alpha=3)[0]
+        return product @ a + other, a @ a
+
+    replay = Replay(function)
+    for kept in (2**24, 0):
+        monkeypatch.setattr(program, "KEPT_MEMORY", kept)
+        for _ in range(2):
+            a, b = torch.randn(40, 20)[::2], torch.randn(1, 20, 25)
+            for found, expected in zip(replay(a, b), function(a, b), strict=True):
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+        replay = Replay(function)
+    assert len(torchs) == 4 * 3
+
+
+def test_where_nothing_is_replayed():
+    function = Counted(lambda a: a + 1)
+    replay = Replay(function)
+    with torch.enable_grad():
+        assert replay(torch.ones(2)) is None
+    with plain():
+        assert replay(torch.ones(2)) is None
+    assert replay(torch.ones(2, device="meta")) is None
+    assert torch.vmap(lambda a: a if replay(a) is None else a + 7)(torch.ones(2)).tolist() == [1, 1]
+    assert function.calls == 0
+    assert replay(torch.ones(2)).tolist() == [2, 2]
+
+
+def test_what_has_no_instructions_is_tried_once():
+    function = Counted(lambda a: a.sort().values)
+    replay = Replay(function)
+    assert replay(torch.ones(2)) is None
+    assert replay(torch.ones(2)) is None
+    assert function.calls == 1
+
+
+def test_no_compiler_is_no_error(monkeypatch):
+    def refuse(recording):
+        raise NoCompilerError("none is installed")
+
+    monkeypatch.setattr(switch, "_off", False)
+    monkeypatch.setattr(replay_module, "Program", refuse)
+    replay = Replay(lambda a: a + 1)
+    with pytest.warns(UserWarning, match="none is installed"):
+        assert replay(torch.ones(2)) is None
+    assert replay(torch.ones(2)) is None
+
+
+def test_nothing_to_do():
+    assert Replay(lambda: ())() == ()

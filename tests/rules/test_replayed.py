@@ -1,0 +1,152 @@
+"""Replayed steps are those of the rule, on the zoo."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from ngopt import NeuralGraphOptimizer
+from ngopt.fused.switch import plain
+from ngopt.rules import SGDM
+from ngopt.rules import replayed as replayed_module
+from ngopt.rules.matrix_gnn import MatrixGNN
+from ngopt.rules.replayed import changes, replays
+from tests.rules.rule_inputs import draw, randomize, relative_error, zoo_graph
+from tests.test_zoo import ZOO
+
+SOME = ("conv_flatten", "resnet", "hf_gpt2", "attention_fused", "lstm", "depthwise_separable")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Number of times that a rule was asked itself, by being recorded or not at all."""
+    calls = []
+    original = MatrixGNN.stream
+
+    def counted(self, *arguments):
+        calls.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(MatrixGNN, "stream", counted)
+    return calls
+
+
+def drawn(described, seed):
+    return draw(described, seed, torch.float32)
+
+
+def step(rule, described, parameters, state, seed):
+    gradients = drawn(described, seed)
+    with torch.no_grad():
+        found = list(changes(rule, parameters, gradients, state, described))
+    assert [change.name for change in found] == list(gradients)
+    updates = {change.name: change.update for change in found}
+    return updates, {change.name: change.state for change in found}
+
+
+def trajectory(rule, described, steps):
+    parameters = drawn(described, 0)
+    state = rule.init_state(parameters, described)
+    for number in range(steps):
+        updates, state = step(rule, described, parameters, state, number + 1)
+        parameters = {n: p - 0.01 * updates[n] for n, p in parameters.items()}
+    return parameters, state
+
+
+def check(rule, described, steps):
+    here, state = trajectory(rule, described, steps)
+    with plain():
+        there, expected = trajectory(rule, described, steps)
+    for name, tensors in expected.items():
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(state[name][key], tensor, rtol=2**-7, atol=1e-6)
+    assert relative_error(here, there) < 1e-5
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_as_plain(name, asked):
+    check(randomize(MatrixGNN()), zoo_graph(name), 5)
+    assert len(asked) == 1 + 5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("name", ZOO)
+def test_as_plain_over_50_steps_on_the_zoo(name):
+    check(randomize(MatrixGNN()), zoo_graph(name), 50)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"graph_context": False}, {"momentum_dtype": "float32"}, {"skeleton": {"orthogonal": 0}}],
+    ids=["graph off", "float32 momenta", "Adam's direction"],
+)
+def test_options(options, asked):
+    check(randomize(MatrixGNN(**options)), zoo_graph("conv_flatten"), 3)
+    assert len(asked) == 1 + 3
+
+
+def test_theta_may_change(asked):
+    described, rule = zoo_graph("conv_flatten"), randomize(MatrixGNN())
+    parameters = drawn(described, 0)
+    state = rule.init_state(parameters, described)
+    before, _ = step(rule, described, parameters, state, 1)
+    other = randomize(MatrixGNN())
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(0.5)
+    rule.load_state_dict(other.state_dict())
+    after, _ = step(rule, described, parameters, state, 1)
+    assert len(asked) == 1
+    with plain():
+        expected, _ = step(other, described, parameters, state, 1)
+    assert relative_error(after, expected) < 1e-5
+    assert relative_error(after, before) > 1e-3
+
+
+def test_watched_large_and_other_rules_are_not_replayed(asked, monkeypatch):
+    gradients = {"w": torch.ones(4)}
+    with torch.no_grad():
+        assert replays(MatrixGNN(), gradients)
+        assert not replays(SGDM(), gradients)
+        watched = MatrixGNN()
+        watched.observer = lambda *_: None
+        assert not replays(watched, gradients)
+        monkeypatch.setattr(replayed_module, "LARGEST", 3)
+        assert not replays(MatrixGNN(), gradients)
+    trajectory(MatrixGNN(), zoo_graph("conv_flatten"), 2)
+    assert len(asked) == 2
+
+
+def test_recordings_of_few_graphs_are_kept(asked, monkeypatch):
+    monkeypatch.setattr(replayed_module, "GRAPHS", 2)
+    rule = MatrixGNN()
+    graphs = [copy.copy(zoo_graph("conv_flatten")) for _ in range(3)]
+    for number in (0, 1, 0, 2, 0, 1):
+        trajectory(rule, graphs[number], 1)
+    assert len(asked) == 4
+    assert len(rule.replays) == 2
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda rule: pickle.loads(pickle.dumps(rule))])
+def test_copies_have_recorded_nothing(copied):
+    rule = MatrixGNN()
+    here, _ = trajectory(rule, zoo_graph("conv_flatten"), 1)
+    other = copied(rule)
+    assert not hasattr(other, "replays")
+    there, _ = trajectory(other, zoo_graph("conv_flatten"), 1)
+    assert relative_error(here, there) == 0
+
+
+def test_the_optimizer_replays(asked):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    optimizer = NeuralGraphOptimizer(model, rule=MatrixGNN())
+    for number in range(4):
+        optimizer.zero_grad()
+        model(torch.randn(8, 5)).square().mean().backward()
+        if number == 2:  # Other parameters than before have a gradient.
+            model[0].bias.grad = None
+        optimizer.step()
+    assert len(asked) == 2
