@@ -1,15 +1,16 @@
 """One step of the optimizer, of all runs at once, for any theta."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from meta_train.tasks.task import Task, Tensors
-from meta_train.unroll.runs import Runs, mapped
+from meta_train.unroll.runs import Runs
 from ngopt.optim.update import Options, changed
-from ngopt.rules.replayed import replays
+from ngopt.rules.replayed import replay, replays
 from ngopt.rules.rule import Rule, State
 
 Move = Callable[[Runs], tuple[Tensors, State]]
@@ -40,22 +41,22 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
     def moved(runs: Runs) -> tuple[Tensors, State]:
         run = (runs.parameters, runs.gradients, runs.state, runs.lr)
         first = {name: gradient[0] for name, gradient in runs.gradients.items()}
-        if not replays(rule, first):
-            return move(named, *run)
         # Replayed, a run takes less time by itself than its share of a stack.
-        per_run = {name: each and t.dim() > own[name[5:]].dim() for name, t in named.items()}
-        alone = []
-        for number in range(len(runs)):
-            weights = {n: t[number] if per_run[n] else t for n, t in named.items()}
-            parts = (mapped(lambda tensor, n=number: tensor[n], part) for part in run)
-            alone.append(one(weights, *parts))
-        parameters, state = (
-            mapped(lambda *tensors: torch.stack(tensors), *parts)
-            for parts in zip(*alone, strict=True)
-        )
-        return parameters, state
+        if replays(rule, first):
+            shared, stacked = ({}, named) if each else (named, {})
+            again = replay(rule, task.graph, ("move", weight_decay), partial(_apart, one))
+            found = again.each(shared, (stacked, *run), len(runs))
+            if found is not None:
+                parameters, state = found
+                return parameters, state
+        return move(named, *run)
 
     return moved
+
+
+def _apart(one: Callable[..., object], shared: Tensors, run: tuple[Tensors, ...]) -> object:
+    theta, *rest = run
+    return one(shared | theta, *rest)
 
 
 class _Move(nn.Module):

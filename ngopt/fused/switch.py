@@ -47,6 +47,11 @@ def tell(launch: Callable[[], Any]) -> None:
         _listener(launch())
 
 
+def heard() -> bool:
+    """Whether there is a listener."""
+    return _listener is not None
+
+
 def fusible(tensors: list[Tensor]) -> bool:
     """Whether compiled loops may read these tensors: nothing but numbers in the CPU's memory.
 

@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor
 
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Types of tensors that are whole, which are told apart at once."""
+
 
 def gather(tensor: Tensor, device: torch.device) -> Tensor:
     """Return the whole tensor on a device; the tensor itself if it is that already.
 
     A tensor that is sharded over processes (FSDP2's `DTensor`) is gathered from all of them.
     """
+    if type(tensor) in PLAIN and tensor.device == device:
+        return tensor
     full = getattr(tensor, "full_tensor", None)
     return (tensor if full is None else full()).to(device)
 
@@ -19,6 +24,8 @@ def place(value: Tensor, like: Tensor) -> Tensor:
     A value with the shape of a sharded parameter is sharded alike, without communication, for each
     process has computed the same; any other value is kept whole by every process.
     """
+    if type(like) in PLAIN and value.device == like.device:
+        return value
     mesh = getattr(like, "device_mesh", None)
     if mesh is None or value.shape != like.shape:
         return value.to(like.device)

@@ -1,36 +1,41 @@
 """Nested dictionaries, tuples and lists of tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from torch import Tensor
 
 
-def leaves(tree: Any) -> Iterator[Tensor]:
-    """Tensors of nested containers, in order.
+def flat(tree: Any) -> tuple[list[Tensor], tuple[Hashable, ...]]:
+    """Take nested containers apart.
+
+    Returns:
+        The tensors in order, and what tells containers apart that hold as many: the names that
+        dictionaries have for them, and where each container ends.
 
     >>> import torch
-    >>> [int(leaf) for leaf in leaves(({"a": torch.tensor(1)}, torch.tensor(2)))]
-    [1, 2]
+    >>> tensors, form = flat(({"a": torch.tensor(1)}, torch.tensor(2)))
+    >>> [int(tensor) for tensor in tensors], form
+    ([1, 2], ('a', None, None))
     """
+    tensors: list[Tensor] = []
+    form: list[Hashable] = []
+    _take(tree, tensors, form)
+    return tensors, tuple(form)
+
+
+def _take(tree: Any, tensors: list[Tensor], form: list[Hashable]) -> None:
     if isinstance(tree, Tensor):
-        yield tree
-    else:
-        for part in tree.values() if isinstance(tree, dict) else tree:
-            yield from leaves(part)
-
-
-def form(tree: Any) -> Any:
-    """The same containers without tensors; hashable.
-
-    >>> form({"a": (), "b": {"c": ()}})
-    (('a', ()), ('b', (('c', ()),)))
-    """
-    if isinstance(tree, Tensor):
-        return None
+        tensors.append(tree)
+        return
     if isinstance(tree, dict):
-        return tuple((name, form(part)) for name, part in tree.items())
-    return tuple(map(form, tree))
+        for name, part in tree.items():
+            form.append(name)
+            _take(part, tensors, form)
+    else:
+        for part in tree:
+            _take(part, tensors, form)
+    form.append(None)
 
 
 def like(tree: Any, tensors: Iterator[Tensor]) -> Any:

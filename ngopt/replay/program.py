@@ -70,21 +70,49 @@ class Program:
         Returns:
             The results, new tensors.
         """
+        results = [
+            torch.empty_strided(window.shape, window.stride, dtype=window.dtype)
+            for window in self._results
+        ]
+        self._once(given, results)
+        return results
+
+    def each(self, given: Sequence[Tensor], stacked: Sequence[bool], count: int) -> list[Tensor]:
+        """Run it several times.
+
+        Args:
+            given: the arguments.
+            stacked: which of them have a dimension of runs in front; the others are the same for
+                all.
+            count: number of runs.
+
+        Returns:
+            The results, new tensors, with a dimension of runs in front.
+        """
+        results = [
+            torch.empty_strided(
+                (count, *window.shape), (window.numel(), *window.stride), dtype=window.dtype
+            )
+            for window in self._results
+        ]
+        parts = [t.unbind() if s else [t] * count for t, s in zip(given, stacked, strict=True)]
+        made = [result.unbind() for result in results]
+        for run in range(count):
+            self._once([part[run] for part in parts], [part[run] for part in made])
+        return results
+
+    def _once(self, given: Sequence[Tensor], results: Sequence[Tensor]) -> None:
         bases = self._bases
         for number, tensor in zip(self._given, given, strict=True):
             bases[number] = tensor.data_ptr()
-        results = []
-        for window in self._results:
-            result = torch.empty_strided(window.shape, window.stride, dtype=window.dtype)
+        for window, result in zip(self._results, results, strict=True):
             bases[window.storage] = result.data_ptr()
-            results.append(result)
         memory = self._scratch()
         for piece in self._pieces:
             if isinstance(piece, Span):
                 self._run(piece.first, piece.last, self._address, bases)
             else:
                 _multiply(piece, lambda window: self._tensor(window, given, results, memory))
-        return results
 
     def _scratch(self) -> Tensor:
         """Memory for what comes and goes."""

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from ngopt.fused.kernel import Launch
 from ngopt.fused.switch import listening
-from ngopt.replay.containers import leaves
+from ngopt.replay.containers import flat
 from ngopt.replay.window import Window
 
 aten = torch.ops.aten
@@ -129,12 +129,14 @@ def record(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Re
     Raises:
         UnsupportedError: if that cannot be written down.
     """
-    arguments = copied(arguments) if overlap(list(leaves(arguments))) else arguments
-    given = list(leaves(arguments))
+    given, _ = flat(arguments)
+    if overlap(given):
+        arguments = copied(arguments)
+        given, _ = flat(arguments)
     recorder = Recorder(given)
     with torch.no_grad(), listening(recorder.launch), recorder:
         returned = function(*arguments)
-    results = [recorder.window(leaf) for leaf in leaves(returned)]
+    results = [recorder.window(leaf) for leaf in flat(returned)[0]]
     return Recording(recorder.storages, recorder.calls, results), returned
 
 

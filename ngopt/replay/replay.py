@@ -1,6 +1,6 @@
 """Functions that are recorded when they are first called with tensors of some shapes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from ngopt.fused.build import NoCompilerError
-from ngopt.fused.switch import fusible, give_up
-from ngopt.replay.containers import form, leaves, like
+from ngopt.fused.switch import fusible, give_up, heard
+from ngopt.replay.containers import flat, like
 from ngopt.replay.program import Program
 from ngopt.replay.recorder import UnsupportedError, record
 
@@ -30,20 +30,46 @@ class Replay:
         """Return what the function would return, up to rounding.
 
         None where it cannot be replayed: derivatives are wanted, a tensor is not on the CPU, or it
-        does something for which there are no instructions.
+        does something for which there are no instructions. Within another function that is being
+        recorded, it is part of that.
         """
-        given = list(leaves(arguments))
-        if not fusible(given):
-            return None
-        looks = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in given)
-        key = form(arguments), looks
-        if key not in self._programs:
-            self._programs[key] = self._recorded(arguments)
-        found = self._programs[key]
+        given, form = flat(arguments)
+        found = self._found(arguments, given, form)
         if found is None:
             return None
         program, returned = found
         return like(returned, iter(program(given)))
+
+    def each(self, shared: Any, stacked: Any, count: int) -> Any | None:
+        """Return what `function(shared, stacked)` would return for each of several runs.
+
+        Args:
+            shared: what is the same for all runs.
+            stacked: with a dimension of runs in front.
+            count: number of runs, at least 1.
+
+        Returns:
+            What the function returns, with a dimension of runs in front; None as when called.
+        """
+        (same, form), (many, more) = flat(shared), flat(stacked)
+        first = like(stacked, iter([tensor[0] for tensor in many]))
+        found = self._found((shared, first), [*same, *flat(first)[0]], (*form, *more))
+        if found is None:
+            return None
+        program, returned = found
+        flags = [False] * len(same) + [True] * len(many)
+        return like(returned, iter(program.each([*same, *many], flags, count)))
+
+    def _found(
+        self, arguments: tuple[Any, ...], given: list[Tensor], form: tuple[Hashable, ...]
+    ) -> tuple[Program, Any] | None:
+        if not fusible(given) or heard():
+            return None
+        looks = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in given)
+        key = form, looks
+        if key not in self._programs:
+            self._programs[key] = self._recorded(arguments)
+        return self._programs[key]
 
     def _recorded(self, arguments: tuple[Any, ...]) -> tuple[Program, Any] | None:
         try:

@@ -1,6 +1,6 @@
 """Steps of rules without Python: recorded once for each graph, and replayed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ LARGEST = 2**22
 arithmetic, and changes should not all be there at once."""
 
 GRAPHS = 16
-"""Number of graphs of which recordings are kept, the last that were used."""
+"""Number of graphs and functions of which recordings are kept, the last that were used."""
 
 
 def changes(
@@ -38,7 +38,8 @@ def changes(
     """
     if replays(rule, gradients):
         theta = dict(rule.named_parameters())
-        found = _replay(rule, graph)(theta, dict(parameters), dict(gradients), dict(state))
+        step = replay(rule, graph, "step", partial(_step, rule, graph))
+        found = step(theta, dict(parameters), dict(gradients), dict(state))
         if found is not None:
             updates, after = found
             return (Change(name, updates[name], after[name]) for name in gradients)
@@ -51,16 +52,21 @@ def replays(rule: Rule, gradients: Mapping[str, Tensor]) -> bool:
     return rule.replayable and small and not rule.watched and fusible([*gradients.values()])
 
 
-def _replay(rule: Rule, graph: NeuralGraph) -> Replay:
-    """Recordings of a rule on a graph, kept with the rule."""
-    kept: dict[int, tuple[NeuralGraph, Replay]] = rule.__dict__.setdefault("replays", {})
-    known = kept.pop(id(graph), None)
-    if known is None:
-        known = graph, Replay(partial(_step, rule, graph))
-    kept[id(graph)] = known
+def replay(rule: Rule, graph: NeuralGraph, name: Hashable, function: Callable[..., Any]) -> Replay:
+    """What replays a function of a rule and a graph; it is kept with the rule.
+
+    Args:
+        rule: the rule.
+        graph: that the function is about.
+        name: tells functions apart.
+        function: recorded if it is not known under this name yet.
+    """
+    kept: dict[Any, tuple[NeuralGraph, Replay]] = rule.__dict__.setdefault("replays", {})
+    key = id(graph), name
+    kept[key] = kept.pop(key) if key in kept else (graph, Replay(function))
     while len(kept) > GRAPHS:
         del kept[next(iter(kept))]
-    return known[1]
+    return kept[key][1]
 
 
 def _step(rule: Rule, graph: NeuralGraph, theta: dict[str, Tensor], *given: Any) -> Any:
