@@ -20,7 +20,7 @@ from ngopt.rules.rule import Rule
 VERSION = 2
 """To be raised when the same setting no longer gives the same curve."""
 
-DIGITS = 5
+DIGITS = 6
 """Number of significant digits in results that are kept."""
 
 FINALISTS = 2

@@ -42,7 +42,7 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
         run = (runs.parameters, runs.gradients, runs.state, runs.lr)
         first = {name: gradient[0] for name, gradient in runs.gradients.items()}
         # Replayed, a run takes less time by itself than its share of a stack.
-        if replays(rule, first):
+        if replays(rule, first) and not rule.watched:
             shared, stacked = ({}, named) if each else (named, {})
             again = replay(rule, task.graph, ("move", weight_decay), partial(_apart, one))
             found = again.each(shared, (stacked, *run), len(runs))

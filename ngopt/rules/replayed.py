@@ -1,5 +1,6 @@
 """Steps of rules without Python: recorded once for each graph, and replayed."""
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -29,6 +30,9 @@ def changes(
 ) -> Iterator[Change]:
     """What :meth:`Rule.stream` tells, replayed where that is possible.
 
+    A rule that is watched runs as well, to tell what it decides, but what comes of it is replayed:
+    watching changes nothing, to the last bit.
+
     Args:
         rule: the rule.
         parameters: as for :meth:`Rule.stream`.
@@ -41,6 +45,8 @@ def changes(
         step = replay(rule, graph, "step", partial(_step, rule, graph))
         found = step(theta, dict(parameters), dict(gradients), dict(state))
         if found is not None:
+            if rule.watched:
+                deque(rule.stream(parameters, gradients, state, graph), maxlen=0)
             updates, after = found
             return (Change(name, updates[name], after[name]) for name in gradients)
     return rule.stream(parameters, gradients, state, graph)
@@ -49,7 +55,7 @@ def changes(
 def replays(rule: Rule, gradients: Mapping[str, Tensor]) -> bool:
     """Whether a rule's steps on these gradients are replayed, if nothing in them forbids it."""
     small = sum(gradient.numel() for gradient in gradients.values()) <= LARGEST
-    return rule.replayable and small and not rule.watched and fusible([*gradients.values()])
+    return rule.replayable and small and fusible([*gradients.values()])
 
 
 def replay(rule: Rule, graph: NeuralGraph, name: Hashable, function: Callable[..., Any]) -> Replay:
@@ -70,4 +76,9 @@ def replay(rule: Rule, graph: NeuralGraph, name: Hashable, function: Callable[..
 
 
 def _step(rule: Rule, graph: NeuralGraph, theta: dict[str, Tensor], *given: Any) -> Any:
-    return functional_call(rule, theta, (*given, graph))
+    # What is told in between is nothing to be recorded.
+    observer, rule.observer = rule.observer, None
+    try:
+        return functional_call(rule, theta, (*given, graph))
+    finally:
+        rule.observer = observer

@@ -208,7 +208,8 @@ def test_real_tasks(tmp_path):
     assert found.reference == "adam"
     assert all(row.speed_up == 1.0 for row in found.rows if row.contestant == "adam")
     assert [row.accuracy is None for row in found.rows] == [False, False, True, True]
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.glob("*.json"))) == 4
+    assert len(list((tmp_path / "curves").iterdir())) == 6
 
 
 def test_error_of_a_single_problem_is_unknown():

@@ -107,6 +107,39 @@ def test_large_products_are_torchs(monkeypatch):
     assert len(torchs) == 4 * 3
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["interpreted", "torch's products"])
+def test_several_runs(large, monkeypatch):
+    monkeypatch.setattr(program, "LARGE_PRODUCT", 1 if large else 2**21)
+    function = Counted(
+        lambda shared, run: {"product": shared["w"] @ run["x"].mT, "copy": (run["y"].mT,)}
+    )
+    replay = Replay(function)
+    weight = torch.randn(4, 3)
+    for count in (1, 5):
+        x, y = torch.randn(count, 2, 3), torch.randn(count, 2, 3)
+        found = replay.each({"w": weight}, {"x": x, "y": y}, count)
+        torch.testing.assert_close(found["product"], weight @ x.mT)
+        assert torch.equal(found["copy"][0], y.mT)
+    assert function.calls == 1
+    with plain():
+        assert replay.each({"w": weight}, {"x": x, "y": y}, 5) is None
+
+
+def test_within_another_recording_it_is_part_of_that():
+    inside = Counted(lambda a: a * 2)
+    inner = Replay(inside)
+
+    def function(a):
+        found = inner(a + 1)
+        return inside(a + 1) if found is None else found
+
+    outer = Replay(function)
+    for _ in range(2):
+        a = torch.randn(3)
+        assert torch.equal(outer(a), (a + 1) * 2)
+    assert inside.calls == 1
+
+
 def test_where_nothing_is_replayed():
     function = Counted(lambda a: a + 1)
     replay = Replay(function)

@@ -105,14 +105,22 @@ def test_theta_may_change(asked):
     assert relative_error(after, before) > 1e-3
 
 
-def test_watched_large_and_other_rules_are_not_replayed(asked, monkeypatch):
+def test_watching_changes_nothing(asked):
+    described, rule, told = zoo_graph("conv_flatten"), randomize(MatrixGNN()), []
+    expected, _ = trajectory(rule, described, 2)
+    for observed in (rule, randomize(MatrixGNN())):
+        observed.observer = lambda *insides: told.append(insides)
+        found, _ = trajectory(observed, described, 2)
+        assert relative_error(found, expected) == 0
+    assert len(told) == 4 * len(described.layouts)
+    assert len(asked) == 1 + 2 + 3
+
+
+def test_large_and_other_rules_are_not_replayed(asked, monkeypatch):
     gradients = {"w": torch.ones(4)}
     with torch.no_grad():
         assert replays(MatrixGNN(), gradients)
         assert not replays(SGDM(), gradients)
-        watched = MatrixGNN()
-        watched.observer = lambda *_: None
-        assert not replays(watched, gradients)
         monkeypatch.setattr(replayed_module, "LARGEST", 3)
         assert not replays(MatrixGNN(), gradients)
     trajectory(MatrixGNN(), zoo_graph("conv_flatten"), 2)
