@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from ngopt.replay.instructions import TYPES, Instruction, Pointwise
+from ngopt.replay.instructions import MOST, TYPES, Instruction, Pointwise
 from ngopt.replay.recorder import Role, Storage, UnsupportedError
-from ngopt.replay.window import Window
+from ngopt.replay.window import Window, simplified
 
 COMPUTED = (torch.float32, torch.float64)
 """What can be computed with."""
@@ -37,13 +37,13 @@ class Draft:
         if out.dtype not in COMPUTED:
             raise UnsupportedError(f"{function} of {out.dtype}")
         ready = tuple(self.converted(window, out.dtype).spread(out.shape) for window in inputs)
-        self.instructions.append(Pointwise(function, out, ready, float(x), float(y)))
+        self._add(Pointwise(function, out, ready, float(x), float(y)))
 
     def copy(self, out: Window, window: Window) -> None:
         """Add a copy, with a conversion if the types differ."""
         if not {out.dtype, window.dtype} <= TYPES.keys():
             raise UnsupportedError(f"{window.dtype} as {out.dtype}")
-        self.instructions.append(Pointwise("convert", out, (window.spread(out.shape),)))
+        self._add(Pointwise("convert", out, (window.spread(out.shape),)))
 
     def converted(self, window: Window, dtype: torch.dtype) -> Window:
         """The window, or a copy of another type."""
@@ -65,3 +65,9 @@ class Draft:
         copy = replace(copy, stride=window.stride) if window.dense() else copy
         self.copy(copy, window)
         return copy
+
+    def _add(self, instruction: Pointwise) -> None:
+        dims, _ = simplified([instruction.out, *instruction.inputs])
+        if len(dims) > MOST:
+            raise UnsupportedError(f"{len(dims)} dimensions in different orders")
+        self.instructions.append(instruction)

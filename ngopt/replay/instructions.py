@@ -37,10 +37,10 @@ FUNCTIONS: dict[str, tuple[int, str]] = {
     "divided": (2, "a / b"),
     "larger": (2, "a > b || a != a ? a : b"),
     "smaller": (2, "a < b || a != a ? a : b"),
-    "mixed": (2, "x < (T_HALF) ? a + x * (b - a) : b - (b - a) * (1 - x)"),
+    "mixed": (2, "x < 0.5f ? a + x * (b - a) : b - (b - a) * (1 - x)"),
     "plus_product": (3, "a + x * b * c"),
     "plus_ratio": (3, "a + x * b / c"),
-    "mixed_by": (3, "c < (T_HALF) ? a + c * (b - a) : b - (b - a) * (1 - c)"),
+    "mixed_by": (3, "c < 0.5f ? a + c * (b - a) : b - (b - a) * (1 - c)"),
 }
 """Functions of entries: how many they take (`a`, `b`, `c`), and what they are in C. `x` and `y` are
 numbers of the instruction."""
@@ -52,6 +52,9 @@ TYPES: dict[torch.dtype, int] = {
     torch.bfloat16: 3,
 }
 """Places of the types that can be converted to one another; the first two can be computed with."""
+
+MOST = 8
+"""Number of dimensions, and of operands, that a function of entries can have."""
 
 POINTWISE, REDUCE, PRODUCT, LAUNCH = range(4)
 
@@ -205,7 +208,7 @@ def interpreter() -> Any:
         items = [f"F({n}, {text})" for n, (c, text) in FUNCTIONS.items() if c == count]
         lists.append(f"#define POINTWISE_{count}(F) {' '.join(items)}\n")
     text = files("ngopt.replay").joinpath("interpreter.c").read_text(encoding="utf-8")
-    return load("#define T_HALF 0.5f\n" + "".join(lists) + text)
+    return load(f"#define MOST {MOST}\n" + "".join(lists) + text)
 
 
 def _bits(number: float) -> int:

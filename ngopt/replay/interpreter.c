@@ -1,15 +1,13 @@
 /* Runs instructions, which are words of 64 bits, on strided memory.
  *
- * In front of this text stand the macros POINTWISE_1, POINTWISE_2 and POINTWISE_3, which list the
- * functions of one, two and three numbers, and ROWS, the number of their table's entries. An
- * operand is a base, an offset in bytes, and a stride for each dimension, in entries.
+ * In front of this text stand MOST, the largest number of dimensions, and the macros POINTWISE_1,
+ * POINTWISE_2 and POINTWISE_3, which list the functions of one, two and three numbers. An operand is
+ * a base, an offset in bytes, and a stride for each dimension, in entries.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <tgmath.h>
-
-#define MOST 8 /* dimensions, and operands */
 
 typedef int64_t word;
 typedef uint16_t bfloat;

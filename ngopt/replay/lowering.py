@@ -9,7 +9,7 @@ import torch
 
 from ngopt.replay.draft import COMPUTED, Draft
 from ngopt.replay.instructions import Launch, Product, Reduce
-from ngopt.replay.recorder import Call, Loop, UnsupportedError
+from ngopt.replay.recorder import FILLS, Call, Loop, UnsupportedError
 from ngopt.replay.window import Window
 
 aten = torch.ops.aten
@@ -233,18 +233,7 @@ def _families() -> Iterator[tuple[Any, Lowering]]:
         ((aten.minimum.default,), _binary("smaller")),
         ((aten.lerp.Scalar, aten.lerp.Tensor, aten.lerp_.Scalar), _lerp),
         (
-            (
-                aten.zeros.default,
-                aten.zeros_like.default,
-                aten.new_zeros.default,
-                aten.ones.default,
-                aten.ones_like.default,
-                aten.full.default,
-                aten.full_like.default,
-                aten.zero_.default,
-                aten.fill_.Scalar,
-                aten.fill_.Tensor,
-            ),
+            (*FILLS, aten.zero_.default, aten.fill_.Scalar, aten.fill_.Tensor),
             _fill,
         ),
         (

@@ -202,7 +202,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def window(self, tensor: Tensor) -> Window:
         """Where a tensor lies. Memory that is not known yet is constant from now on."""
-        if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_conj():
+        lazy = tensor.is_conj() or tensor.is_neg()
+        if lazy or tensor.device.type != "cpu" or tensor.layout != torch.strided:
             raise UnsupportedError("a tensor that is not a plain one on the CPU")
         storage = tensor.untyped_storage()
         shape, stride = tuple(tensor.shape), tensor.stride()

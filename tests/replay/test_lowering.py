@@ -165,3 +165,13 @@ def test_half_precision_is_rounded_as_torch_rounds():
     given = torch.cat([torch.randn(1000), torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, 3e38, 1e-40])])
     with torch.no_grad():
         assert torch.equal(Replay(lambda a: a.bfloat16())(given), given.bfloat16())
+
+
+def test_more_dimensions_than_the_interpreter_goes_through():
+    shape = [2] * 9
+    replay = Replay(lambda a: a + a.permute(*range(8, -1, -1)))
+    with torch.no_grad():
+        assert replay(torch.randn(shape)) is None
+        joined = Replay(lambda a: a + a)
+        given = torch.randn(shape)
+        assert torch.equal(joined(given), given + given)

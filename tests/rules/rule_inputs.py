@@ -4,6 +4,7 @@ from functools import cache
 
 import torch
 
+from ngopt.fused.switch import plain
 from ngopt.graph.trace import trace
 from tests.hand_built import EXAMPLES
 from tests.zoo import ZOO
@@ -71,3 +72,18 @@ def relative_error(a, b):
         if tensor.numel()
     ]
     return torch.stack([ratio.double() for ratio in ratios]).max().item()
+
+
+def difference_to_plain(run):
+    """Largest difference of parameters to those that operations of torch alone lead to.
+
+    Args:
+        run: returns parameters and state after some steps; the states must agree as well.
+    """
+    here, state = run()
+    with plain():
+        there, expected = run()
+    for name, tensors in expected.items():
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(state[name][key], tensor, rtol=2**-7, atol=1e-6)
+    return relative_error(here, there)

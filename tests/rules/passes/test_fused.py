@@ -9,7 +9,13 @@ from ngopt.rules.passes import choose
 from ngopt.rules.passes.fused import FusedPasses, Plane
 from ngopt.rules.passes.plain import PlainPasses
 from tests.hand_built import graph, layout, spaces
-from tests.rules.rule_inputs import draw, randomize, relative_error, zoo_graph
+from tests.rules.rule_inputs import (
+    difference_to_plain,
+    draw,
+    randomize,
+    relative_error,
+    zoo_graph,
+)
 from tests.test_zoo import ZOO
 
 SOME = ("conv_flatten", "resnet", "hf_gpt2", "attention_fused", "lstm", "depthwise_separable")
@@ -36,13 +42,7 @@ def trajectory(rule, described, steps, dtype=torch.float32):
 
 def difference(rule, described, steps):
     """Largest difference to operations of torch, relative to each tensor's size."""
-    here, state = trajectory(rule, described, steps)
-    with plain():
-        there, expected = trajectory(rule, described, steps)
-    for name, tensors in expected.items():
-        for key, tensor in tensors.items():
-            torch.testing.assert_close(state[name][key], tensor, rtol=2**-7, atol=1e-6)
-    return relative_error(here, there)
+    return difference_to_plain(lambda: trajectory(rule, described, steps))
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
