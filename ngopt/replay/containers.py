@@ -10,13 +10,13 @@ def flat(tree: Any) -> tuple[list[Tensor], tuple[Hashable, ...]]:
     """Take nested containers apart.
 
     Returns:
-        The tensors in order, and what tells containers apart that hold as many: the names that
-        dictionaries have for them, and where each container ends.
+        The tensors in order, and what tells containers apart: the names that dictionaries have for
+        their parts, a 0 for each tensor, and a None where each container ends.
 
     >>> import torch
     >>> tensors, form = flat(({"a": torch.tensor(1)}, torch.tensor(2)))
     >>> [int(tensor) for tensor in tensors], form
-    ([1, 2], ('a', None, None))
+    ([1, 2], ('a', 0, None, 0, None))
     """
     tensors: list[Tensor] = []
     form: list[Hashable] = []
@@ -27,6 +27,7 @@ def flat(tree: Any) -> tuple[list[Tensor], tuple[Hashable, ...]]:
 def _take(tree: Any, tensors: list[Tensor], form: list[Hashable]) -> None:
     if isinstance(tree, Tensor):
         tensors.append(tree)
+        form.append(0)
         return
     if isinstance(tree, dict):
         for name, part in tree.items():

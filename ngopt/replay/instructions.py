@@ -169,7 +169,7 @@ class Launch(NamedTuple):
         rows: number of rows.
         columns: number of columns.
         inputs: what it reads.
-        outputs: what it writes.
+        outputs: what it writes, or adds to what is there.
     """
 
     pointer: int

@@ -9,7 +9,7 @@ import torch
 
 from ngopt.replay.draft import COMPUTED, Draft
 from ngopt.replay.instructions import Launch, Product, Reduce
-from ngopt.replay.recorder import FILLS, Call, Loop, UnsupportedError
+from ngopt.replay.recorder import FILLS, Call, UnsupportedError
 from ngopt.replay.window import Window
 
 aten = torch.ops.aten
@@ -232,10 +232,7 @@ def _families() -> Iterator[tuple[Any, Lowering]]:
         ((aten.maximum.default,), _binary("larger")),
         ((aten.minimum.default,), _binary("smaller")),
         ((aten.lerp.Scalar, aten.lerp.Tensor, aten.lerp_.Scalar), _lerp),
-        (
-            (*FILLS, aten.zero_.default, aten.fill_.Scalar, aten.fill_.Tensor),
-            _fill,
-        ),
+        ((*FILLS, aten.zero_.default, aten.fill_.Scalar, aten.fill_.Tensor), _fill),
         (
             (
                 aten.sum.default,
@@ -259,7 +256,7 @@ LOWERINGS: dict[Any, Lowering] = dict(_families())
 """From each operation to what adds its instructions."""
 
 
-def lower(call: Call | Loop, draft: Draft) -> None:
+def lower(call: Call | Launch, draft: Draft) -> None:
     """Add the instructions of a call.
 
     Args:
@@ -269,8 +266,8 @@ def lower(call: Call | Loop, draft: Draft) -> None:
     Raises:
         UnsupportedError: if there are none for it.
     """
-    if isinstance(call, Loop):
-        draft.instructions.append(Launch(*call))
+    if isinstance(call, Launch):
+        draft.instructions.append(call)
         return
     found = LOWERINGS.get(call.function)
     if found is None:

@@ -12,9 +12,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from ngopt.fused.kernel import Launch
+from ngopt.fused import kernel
 from ngopt.fused.switch import listening
 from ngopt.replay.containers import flat
+from ngopt.replay.instructions import Launch
 from ngopt.replay.window import Window
 
 aten = torch.ops.aten
@@ -83,24 +84,6 @@ class Call(NamedTuple):
     result: Any
 
 
-class Loop(NamedTuple):
-    """A compiled loop.
-
-    Args:
-        pointer: address of its code.
-        rows: number of rows.
-        columns: number of columns.
-        inputs: what it reads.
-        outputs: where it writes to, or adds to what is there.
-    """
-
-    pointer: int
-    rows: int
-    columns: int
-    inputs: tuple[Window, ...]
-    outputs: tuple[Window, ...]
-
-
 class Recording(NamedTuple):
     """What a function did.
 
@@ -111,7 +94,7 @@ class Recording(NamedTuple):
     """
 
     storages: list[Storage]
-    calls: list[Call | Loop]
+    calls: list[Call | Launch]
     results: list[Window]
 
 
@@ -150,7 +133,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, given: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.storages: list[Storage] = []
-        self.calls: list[Call | Loop] = []
+        self.calls: list[Call | Launch] = []
         self._spans: list[tuple[int, int]] = []
         # Weak references keep the addresses of storages from being used again.
         self._known: dict[int, tuple[int, StorageWeakRef]] = {}
@@ -191,14 +174,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.calls.append(Call(func, arguments, named, self._windows(result)))
         return result
 
-    def launch(self, launch: Launch) -> None:
+    def launch(self, launch: kernel.Launch) -> None:
         """Write down a compiled loop."""
         inputs = tuple(map(self.window, launch.inputs))
-        outputs = []
-        for tensor, offset in launch.outputs:
-            window = self.window(tensor)
-            outputs.append(replace(window, offset=window.offset + offset))
-        self.calls.append(Loop(launch.pointer, launch.rows, launch.columns, inputs, tuple(outputs)))
+        windows = [(self.window(tensor), offset) for tensor, offset in launch.outputs]
+        outputs = tuple(replace(w, offset=w.offset + offset) for w, offset in windows)
+        self.calls.append(Launch(launch.pointer, launch.rows, launch.columns, inputs, outputs))
 
     def window(self, tensor: Tensor) -> Window:
         """Where a tensor lies. Memory that is not known yet is constant from now on."""

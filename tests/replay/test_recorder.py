@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from ngopt.replay.recorder import Loop, Role, UnsupportedError, overlap, record
+from ngopt.replay.instructions import Launch
+from ngopt.replay.recorder import Role, UnsupportedError, overlap, record
 
 
 def calls(function, *arguments):
@@ -86,6 +87,6 @@ def test_compiled_loops_are_calls():
         draw(described, 1, torch.float32),
         state,
     )
-    loops = [call for call in recording.calls if isinstance(call, Loop)]
+    loops = [call for call in recording.calls if isinstance(call, Launch)]
     assert len(loops) > 20
     assert all(loop.pointer and loop.inputs and loop.outputs for loop in loops)

@@ -11,6 +11,8 @@ from tests.zoo import ZOO
 
 GRAPHS = {name: example()[1] for name, example in EXAMPLES.items()}
 MLP = GRAPHS["mlp"]
+SOME = ("conv_flatten", "resnet", "hf_gpt2", "attention_fused", "lstm", "depthwise_separable")
+"""Models of the zoo of many kinds, for tests that take too long on all of it."""
 
 
 @cache

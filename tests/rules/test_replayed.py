@@ -13,6 +13,7 @@ from ngopt.rules import replayed as replayed_module
 from ngopt.rules.matrix_gnn import MatrixGNN
 from ngopt.rules.replayed import changes, replays
 from tests.rules.rule_inputs import (
+    SOME,
     difference_to_plain,
     draw,
     randomize,
@@ -20,8 +21,6 @@ from tests.rules.rule_inputs import (
     zoo_graph,
 )
 from tests.test_zoo import ZOO
-
-SOME = ("conv_flatten", "resnet", "hf_gpt2", "attention_fused", "lstm", "depthwise_separable")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from ngopt.rules.passes.fused import FusedPasses, Plane
 from ngopt.rules.passes.plain import PlainPasses
 from tests.hand_built import graph, layout, spaces
 from tests.rules.rule_inputs import (
+    SOME,
     difference_to_plain,
     draw,
     randomize,
@@ -18,7 +19,6 @@ from tests.rules.rule_inputs import (
 )
 from tests.test_zoo import ZOO
 
-SOME = ("conv_flatten", "resnet", "hf_gpt2", "attention_fused", "lstm", "depthwise_separable")
 OPTIONS = {
     "default": {},
     "graph off": {"graph_context": False},
