@@ -204,7 +204,7 @@ def _together(
     for step in range(budget.steps):
         rates = torch.tensor([setting.rate(step, budget.steps) for setting in settings])
         lr = rates.repeat_interleave(budget.problems).to(runs.lr)
-        runs, loss = unroll.advance(replace(runs, lr=lr), 1)
+        runs, loss = unroll.advance(replace(runs, lr=lr), 1, made=step)
         losses.append(loss[0])
     limit = options.diverged_above * runs.unit
     tensors = {

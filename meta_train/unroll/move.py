@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,17 @@ from ngopt.optim.update import Options, changed
 from ngopt.rules.replayed import replay, replays
 from ngopt.rules.rule import Rule, State
 
-Move = Callable[[Runs], tuple[Tensors, State]]
+
+class Move(Protocol):
+    """Moves all runs by one step."""
+
+    def __call__(self, runs: Runs, *, fresh: bool = True) -> tuple[Tensors, State]:
+        """Return the parameters and the state of all runs after a step.
+
+        Args:
+            runs: where they stand.
+            fresh: whether the rule looks at the whole model, or goes by what it last saw of it.
+        """
 
 
 def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_decay: float) -> Move:
@@ -31,25 +42,28 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
     module = _Move(rule, task, weight_decay)
     each = any(theta[name].dim() > tensor.dim() for name, tensor in own.items())
 
-    def one(theta: Tensors, *run: object) -> tuple[Tensors, State]:
-        moved: tuple[Tensors, State] = functional_call(module, theta, run)
+    def one(fresh: bool, theta: Tensors, *run: object) -> tuple[Tensors, State]:
+        moved: tuple[Tensors, State] = functional_call(module, theta, (*run, fresh))
         return moved
 
-    move = torch.vmap(one, in_dims=(0 if each else None, 0, 0, 0, 0), randomness="different")
+    dims = (0 if each else None, 0, 0, 0, 0)
     named = {f"rule.{name}": tensor for name, tensor in theta.items()}
 
-    def moved(runs: Runs) -> tuple[Tensors, State]:
+    def moved(runs: Runs, *, fresh: bool = True) -> tuple[Tensors, State]:
+        step = partial(one, fresh)
         run = (runs.parameters, runs.gradients, runs.state, runs.lr)
         first = {name: gradient[0] for name, gradient in runs.gradients.items()}
         # Replayed, a run takes less time by itself than its share of a stack.
         if replays(rule, first) and not rule.watched:
             shared, stacked = ({}, named) if each else (named, {})
-            again = replay(rule, task.graph, ("move", weight_decay), partial(_apart, one))
+            again = replay(rule, task.graph, ("move", weight_decay, fresh), partial(_apart, step))
             found = again.each(shared, (stacked, *run), len(runs))
             if found is not None:
                 parameters, state = found
                 return parameters, state
-        return move(named, *run)
+        move = torch.vmap(step, in_dims=dims, randomness="different")
+        result: tuple[Tensors, State] = move(named, *run)
+        return result
 
     return moved
 
@@ -67,8 +81,9 @@ class _Move(nn.Module):
         self.rule, self._graph, self._weight_decay = rule, task.graph, weight_decay
 
     def forward(
-        self, parameters: Tensors, gradients: Tensors, state: State, lr: Tensor
+        self, parameters: Tensors, gradients: Tensors, state: State, lr: Tensor, fresh: bool
     ) -> tuple[Tensors, State]:
         options = dict.fromkeys(parameters, Options(lr, self._weight_decay))
         # Runs whose gradients are not finite have diverged: what becomes of them is not used.
-        return changed(parameters, gradients, state, self._graph, self.rule, options)
+        given = (parameters, gradients, state, self._graph, self.rule, options)
+        return changed(*given, fresh=fresh)

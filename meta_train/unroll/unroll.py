@@ -2,19 +2,21 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from meta_train.tasks.task import Batch, Task
-from meta_train.unroll.move import Move, mover
+from meta_train.tasks.task import Batch, Task, Tensors
+from meta_train.unroll.move import mover
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.runs import Runs, chosen, mapped, repeated, start
-from ngopt.rules.rule import Rule
+from ngopt.optim.refreshing import refreshes
+from ngopt.rules.rule import Rule, State
 
 
 class Advanced(NamedTuple):
@@ -82,7 +84,11 @@ class Unroll(ABC):
         return runs.with_tensors(tensors)
 
     def advance(
-        self, runs: Runs, steps: int, theta: Mapping[str, Tensor] | None = None
+        self,
+        runs: Runs,
+        steps: int,
+        theta: Mapping[str, Tensor] | None = None,
+        made: int | None = None,
     ) -> Advanced:
         """Train all runs for some steps.
 
@@ -94,15 +100,20 @@ class Unroll(ABC):
             steps: how many.
             theta: weights of the rule by name, for all runs the same, or with a leading dimension
                 `runs`; the rule's own by default.
+            made: number of steps that all runs have made. The rule then looks at the whole model as
+                often as the optimizer has it look; by default at every step.
         """
         move = mover(self.rule, runs.task, theta, self.options.weight_decay)
         losses = []
-        for _ in range(steps):
-            runs, loss = self._step(runs, move)
+        for number in range(steps):
+            fresh = made is None or refreshes(made + number, self.rule.refresh_every)
+            runs, loss = self._step(runs, partial(move, fresh=fresh))
             losses.append(loss)
         return Advanced(runs, torch.stack(losses))
 
-    def _step(self, runs: Runs, move: Move) -> tuple[Runs, Tensor]:
+    def _step(
+        self, runs: Runs, move: Callable[[Runs], tuple[Tensors, State]]
+    ) -> tuple[Runs, Tensor]:
         parameters, state = move(runs)
         average = {
             name: torch.lerp(mean, parameters[name], 1 - self.options.average)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from ngopt.features.blocks import Block
 from ngopt.features.moments import Moments
 from ngopt.features.scale import EPS, root_inverse
 
@@ -69,13 +70,15 @@ class Scales(NamedTuple):
     """Mean squares by which entries are divided; each broadcasts to the entries.
 
     Args:
-        factored: rank-one approximation of the mean square of the gradient.
+        rows: one factor of a rank-one approximation of the mean square of the gradient.
+        columns: the other.
         fast: of the fast momentum.
         weight: of the weights.
         base: of the direction that is to be corrected.
     """
 
-    factored: Tensor
+    rows: Tensor
+    columns: Tensor
     fast: Tensor
     weight: Tensor
     base: Tensor
@@ -83,14 +86,25 @@ class Scales(NamedTuple):
     @classmethod
     def of(cls, survey: "Survey", square: Tensor) -> "Scales":
         """The scales of a bundle, from its survey and the mean square of its base direction."""
-        rows, columns = factors(survey)
-        factored = rows[:, :, None, None] * columns[:, None, :, None]
-        return cls(factored, survey.whole.fast, survey.whole.weight, square)
+        rows = survey.rows.square / (survey.groups[:, None] + EPS**2)
+        columns = survey.columns.square
+        return cls.of_factors(rows, columns, survey.whole.fast, survey.whole.weight, square)
 
+    @classmethod
+    def of_factors(cls, rows: Tensor, columns: Tensor, *means: Tensor) -> "Scales":
+        """The scales of a bundle, its rows as `(group, out)` and its columns as `(group, in)`."""
+        return cls(rows[:, :, None, None], columns[:, None, :, None], *means)
 
-def factors(survey: "Survey") -> tuple[Tensor, Tensor]:
-    """Numbers `(group, out)` and `(group, in)` whose products approximate the mean squares."""
-    return survey.rows.square / (survey.groups[:, None] + EPS**2), survey.columns.square
+    @property
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Rows as `(group, out)` and columns as `(group, in)`."""
+        return self.rows[:, :, 0, 0], self.columns[:, 0, :, 0]
+
+    def seen_from(self, block: Block) -> "Scales":
+        """The same, with only the rows and columns of a block."""
+        return self._replace(
+            rows=block.rows(self.rows), columns=self.columns[block.group, :, block.into]
+        )
 
 
 def entry_features(edges: Edges, base: Tensor, scales: Scales) -> Entries:
@@ -105,7 +119,7 @@ def entry_features(edges: Edges, base: Tensor, scales: Scales) -> Entries:
         adam=edges.adam,
         slow=edges.slow,
         gradient=edges.relative,
-        factored=edges.moments.fast * root_inverse(scales.factored),
+        factored=edges.moments.fast * root_inverse(scales.rows * scales.columns),
         fast=edges.moments.fast * root_inverse(scales.fast),
         weight=edges.weight * root_inverse(scales.weight),
         base=base * root_inverse(scales.base),

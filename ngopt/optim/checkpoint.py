@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from ngopt.errors import GraphError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
 from ngopt.optim.joining import check_fit, renamed
+from ngopt.optim.refreshing import Refreshing
 from ngopt.optim.update import init_state
 from ngopt.rules.library import fingerprint
 from ngopt.rules.rule import Rule
@@ -30,11 +31,13 @@ class Extra:
         names: name of each parameter, in the order of the groups.
         graph: what is known of the parameters by tracing; may describe none of them.
         skipped: number of steps skipped so far.
+        refreshing: when each parameter was last seen as a part of the whole model.
     """
 
     names: list[str]
     graph: NeuralGraph
     skipped: int
+    refreshing: Refreshing = field(default_factory=Refreshing)
 
     def as_plain(self, rule: Rule) -> dict[str, Any]:
         """Return plain data, which `torch.load(weights_only=True)` accepts."""
@@ -43,6 +46,7 @@ class Extra:
             "names": list(self.names),
             "graph": to_plain(self.graph),
             "skipped_steps": self.skipped,
+            "refreshing": asdict(self.refreshing),
             "rule": identity(rule),
         }
 
@@ -82,10 +86,16 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
             f"{len(tensors)}.\n  Build the optimizer for the model that the state was saved with."
         )
     new_names = dict(zip(saved, tensors, strict=True))
-    # Names that are neither the saved parameters' nor new are free to stay.
-    graph = renamed(graph, lambda name: new_names.get(name, name))
+
+    def now(name: str) -> str:
+        # Names that are neither the saved parameters' nor new are free to stay.
+        return str(new_names.get(name, name))
+
+    graph = renamed(graph, now)
     check_fit(graph, {name: t for name, t in tensors.items() if graph.describes(name)})
-    return Extra(list(tensors), graph, int(data["skipped_steps"]))
+    step, seen = data["refreshing"]["step"], data["refreshing"]["seen"]
+    refreshing = Refreshing(int(step), {now(name): int(at) for name, at in seen.items()})
+    return Extra(list(tensors), graph, int(data["skipped_steps"]), refreshing)
 
 
 def check_state(state: Mapping[Any, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:

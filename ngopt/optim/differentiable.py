@@ -5,6 +5,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +76,7 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         if override is not None:
             self._apply_override(override)
         self._optimizer = other
+        self._refreshing = deepcopy(other._refreshing)
         self._frozen: set[int] = set()
         self.skipped_steps = 0
         if fmodel is not None and fmodel.fast_params is not None:
@@ -125,7 +127,9 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
             graph = self._graph(params)
             with torch.set_grad_enabled(self._track_higher_grads):
                 state = self._state(params, places, graph)
-                new = update(params, grads, state, graph, self._optimizer.rule, options)
+                rule = self._optimizer.rule
+                fresh = self._refreshing.due(params, rule.refresh_every)
+                new = update(params, grads, state, graph, rule, options, fresh=fresh)
             for name, (number, index) in places.items():
                 self.param_groups[number]["params"][index] = new.params[name]
                 self.state[number][index] = new.state[name]

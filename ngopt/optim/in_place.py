@@ -21,6 +21,8 @@ def update_in_place(
     graph: NeuralGraph,
     rule: Rule,
     options: Mapping[str, Options],
+    *,
+    fresh: bool = True,
 ) -> Tensor:
     """Do what :func:`~ngopt.optim.update.update` does, to the last bit, but put results in place.
 
@@ -36,6 +38,7 @@ def update_in_place(
         graph: describes the parameters.
         rule: turns gradients into updates.
         options: for each of them.
+        fresh: whether the rule looks at the whole model, or goes by what it last saw of it.
 
     Returns:
         Whether all gradients are finite, as a 0-dim bool tensor; if not, nothing has changed.
@@ -45,7 +48,8 @@ def update_in_place(
     sure = finite.device.type == "cpu"
     if sure and not finite:
         return finite
-    for name, direction, after in directions(params, grads, state, graph, rule, options):
+    found = directions(params, grads, state, graph, rule, options, fresh=fresh)
+    for name, direction, after in found:
         param, before = due[name], state.pop(name)
         if not sure:
             after = if_finite(finite, after, before)

@@ -14,6 +14,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import checkpoint, joining, naming
 from ngopt.optim.in_place import update_in_place
 from ngopt.optim.placement import gather, place
+from ngopt.optim.refreshing import Refreshing
 from ngopt.optim.tracing import await_first_forward
 from ngopt.optim.update import Options, Updated, init_state, update
 from ngopt.rules.library import load_rule
@@ -89,6 +90,7 @@ class NeuralGraphOptimizer(Optimizer):
         self._names: list[list[str]] = []
         self._skipped = torch.zeros((), dtype=torch.int64)
         self._untraced: set[str] = set()
+        self._refreshing = Refreshing()
         self._waiting = {}
         lr = self._rule.lr if lr is None else lr
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
@@ -152,8 +154,12 @@ class NeuralGraphOptimizer(Optimizer):
     def receive(self, graph: NeuralGraph, prefix: str) -> None:
         """Take the traced graph of a model; called at the end of its first forward pass."""
         graph = joining.renamed(graph, lambda name: prefix + name, prefix)
-        self._traced = self._graph = joining.joined(self._traced, graph)
+        before, self._traced = self._traced, joining.joined(self._traced, graph)
+        self._graph = self._traced
         self._untraced.discard(prefix)
+        # A model that is traced again after a checkpoint was loaded is still the same.
+        if self._traced != before:
+            self._refreshing.forget()
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -180,16 +186,18 @@ class NeuralGraphOptimizer(Optimizer):
                 loss = closure()
         due, options = self._due()
         if due:
+            fresh = self._looks(due)
             arguments = (*self._gathered(due), self._graph, self._rule, options)
             # Rules choose their own precision: autocast would round their products of matrices.
             as_it_is = torch.autocast(next(iter(due.values())).device.type, enabled=False)
             if torch.compiler.is_compiling():
                 with as_it_is:
-                    new = update(*arguments)
+                    new = update(*arguments, fresh=fresh)
                 self._store(due, new)
             else:
                 with as_it_is:
-                    self._count(update_in_place(due, self.state, *arguments))
+                    finite = update_in_place(due, self.state, *arguments, fresh=fresh)
+                    self._count(finite)
         return loss
 
     # Everything but update() handles Python objects only, in which a compiler finds no work but
@@ -229,6 +237,11 @@ class NeuralGraphOptimizer(Optimizer):
         return params, grads, {name: state[name] for name in due}
 
     @_uncompiled
+    def _looks(self, due: Mapping[str, Tensor]) -> bool:
+        """Whether the rule looks at the whole model in this step."""
+        return self._refreshing.due(due, self._rule.refresh_every)
+
+    @_uncompiled
     def _store(self, due: Mapping[str, Tensor], new: Updated) -> None:
         for name, param in due.items():
             param.copy_(place(new.params[name], param))
@@ -255,7 +268,8 @@ class NeuralGraphOptimizer(Optimizer):
         All of it can be stored with `torch.save` and loaded with `weights_only=True`.
         """
         state_dict = super().state_dict()
-        extra = checkpoint.Extra(list(self._tensors()), self._traced, self.skipped_steps)
+        names = list(self._tensors())
+        extra = checkpoint.Extra(names, self._traced, self.skipped_steps, self._refreshing)
         return {**state_dict, checkpoint.KEY: extra.as_plain(self._rule)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -270,7 +284,7 @@ class NeuralGraphOptimizer(Optimizer):
             super().load_state_dict(dict(state_dict))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_rule", "_names", "_traced", "_graph", "_skipped", "_untraced")
+        own = ("_rule", "_names", "_traced", "_graph", "_skipped", "_untraced", "_refreshing")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -288,6 +302,7 @@ class NeuralGraphOptimizer(Optimizer):
 
     def _restore(self, extra: checkpoint.Extra) -> None:
         self._skipped = torch.tensor(extra.skipped)
+        self._refreshing = extra.refreshing
         if not self._traced.layouts:
             self._traced = self._graph = extra.graph
 

@@ -60,6 +60,8 @@ def update(
     graph: NeuralGraph,
     rule: Rule,
     options: Mapping[str, Options],
+    *,
+    fresh: bool = True,
 ) -> Updated:
     r"""Do one step: :math:`w \leftarrow w - lr \, (rule(g) + weight\_decay \cdot w)`.
 
@@ -75,11 +77,13 @@ def update(
         graph: describes the parameters.
         rule: turns gradients into updates.
         options: for each of `grads`.
+        fresh: whether the rule looks at the whole model, or goes by what it last saw of it; see
+            `refresh_every` of :class:`~ngopt.rules.Rule`.
     """
     finite = all_finite(grads)
     # Not only the result: the derivative of a skipped step must be finite as well.
     tame = {name: torch.where(finite, grad, 0.0) for name, grad in grads.items()}
-    new_params, new_state = changed(params, tame, state, graph, rule, options)
+    new_params, new_state = changed(params, tame, state, graph, rule, options, fresh=fresh)
     for name in grads:
         new_params[name] = torch.where(finite, new_params[name], params[name])
         new_state[name] = if_finite(finite, new_state[name], state[name])
@@ -93,13 +97,16 @@ def changed(
     graph: NeuralGraph,
     rule: Rule,
     options: Mapping[str, Options],
+    *,
+    fresh: bool = True,
 ) -> tuple[dict[str, Tensor], State]:
     """Return the new parameters and state of :func:`update`, if all gradients are finite.
 
     The arguments are those of :func:`update`.
     """
     new_params, new_state = dict(params), dict(state)
-    for name, direction, after in directions(params, grads, state, graph, rule, options):
+    found = directions(params, grads, state, graph, rule, options, fresh=fresh)
+    for name, direction, after in found:
         new_params[name] = move(params[name], direction, options[name])
         new_state[name] = after
     return new_params, new_state
@@ -127,6 +134,8 @@ def directions(
     graph: NeuralGraph,
     rule: Rule,
     options: Mapping[str, Options],
+    *,
+    fresh: bool = True,
 ) -> Iterator[Change]:
     """Ask the rule what changes, in at least single precision, one parameter after the other.
 
@@ -138,7 +147,7 @@ def directions(
     for name, grad in grads.items():
         signed = -grad if options[name].maximize else grad
         gradients[name] = signed.to(wide[name].dtype)
-    return changes(rule, wide, gradients, state, graph)
+    return changes(rule, wide, gradients, state, graph, fresh=fresh)
 
 
 def move(param: Tensor, direction: Tensor, options: Options) -> Tensor:

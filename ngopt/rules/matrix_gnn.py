@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ngopt.errors import RuleError
+from ngopt.features.entries import Scales
 from ngopt.features.moments import Moments, check_momentum_dtype, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES, ends, neuron_features
 from ngopt.features.positions import POSITIONS, Positions
@@ -22,6 +24,7 @@ from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.layers.messages import Link, Round
 from ngopt.rules.passes.choose import passes_of
 from ngopt.rules.passes.passes import Passes, View
+from ngopt.rules.passes.stored_view import count, recalled, stored
 from ngopt.rules.rule import Change, Rule, State
 from ngopt.rules.skeleton import Skeleton
 
@@ -29,6 +32,9 @@ KEPT = 2**20
 """Number of entries of a model up to which what is known of them is not computed anew each time."""
 
 MOMENTS = tuple(Moments._fields)
+
+CONTEXT = "context"
+"""Name in the state of a parameter of what was last seen of its bundles and of the model."""
 
 
 class _Part(NamedTuple):
@@ -63,6 +69,9 @@ class MatrixGNN(Rule):
             has the same shape either way.
         neuron_statistics: whether neurons start from statistics of their rows and columns; without,
             all start alike, and learn of their weights and gradients from the first messages.
+        context_every: number of steps after which it looks at the whole model again. Between, each
+            entry sees its own features of now beside the scales, the features of bundles and the
+            states of neurons of then, which are stored beside the momenta. With 1, nothing is.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
         positions: the positional features to show, of
             :data:`~ngopt.features.positions.POSITIONS`; the others are zeros.
@@ -81,6 +90,7 @@ class MatrixGNN(Rule):
         *,
         graph_context: bool = True,
         neuron_statistics: bool = True,
+        context_every: int = 1,
         momentum_dtype: str = "bfloat16",
         positions: Iterable[str] = POSITIONS,
         skeleton: Mapping[str, float] | None = None,
@@ -88,6 +98,12 @@ class MatrixGNN(Rule):
     ) -> None:
         super().__init__()
         check_momentum_dtype(momentum_dtype)
+        if context_every < 1:
+            raise RuleError(
+                f"the model cannot be looked at every {context_every} steps.\n"
+                "  Use context_every=1 for each step, or more."
+            )
+        self.refresh_every = context_every
         self.width, self.hidden, self.seed = width, hidden, seed
         self.graph_context, self.neuron_statistics = graph_context, neuron_statistics
         self.momentum_dtype = momentum_dtype
@@ -111,6 +127,7 @@ class MatrixGNN(Rule):
             "hidden": self.hidden,
             "graph_context": self.graph_context,
             "neuron_statistics": self.neuron_statistics,
+            "context_every": self.refresh_every,
             "momentum_dtype": self.momentum_dtype,
             "positions": list(self.positions.names),
             "skeleton": asdict(self.skeleton),
@@ -118,11 +135,23 @@ class MatrixGNN(Rule):
         }
 
     def init_state(self, parameters: Mapping[str, Tensor], graph: NeuralGraph) -> State:
-        """Moments of each parameter before its first step; the graph plays no part."""
+        """Moments of each parameter before its first step, and what it will see of the model."""
         return {
             name: init_moments(parameter, self.momentum_dtype)
+            | self._blank(parameter, graph.layout(name))
             for name, parameter in parameters.items()
         }
+
+    def _blank(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
+        if self.refresh_every == 1:
+            return {}
+        size = count(layout.bundles, self._stored_width)
+        return {CONTEXT: parameter.new_zeros(size, dtype=compute_dtype(parameter))}
+
+    @property
+    def _stored_width(self) -> int:
+        """Size of the states of neurons that are stored."""
+        return self.width if self.graph_context else 0
 
     def stream(
         self,
@@ -132,20 +161,55 @@ class MatrixGNN(Rule):
         graph: NeuralGraph,
     ) -> Iterator[Change]:
         """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
-        kept = torch.is_grad_enabled() or sum(g.numel() for g in gradients.values()) <= KEPT
-        parts = {
-            name: self._parts(name, graph, parameters[name], gradient, state[name], kept)
-            for name, gradient in gradients.items()
-        }
-        alike: dict[tuple[torch.device, torch.dtype], list[str]] = {}
+        parts = self._all_parts(parameters, gradients, state, graph)
+        views = self._views(parts, parameters, graph)
+        yield from self._changes(parts, views, parameters, state, graph)
+
+    def follow(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+    ) -> Iterator[Change]:
+        """Do without a look at the whole model; see :class:`Rule`."""
+        views: dict[str, list[View]] = {}
         for name in gradients:
+            vector = state[name].get(CONTEXT)
+            bundles = graph.layout(name).bundles
+            found = None if vector is None else recalled(vector, bundles, self._stored_width)
+            if found is None:
+                return self.stream(parameters, gradients, state, graph)
+            views[name] = found
+        parts = self._all_parts(parameters, gradients, state, graph)
+        return self._changes(parts, views, parameters, state, graph)
+
+    def _views(
+        self,
+        parts: Mapping[str, Sequence[_Part]],
+        parameters: Mapping[str, Tensor],
+        graph: NeuralGraph,
+    ) -> dict[str, list[View]]:
+        """What is seen of each bundle of each parameter."""
+        alike: dict[tuple[torch.device, torch.dtype], list[str]] = {}
+        for name in parts:
             parameter = parameters[name]
             alike.setdefault((parameter.device, compute_dtype(parameter)), []).append(name)
         views: dict[str, list[View]] = {}
         for names in alike.values():
             seen = iter(self._look([part for name in names for part in parts[name]], graph))
             views.update({name: list(islice(seen, len(parts[name]))) for name in names})
-        for name in gradients:
+        return views
+
+    def _changes(
+        self,
+        parts: dict[str, list[_Part]],
+        views: dict[str, list[View]],
+        parameters: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+    ) -> Iterator[Change]:
+        for name in list(parts):
             # Popped, so that the old state can go once its parameter is done.
             pairs = zip(parts.pop(name), views.pop(name), strict=True)
             layout, parameter = graph.layout(name), parameters[name]
@@ -164,6 +228,8 @@ class MatrixGNN(Rule):
         after = {"step": state["step"] + 1}
         for key in MOMENTS:
             after[key] = layout.assemble([moments[key] for _, moments in results], state[key])
+        if self.refresh_every > 1:
+            after[CONTEXT] = stored([view for _, view in pairs])
         return update.to(parameter), after
 
     def _look(self, parts: Sequence[_Part], graph: NeuralGraph) -> list[View]:
@@ -180,7 +246,7 @@ class MatrixGNN(Rule):
         scales = self.skeleton.scale(self.scale(context).squeeze(1))
         states = self._neurons(parts, surveys, context)
         return [
-            View(*seen[number], context[number], scales[number], states[number])
+            View(Scales.of(*seen[number]), context[number], scales[number], states[number])
             for number in range(len(parts))
         ]
 
@@ -211,15 +277,28 @@ class MatrixGNN(Rule):
         if found.corrections is not None and self.observer is not None:
             departure = self.skeleton.departure(found.corrections)
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
-        size = self.skeleton.rescale(view.square, found.square)
+        size = self.skeleton.rescale(view.scales.base, found.square)
         fixed = self.skeleton.step_scale(
-            part.bundle, part.layout.kind, part.layers, part.step, view.survey.whole.weight
+            part.bundle, part.layout.kind, part.layers, part.step, view.scales.weight
         )
         factor = size * view.scale * fixed
         # In place where no derivative needs the direction any more: a large one is not held twice.
         in_place = not torch.is_grad_enabled()
         update = found.direction.mul_(factor) if in_place else found.direction * factor
         return update, found.after
+
+    def _all_parts(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+    ) -> dict[str, list[_Part]]:
+        kept = torch.is_grad_enabled() or sum(g.numel() for g in gradients.values()) <= KEPT
+        return {
+            name: self._parts(name, graph, parameters[name], gradient, state[name], kept)
+            for name, gradient in gradients.items()
+        }
 
     def _parts(
         self,

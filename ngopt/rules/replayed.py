@@ -27,8 +27,10 @@ def changes(
     gradients: Mapping[str, Tensor],
     state: State,
     graph: NeuralGraph,
+    *,
+    fresh: bool = True,
 ) -> Iterator[Change]:
-    """What :meth:`Rule.stream` tells, replayed where that is possible.
+    """What :meth:`Rule.stream` or :meth:`Rule.follow` tells, replayed where that is possible.
 
     A rule that is watched runs as well, to tell what it decides, but what comes of it is replayed:
     watching changes nothing, to the last bit.
@@ -39,17 +41,19 @@ def changes(
         gradients: as for :meth:`Rule.stream`.
         state: as for :meth:`Rule.stream`.
         graph: as for :meth:`Rule.stream`.
+        fresh: whether the rule looks at the whole model, or follows.
     """
+    told = rule.stream if fresh else rule.follow
     if replays(rule, gradients):
         theta = dict(rule.named_parameters())
-        step = replay(rule, graph, "step", partial(_step, rule, graph))
+        step = replay(rule, graph, ("step", fresh), partial(_step, rule, graph, fresh))
         found = step(theta, dict(parameters), dict(gradients), dict(state))
         if found is not None:
             if rule.watched:
-                deque(rule.stream(parameters, gradients, state, graph), maxlen=0)
+                deque(told(parameters, gradients, state, graph), maxlen=0)
             updates, after = found
             return (Change(name, updates[name], after[name]) for name in gradients)
-    return rule.stream(parameters, gradients, state, graph)
+    return told(parameters, gradients, state, graph)
 
 
 def replays(rule: Rule, gradients: Mapping[str, Tensor]) -> bool:
@@ -75,10 +79,12 @@ def replay(rule: Rule, graph: NeuralGraph, name: Hashable, function: Callable[..
     return kept[key][1]
 
 
-def _step(rule: Rule, graph: NeuralGraph, theta: dict[str, Tensor], *given: Any) -> Any:
+def _step(
+    rule: Rule, graph: NeuralGraph, fresh: bool, theta: dict[str, Tensor], *given: Any
+) -> Any:
     # What is told in between is nothing to be recorded.
     observer, rule.observer = rule.observer, None
     try:
-        return functional_call(rule, theta, (*given, graph))
+        return functional_call(rule, theta, (*given, graph), {"fresh": fresh})
     finally:
         rule.observer = observer

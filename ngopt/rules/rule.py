@@ -69,6 +69,10 @@ class Rule(nn.Module, ABC):
     """Whether its steps are recorded and replayed on the CPU: worth it where they are many small
     operations."""
 
+    refresh_every: int = 1
+    """Number of steps after which it has to look at the whole model again, with :meth:`stream`;
+    between, :meth:`follow` does."""
+
     @property
     def watched(self) -> bool:
         """Whether anybody is told what this rule decides inside; nobody in compiled code."""
@@ -114,12 +118,34 @@ class Rule(nn.Module, ABC):
             The change of each parameter in `gradients`.
         """
 
+    def follow(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+    ) -> Iterator[Change]:
+        """Compute what changes from what the rule last saw of the model, which is in the state.
+
+        Rules that look at the whole model, or at nothing but single parameters, in each step do the
+        same as in :meth:`stream`.
+
+        Args:
+            parameters: as for :meth:`stream`.
+            gradients: as for :meth:`stream`.
+            state: as for :meth:`stream`.
+            graph: as for :meth:`stream`.
+        """
+        return self.stream(parameters, gradients, state, graph)
+
     def forward(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
+        *,
+        fresh: bool = True,
     ) -> tuple[dict[str, Tensor], State]:
         """Compute the update of each parameter that has a gradient.
 
@@ -128,12 +154,14 @@ class Rule(nn.Module, ABC):
             gradients: as for :meth:`stream`.
             state: as for :meth:`stream`.
             graph: as for :meth:`stream`.
+            fresh: whether to look at the whole model, or to :meth:`follow`.
 
         Returns:
             The update of each parameter in `gradients`, with its shape and dtype, and the new
             state of each.
         """
         updates, new_state = {}, {}
-        for name, update, after in self.stream(parameters, gradients, state, graph):
+        told = self.stream if fresh else self.follow
+        for name, update, after in told(parameters, gradients, state, graph):
             updates[name], new_state[name] = update, after
         return updates, new_state

@@ -41,10 +41,10 @@ def drawn(described, seed):
     return draw(described, seed, torch.float32)
 
 
-def step(rule, described, parameters, state, seed):
+def step(rule, described, parameters, state, seed, fresh=True):
     gradients = drawn(described, seed)
     with torch.no_grad():
-        found = list(changes(rule, parameters, gradients, state, described))
+        found = list(changes(rule, parameters, gradients, state, described, fresh=fresh))
     assert [change.name for change in found] == list(gradients)
     updates = {change.name: change.update for change in found}
     return updates, {change.name: change.state for change in found}
@@ -54,7 +54,8 @@ def trajectory(rule, described, steps):
     parameters = drawn(described, 0)
     state = rule.init_state(parameters, described)
     for number in range(steps):
-        updates, state = step(rule, described, parameters, state, number + 1)
+        fresh = number % rule.refresh_every == 0
+        updates, state = step(rule, described, parameters, state, number + 1, fresh)
         parameters = {n: p - 0.01 * updates[n] for n, p in parameters.items()}
     return parameters, state
 
@@ -72,8 +73,9 @@ def test_as_plain(name, asked):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 @pytest.mark.parametrize("name", ZOO)
-def test_as_plain_over_50_steps_on_the_zoo(name):
-    check(randomize(MatrixGNN()), zoo_graph(name), 50)
+@pytest.mark.parametrize("every", [1, 4])
+def test_as_plain_over_50_steps_on_the_zoo(name, every):
+    check(randomize(MatrixGNN(context_every=every)), zoo_graph(name), 50)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,12 @@ def test_as_plain_over_50_steps_on_the_zoo(name):
 )
 def test_options(options, asked):
     check(randomize(MatrixGNN(**options)), zoo_graph("conv_flatten"), 3)
+    assert len(asked) == 1 + 3
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_steps_between_looks(name, asked):
+    check(randomize(MatrixGNN(context_every=2)), zoo_graph(name), 5)
     assert len(asked) == 1 + 3
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ngopt.features.blocks import WHOLE, Block
-from ngopt.features.entries import factors
 from ngopt.features.moments import Moments
 from ngopt.features.survey import Matrices, Products, Survey
 from ngopt.fused.kernel import Computed, Kernel
@@ -148,10 +147,9 @@ class FusedPasses(Passes):
             array = self._skeleton.orthogonalized(self._plane.array(momentum), matrix)
             whole = self._plane.flat(array)
             (weighed,) = self._run(weigh(self._skeleton, self._dtypes), [whole]).sums
-            given = [whole, self._skeleton.rescale(view.square, weighed / self.shape.numel())]
-        means = view.survey.whole
-        given += [view.square, means.fast, means.weight]
-        given += self._plane.spread(*(factor[0] for factor in factors(view.survey)))
+            given = [whole, self._skeleton.rescale(view.scales.base, weighed / self.shape.numel())]
+        given += [view.scales.base, view.scales.fast, view.scales.weight]
+        given += self._plane.spread(*(factor[0] for factor in view.scales.factors))
         given += self._head.flat_numbers(view.context)
         if view.neurons:
             given += self._plane.spread(*self._head.heard(*(n[0] for n in view.neurons)))

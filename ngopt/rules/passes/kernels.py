@@ -125,7 +125,7 @@ def correct(
         else:
             base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
         mean, fast, weight, row, column = take(5)
-        scales = Scales(row * column, fast, weight, mean)
+        scales = Scales(row, column, fast, weight, mean)
         flat, outputs, context = take(FEATURES * hidden), take(hidden), take(hidden)
         weights = [flat[unit::hidden] for unit in range(hidden)]
         offsets = [context, *([take(hidden), take(hidden)] if neurons else [])]

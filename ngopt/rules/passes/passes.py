@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ngopt.features.blocks import Block
+from ngopt.features.entries import Scales
 from ngopt.features.survey import Matrices, Survey
 from ngopt.graph.matrix import Matrix
 
@@ -16,15 +17,13 @@ class View(NamedTuple):
     """A bundle seen as a whole and among the others.
 
     Args:
-        survey: of all its entries.
-        square: mean square of its base direction.
+        scales: mean squares of its weights, its moments and its base direction.
         context: its features.
         scale: learned factor of its step.
         neurons: states of its output and of its input neurons, or none.
     """
 
-    survey: Survey
-    square: Tensor
+    scales: Scales
     context: Tensor
     scale: Tensor
     neurons: tuple[Tensor, ...]

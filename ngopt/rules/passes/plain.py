@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ngopt.features.blocks import Block
-from ngopt.features.entries import Scales, entry_features
+from ngopt.features.entries import entry_features
 from ngopt.features.moments import Moments
 from ngopt.features.strand import Strand
 from ngopt.features.survey import Matrices, Survey, Surveyor
@@ -51,7 +51,7 @@ class PlainPasses(Passes):
     def corrected(self, matrix: Matrix | None, view: View, watched: bool) -> Corrected:
         """The base direction, corrected."""
         like, skeleton = self._strand.gradient, self._skeleton
-        whole = None if matrix is None else self._orthogonalized(matrix, view.square)
+        whole = None if matrix is None else self._orthogonalized(matrix, view.scales.base)
         direction: Tensor | None = None
         corrections: Tensor | None = None
         after: dict[str, Tensor] = {}
@@ -61,14 +61,13 @@ class PlainPasses(Passes):
                 base = skeleton.base(edges.adam, edges.slow, edges.relative, self._step)
             else:
                 base = block.of(whole)
-            scales = Scales.of(view.survey.seen_from(block), view.square)
-            entries = entry_features(edges, base, scales)
+            entries = entry_features(edges, base, view.scales.seen_from(block))
             neurons = zip(view.neurons, (block.rows, block.columns), strict=False)
             correction = self._head(entries, view.context, *(of(states) for states, of in neurons))
             correction = skeleton.gate(correction, edges.moments.square)
             if watched:
                 corrections = block.put(corrections, correction, like)
-            corrected = skeleton.correct(base, correction, view.square)
+            corrected = skeleton.correct(base, correction, view.scales.base)
             square = square.to(corrected) + corrected.square().sum()
             direction = block.put(direction, corrected, like)
             for key in Moments._fields:

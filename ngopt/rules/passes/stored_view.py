@@ -1,0 +1,61 @@
+"""What is seen of bundles as a vector, to be stored between two looks at the whole model."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ngopt.features.entries import Scales
+from ngopt.features.tensors import TENSOR_FEATURES
+from ngopt.graph.bundle import Bundle
+from ngopt.rules.passes.passes import View
+
+
+def stored(views: Sequence[View]) -> Tensor:
+    """All numbers of the views of a parameter's bundles, one after the other, `(numbers,)`."""
+    return torch.cat([tensor.reshape(-1) for view in views for tensor in _tensors(view)])
+
+
+def recalled(vector: Tensor, bundles: Sequence[Bundle], width: int) -> list[View] | None:
+    """Inverse of :func:`stored`.
+
+    Args:
+        vector: what it returned, or as many zeros.
+        bundles: of the parameter.
+        width: size of a neuron's state; 0 if neurons have none.
+
+    Returns:
+        The view of each bundle; None if the vector is not of these bundles.
+    """
+    if len(vector) != count(bundles, width):
+        return None
+    views, at = [], 0
+    for bundle in bundles:
+        tensors = []
+        for shape in _shapes(bundle, width):
+            size = math.prod(shape)
+            tensors.append(vector[at : at + size].view(shape))
+            at += size
+        rows, columns, fast, weight, base, context, scale, *neurons = tensors
+        scales = Scales.of_factors(rows, columns, fast, weight, base)
+        views.append(View(scales, context, scale, tuple(neurons)))
+    return views
+
+
+def count(bundles: Sequence[Bundle], width: int) -> int:
+    """How many numbers are stored; see :func:`recalled`."""
+    return sum(math.prod(shape) for bundle in bundles for shape in _shapes(bundle, width))
+
+
+def _tensors(view: View) -> list[Tensor]:
+    scales = view.scales
+    numbers = [*scales.factors, scales.fast, scales.weight, scales.base]
+    return [*numbers, view.context, view.scale, *view.neurons]
+
+
+def _shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
+    """Shapes of what :func:`_tensors` returns."""
+    group, out, into, _ = bundle.shape
+    states = [(group, out, width), (group, into, width)] if width else []
+    return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), *states]
