@@ -29,6 +29,7 @@ from benchmarks.models import words as text
 from benchmarks.pieces import write
 from meta_train.table import table_lines
 from ngopt import NeuralGraphOptimizer
+from ngopt.optim.refreshing import FIRST
 from ngopt.rules import MatrixGNN
 
 REFERENCE = "Adam, foreach"
@@ -81,8 +82,9 @@ CONTESTANTS: dict[str, Build] = {
     "AdamW, foreach": lambda model: [AdamW(model.parameters(), LR, foreach=True)],
     "Muon": muon,
     "ngopt": ours(),
-    "ngopt, graph off": ours(graph_context=False),
-    "ngopt, float32 momenta": ours(momentum_dtype="float32"),
+    "ngopt, graph off": ours(context_every=8, graph_context=False),
+    "ngopt, float32 momenta": ours(context_every=8, momentum_dtype="float32"),
+    "ngopt, each step a look": ours(context_every=1),
 }
 
 
@@ -122,8 +124,7 @@ class Figures:
         ns: time of a step per parameter.
         state: bytes of the optimizer's state per parameter.
         transient: bytes per parameter that a step needs for a while, at most.
-        first_s: seconds of the first forward pass, backward pass and step, with whatever is traced
-            or compiled, less those of a later one.
+        first_s: extra seconds of the first steps, with whatever is traced, recorded or compiled.
     """
 
     model: str
@@ -154,17 +155,22 @@ class Contestant:
     """
 
     def __init__(self, build: Build, model: nn.Module, batch: Tensor) -> None:
-        self.model, self.batch, self.steps = model, batch, 1
+        self.model, self.batch = model, batch
         started = time.perf_counter()
         self.optimizers = build(model)
-        self._once()
+        # A rule that looks at the whole model every few steps makes steps of two kinds.
+        self.cycle = max(map(_cycle, self.optimizers))
+        settling = 1 if self.cycle == 1 else FIRST + self.cycle
+        for _ in range(settling):
+            self._once()
         first = time.perf_counter() - started
+        self.steps = self.cycle
         usual = sum(self.turn())
-        self.first = first - usual
-        self.steps = max(1, round(AT_LEAST / usual))
+        self.first = first - settling * usual
+        self.steps = self.cycle * max(1, round(AT_LEAST / usual / self.cycle))
 
     def turn(self) -> Turn:
-        """Train for some steps."""
+        """Train for some steps, as many of each kind as there are in the long run."""
         passes = steps = 0.0
         for _ in range(self.steps):
             spent = self._once()
@@ -204,6 +210,11 @@ class Contestant:
     def _step(self) -> None:
         for optimizer in self.optimizers:
             optimizer.step()
+
+
+def _cycle(optimizer: Optimizer) -> int:
+    """Number of steps after which they are of the same kinds again."""
+    return optimizer.rule.refresh_every if isinstance(optimizer, NeuralGraphOptimizer) else 1
 
 
 def _seconds(run: Callable[[], object], like: Tensor) -> float:
@@ -263,7 +274,7 @@ def markdown(found: Sequence[Figures], options: Options) -> str:
         f"{options.device}, {options.threads} thread(s), torch {torch.__version__}; medians of "
         f"{options.rounds} rounds in which all took turns; ratios are to {REFERENCE}, of the same "
         "round. Whole: forward pass, backward pass and step. State, transient: bytes per "
-        "parameter. First: extra seconds of the first step.",
+        "parameter. First: extra seconds of the first steps.",
     ]
     head = ["", "step", "ratio", "whole", "ns per parameter", "state", "transient", "first"]
     for model in dict.fromkeys(figures.model for figures in found):

@@ -1,4 +1,4 @@
-"""Golden trajectories: what the first ten steps with each rule that comes with ngopt must be.
+"""Golden trajectories: what the first steps with each rule that comes with ngopt must be.
 
 `python -m tests.pretrained.golden` writes them anew. That is right after a rule has been replaced,
 and wrong after a change of code that was not meant to change what rules do.
@@ -15,7 +15,8 @@ from ngopt.rules.library import fingerprint, list_rules, load_rule
 from ngopt.rules.rule import Rule
 
 FILE = Path(__file__).with_suffix(".json")
-STEPS = 10
+STEPS = 20
+"""More than those in which a rule looks at the whole model each time."""
 
 Trajectory = dict[str, list[float]]
 """After each step: the loss before it, and how far each parameter has come, by its name."""
