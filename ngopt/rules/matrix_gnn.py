@@ -229,7 +229,7 @@ class MatrixGNN(Rule):
         for key in MOMENTS:
             after[key] = layout.assemble([moments[key] for _, moments in results], state[key])
         if self.refresh_every > 1:
-            after[CONTEXT] = stored([view for _, view in pairs])
+            after[CONTEXT] = stored([view for _, view in pairs]) if pairs else state[CONTEXT]
         return update.to(parameter), after
 
     def _look(self, parts: Sequence[_Part], graph: NeuralGraph) -> list[View]:
