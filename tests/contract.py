@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
-from ngopt.rules.matrix_gnn import MatrixGNN
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,6 @@ CASES = [
     Case("SGD", partial(torch.optim.SGD, momentum=0.9)),
     Case("ours-Adam", partial(NeuralGraphOptimizer, rule=Adam())),
     Case("ours", NeuralGraphOptimizer),
-    Case(
-        "ours-now-and-then", partial(NeuralGraphOptimizer, rule=MatrixGNN(context_every=3)), "model"
-    ),
     Case("ours-named", NeuralGraphOptimizer, "named"),
     Case("ours-model", NeuralGraphOptimizer, "model"),
     Case("ours-model-Adam", partial(NeuralGraphOptimizer, rule=Adam()), "model"),

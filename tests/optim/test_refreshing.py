@@ -6,7 +6,7 @@ import torch
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.refreshing import FIRST, Refreshing, refreshes
 from ngopt.rules.matrix_gnn import MatrixGNN
-from tests.contract import Small, assert_same, backward, flat_state, train
+from tests.contract import Small, assert_same, backward, batch, flat_state, train
 
 EVERY = 4
 
@@ -89,6 +89,18 @@ def test_it_looks_again_when_the_graph_has_changed(looks):
     backward(model)
     optimizer.step()
     assert looks[-1] == "stream"
+
+
+def test_inner_loops_of_higher_look_as_often(looks):
+    higher = pytest.importorskip("higher")
+    model = Small()
+    optimizer = optimizer_of(model)
+    train(model, optimizer, FIRST + 2)
+    x, y = batch()
+    with higher.innerloop_ctx(model, optimizer, track_higher_grads=False) as (fmodel, inner):
+        for _ in range(5):
+            inner.step((fmodel(x) - y).square().mean())
+    assert looks == ["stream" if refreshes(step, EVERY) else "follow" for step in range(FIRST + 7)]
 
 
 def test_a_look_is_not_lost_with_a_checkpoint():
