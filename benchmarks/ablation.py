@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "positions-none": {"positions": ()},
     "momenta-float32": {"momentum_dtype": "float32"},
     "momenta-bfloat16": {"momentum_dtype": "bfloat16"},
+    "squares-bfloat16": {"square_dtype": "bfloat16"},
     "statistics-off": {"neuron_statistics": False},
     "fan-scaling-off": {"skeleton": {"fan_power": 0.0}},
     "weight-scaling-off": {"skeleton": {"weight_reference": 0.0}},

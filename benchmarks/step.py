@@ -82,9 +82,9 @@ CONTESTANTS: dict[str, Build] = {
     "AdamW, foreach": lambda model: [AdamW(model.parameters(), LR, foreach=True)],
     "Muon": muon,
     "ngopt": ours(),
-    "ngopt, graph off": ours(context_every=8, graph_context=False),
-    "ngopt, float32 momenta": ours(context_every=8, momentum_dtype="float32"),
-    "ngopt, each step a look": ours(context_every=1),
+    "ngopt, graph off": ours(context_every=8, square_dtype="bfloat16", graph_context=False),
+    "ngopt, float32 state": ours(context_every=8, momentum_dtype="float32"),
+    "ngopt, each step a look": ours(square_dtype="bfloat16"),
 }
 
 

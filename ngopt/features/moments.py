@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
+from ngopt.fused.rounding import stored
 
 FAST = 0.9
 SLOW = 0.99
 SQUARE = 0.999
 """Decays of the momenta and of the mean of squares."""
 
-MOMENTUM_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class Moments(NamedTuple):
@@ -38,37 +39,43 @@ def compute_dtype(parameter: Tensor) -> torch.dtype:
     return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
-def check_momentum_dtype(name: str) -> None:
-    """Raise `RuleError` unless the name is that of a dtype that momenta can be stored in."""
-    if name not in MOMENTUM_DTYPES:
-        raise RuleError(
-            f"momenta cannot be stored as {name!r}.\n"
-            f"  Use momentum_dtype= one of: {', '.join(MOMENTUM_DTYPES)}."
-        )
+def check_dtypes(momentum_dtype: str, square_dtype: str) -> None:
+    """Raise `RuleError` unless moments can be stored in the dtypes of these names."""
+    for option, name in (("momentum_dtype", momentum_dtype), ("square_dtype", square_dtype)):
+        if name not in DTYPES:
+            raise RuleError(
+                f"moments cannot be stored as {name!r}.\n"
+                f"  Use {option}= one of: {', '.join(DTYPES)}."
+            )
 
 
-def init_moments(parameter: Tensor, momentum_dtype: str = "bfloat16") -> dict[str, Tensor]:
+def init_moments(
+    parameter: Tensor, momentum_dtype: str = "bfloat16", square_dtype: str = "float32"
+) -> dict[str, Tensor]:
     """State of a parameter before its first step.
 
     Args:
         parameter: the parameter; gives shape, device and memory format.
-        momentum_dtype: `"bfloat16"` (8 bytes per entry in all, as AdamW) or `"float32"` (12).
-            A float64 parameter keeps everything in float64.
+        momentum_dtype: `"bfloat16"` (2 bytes per entry for each of the momenta) or `"float32"`.
+        square_dtype: `"float32"` (8 bytes per entry in all, as AdamW) or `"bfloat16"` (6).
+
+    A float64 parameter keeps everything in float64.
 
     Returns:
         `step` (0-dim float32) and, of the parameter's shape, `fast`, `slow` and `square`.
 
     Raises:
-        RuleError: if `momentum_dtype` is none of the two.
+        RuleError: if a dtype is none of the two.
     """
-    check_momentum_dtype(momentum_dtype)
-    dtype = compute_dtype(parameter)
-    momentum = dtype if dtype == torch.float64 else MOMENTUM_DTYPES[momentum_dtype]
+    check_dtypes(momentum_dtype, square_dtype)
+    names = (momentum_dtype, square_dtype)
+    double = parameter.dtype == torch.float64
+    momentum, square = (torch.float64 if double else DTYPES[name] for name in names)
     return {
         "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
         "fast": torch.zeros_like(parameter, dtype=momentum, requires_grad=False),
         "slow": torch.zeros_like(parameter, dtype=momentum, requires_grad=False),
-        "square": torch.zeros_like(parameter, dtype=dtype, requires_grad=False),
+        "square": torch.zeros_like(parameter, dtype=square, requires_grad=False),
     }
 
 
@@ -82,13 +89,13 @@ def update_moments(state: dict[str, Tensor], gradient: Tensor) -> tuple[dict[str
     Returns:
         The new state, and the bias-corrected moments before they are rounded to be stored.
     """
-    dtype = state["square"].dtype
+    dtype = compute_dtype(state["square"])
     gradient = gradient.to(dtype)
     step = state["step"] + 1
     new = {
         "fast": torch.lerp(state["fast"].to(dtype), gradient, 1 - FAST),
         "slow": torch.lerp(state["slow"].to(dtype), gradient, 1 - SLOW),
-        "square": torch.lerp(state["square"], gradient.square(), 1 - SQUARE),
+        "square": torch.lerp(state["square"].to(dtype), gradient.square(), 1 - SQUARE),
     }
     count = step.to(dtype)
     moments = Moments(
@@ -96,8 +103,11 @@ def update_moments(state: dict[str, Tensor], gradient: Tensor) -> tuple[dict[str
         new["slow"] / _correction(SLOW, count),
         new["square"] / _correction(SQUARE, count),
     )
-    stored = {name: tensor.to(state[name].dtype) for name, tensor in new.items()}
-    return {"step": step, **stored}, moments
+    after = {name: tensor.to(state[name].dtype) for name, tensor in new.items()}
+    if state["square"].dtype == torch.bfloat16:
+        # To the nearest, it would stand still.
+        after["square"] = stored(new["square"], step)
+    return {"step": step, **after}, moments
 
 
 def _correction(decay: float, step: Tensor) -> Tensor:

@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ngopt.errors import NgoptError
+from ngopt.fused import rounding
 
-PRELUDE = """
+PRELUDE = f"""
+{rounding.SOURCE}"""
+PRELUDE += """
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -77,6 +80,7 @@ OPERATIONS: Mapping[str, Emit] = {
     "exp": lambda a: f"exp_of({a})",
     "tanh": lambda a: f"tanh_of({a})",
     "relu": lambda a: f"relu_of({a})",
+    "rounded": lambda a, step: f"rounded_of({a}, {step})",
     "zeros_like": lambda a: "0.0f",
     "_to_copy": lambda a: a,
     "detach": lambda a: a,

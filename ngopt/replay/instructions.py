@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from ngopt.fused import rounding
 from ngopt.fused.build import load
 from ngopt.replay.window import Window, simplified
 
@@ -35,6 +36,7 @@ FUNCTIONS: dict[str, tuple[int, str]] = {
     "plus": (2, "a + x * b"),
     "times": (2, "a * b"),
     "divided": (2, "a / b"),
+    "rounded": (2, "rounded_of(a, b)"),
     "larger": (2, "a > b || a != a ? a : b"),
     "smaller": (2, "a < b || a != a ? a : b"),
     "mixed": (2, "x < 0.5f ? a + x * (b - a) : b - (b - a) * (1 - x)"),
@@ -208,7 +210,7 @@ def interpreter() -> Any:
         items = [f"F({n}, {text})" for n, (c, text) in FUNCTIONS.items() if c == count]
         lists.append(f"#define POINTWISE_{count}(F) {' '.join(items)}\n")
     text = files("ngopt.replay").joinpath("interpreter.c").read_text(encoding="utf-8")
-    return load(f"#define MOST {MOST}\n" + "".join(lists) + text)
+    return load(f"#define MOST {MOST}\n" + "".join(lists) + rounding.SOURCE + text)
 
 
 def _bits(number: float) -> int:

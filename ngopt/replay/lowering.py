@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ngopt.fused import rounding
 from ngopt.replay.draft import COMPUTED, Draft
 from ngopt.replay.instructions import Launch, Product, Reduce
 from ngopt.replay.recorder import FILLS, Call, UnsupportedError
@@ -229,6 +230,7 @@ def _families() -> Iterator[tuple[Any, Lowering]]:
         ((aten.clamp.default, aten.clamp_min.default), _clamp),
         ((aten.addcmul.default, aten.addcmul_.default), _with_value("plus_product")),
         ((aten.addcdiv.default, aten.addcdiv_.default), _with_value("plus_ratio")),
+        ((rounding.NAME,), _binary("rounded")),
         ((aten.maximum.default,), _binary("larger")),
         ((aten.minimum.default,), _binary("smaller")),
         ((aten.lerp.Scalar, aten.lerp.Tensor, aten.lerp_.Scalar), _lerp),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ngopt.errors import RuleError
 from ngopt.features.entries import Scales
-from ngopt.features.moments import Moments, check_momentum_dtype, compute_dtype, init_moments
+from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES, ends, neuron_features
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.survey import Survey
@@ -73,6 +73,7 @@ class MatrixGNN(Rule):
             entry sees its own features of now beside the scales, the features of bundles and the
             states of neurons of then, which are stored beside the momenta. With 1, nothing is.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
+        square_dtype: in which the mean of squares is stored, `"float32"` or `"bfloat16"`.
         positions: the positional features to show, of
             :data:`~ngopt.features.positions.POSITIONS`; the others are zeros.
         skeleton: changes to the defaults of :class:`~ngopt.rules.skeleton.Skeleton`, by name.
@@ -92,12 +93,13 @@ class MatrixGNN(Rule):
         neuron_statistics: bool = True,
         context_every: int = 1,
         momentum_dtype: str = "bfloat16",
+        square_dtype: str = "float32",
         positions: Iterable[str] = POSITIONS,
         skeleton: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_momentum_dtype(momentum_dtype)
+        check_dtypes(momentum_dtype, square_dtype)
         if context_every < 1:
             raise RuleError(
                 f"the model cannot be looked at every {context_every} steps.\n"
@@ -107,6 +109,7 @@ class MatrixGNN(Rule):
         self.width, self.hidden, self.seed = width, hidden, seed
         self.graph_context, self.neuron_statistics = graph_context, neuron_statistics
         self.momentum_dtype = momentum_dtype
+        self.square_dtype = square_dtype
         self.positions = Positions(positions)
         self.skeleton = Skeleton.of(skeleton)
         generator = torch.Generator().manual_seed(seed)
@@ -129,6 +132,7 @@ class MatrixGNN(Rule):
             "neuron_statistics": self.neuron_statistics,
             "context_every": self.refresh_every,
             "momentum_dtype": self.momentum_dtype,
+            "square_dtype": self.square_dtype,
             "positions": list(self.positions.names),
             "skeleton": asdict(self.skeleton),
             "seed": self.seed,
@@ -137,7 +141,7 @@ class MatrixGNN(Rule):
     def init_state(self, parameters: Mapping[str, Tensor], graph: NeuralGraph) -> State:
         """Moments of each parameter before its first step, and what it will see of the model."""
         return {
-            name: init_moments(parameter, self.momentum_dtype)
+            name: init_moments(parameter, self.momentum_dtype, self.square_dtype)
             | self._blank(parameter, graph.layout(name))
             for name, parameter in parameters.items()
         }

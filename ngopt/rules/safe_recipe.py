@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import (
     Moments,
-    check_momentum_dtype,
+    check_dtypes,
     compute_dtype,
     init_moments,
     update_moments,
@@ -34,6 +34,7 @@ class SafeRecipe(Recipe):
         generator: draws the weights of the scale.
         hidden: number of hidden units of the scale.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
+        square_dtype: in which the mean of squares is stored, `"float32"` or `"bfloat16"`.
         skeleton: changes to the defaults of the skeleton, by name.
     """
 
@@ -48,11 +49,13 @@ class SafeRecipe(Recipe):
         *,
         hidden: int = 8,
         momentum_dtype: str = "bfloat16",
+        square_dtype: str = "float32",
         skeleton: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        check_momentum_dtype(momentum_dtype)
-        self.hidden, self.momentum_dtype = hidden, momentum_dtype
+        check_dtypes(momentum_dtype, square_dtype)
+        self.hidden = hidden
+        self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.skeleton = Skeleton.of(skeleton)
         self.scale = nn.Sequential(
             Affine(TENSOR_FEATURES, hidden, generator), nn.ReLU(), Affine(hidden, 1)
@@ -65,12 +68,13 @@ class SafeRecipe(Recipe):
             "name": "safe",
             "hidden": self.hidden,
             "momentum_dtype": self.momentum_dtype,
+            "square_dtype": self.square_dtype,
             "skeleton": asdict(self.skeleton),
         }
 
     def begin(self, parameter: Tensor) -> dict[str, Tensor]:
         """Moments of a parameter before its first step."""
-        return init_moments(parameter, self.momentum_dtype)
+        return init_moments(parameter, self.momentum_dtype, self.square_dtype)
 
     def advance(
         self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor]

@@ -15,9 +15,17 @@ def after(gradients, momentum_dtype="float32", like=None):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("momentum_dtype", "bytes_"), [("bfloat16", 8), ("float32", 12)])
-def test_size_of_the_state(dtype, momentum_dtype, bytes_):
-    state = init_moments(torch.randn(3, 4).to(dtype), momentum_dtype)
+@pytest.mark.parametrize(
+    ("momentum_dtype", "square_dtype", "bytes_"),
+    [
+        ("bfloat16", "bfloat16", 6),
+        ("bfloat16", "float32", 8),
+        ("float32", "bfloat16", 10),
+        ("float32", "float32", 12),
+    ],
+)
+def test_size_of_the_state(dtype, momentum_dtype, square_dtype, bytes_):
+    state = init_moments(torch.randn(3, 4).to(dtype), momentum_dtype, square_dtype)
     used = sum(state[key].element_size() for key in ("fast", "slow", "square"))
     assert used == (24 if dtype == torch.float64 else bytes_)
     assert state["step"].shape == ()
@@ -29,9 +37,22 @@ def test_size_of_the_state(dtype, momentum_dtype, bytes_):
     }
 
 
-def test_unknown_dtype_of_momenta():
-    with pytest.raises(RuleError, match=r"(?s)cannot be stored as 'int8'.*one of: bfloat16"):
-        init_moments(torch.zeros(2), "int8")
+def test_unknown_dtypes():
+    for option in ("momentum_dtype", "square_dtype"):
+        message = f"(?s)cannot be stored as 'int8'.*{option}= one of: bfloat16"
+        with pytest.raises(RuleError, match=message):
+            init_moments(torch.zeros(2), **{option: "int8"})
+
+
+def test_squares_in_bfloat16_fall_when_gradients_do():
+    gradients = [(1.0 if t < 300 else 1e-3) * torch.randn(200) for t in range(4000)]
+    exact, _ = after(gradients)
+    state = init_moments(gradients[0], square_dtype="bfloat16")
+    for gradient in gradients:
+        state, _ = update_moments(state, gradient)
+    ratio = state["square"].float() / exact["square"]
+    assert (ratio.mean() - 1).abs() < 0.03
+    assert ratio.std() < 0.06
 
 
 def test_moments_are_weighted_means():

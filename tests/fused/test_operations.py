@@ -5,6 +5,7 @@ from ngopt.errors import NgoptError
 from ngopt.fused.kernel import Kernel
 from ngopt.fused.kinds import Kind, Use
 from ngopt.fused.operations import OPERATIONS
+from ngopt.fused.rounding import rounded
 from ngopt.fused.source import Argument, Result
 
 FUNCTIONS = {
@@ -23,6 +24,7 @@ FUNCTIONS = {
     "exp": lambda a, b, c: torch.exp(3 * a),
     "tanh": lambda a, b, c: torch.tanh(a),
     "relu": lambda a, b, c: torch.relu(a),
+    "rounded": lambda a, b, c: rounded(b, c),
     "zeros_like": lambda a, b, c: torch.zeros_like(a) + b,
     "_to_copy": lambda a, b, c: a.to(torch.bfloat16).float(),
     "detach": lambda a, b, c: a.detach() + b,

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ngopt.fused.rounding import rounded
 from ngopt.replay.lowering import LOWERINGS
 from ngopt.replay.recorder import Call, record
 from ngopt.replay.replay import Replay
@@ -60,6 +61,7 @@ CASES = {
     "addcmul_": (lambda a, b, c: a.clone().addcmul_(b, c), [A, B, C]),
     "addcdiv": (lambda a, b, c: torch.addcdiv(a, b, c + 9, value=0.7), [A, B, C]),
     "addcdiv_": (lambda a, b, c: a.clone().addcdiv_(b, c + 9), [A, B, C]),
+    "rounded": (lambda a, b: rounded(a.abs().float(), b.float()), [A, A]),
     "maximum": (lambda a, b: torch.maximum(a, b), [A, B]),
     "minimum": (lambda a, b: torch.minimum(a, b), [A, B]),
     "lerp": (lambda a, b: torch.lerp(a, b, 0.1) + torch.lerp(a, b, 0.9), [A, A]),

@@ -73,15 +73,20 @@ def test_as_plain(name, asked):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 @pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("every", [1, 4])
-def test_as_plain_over_50_steps_on_the_zoo(name, every):
-    check(randomize(MatrixGNN(context_every=every)), zoo_graph(name), 50)
+@pytest.mark.parametrize(("every", "square"), [(1, "float32"), (4, "bfloat16")])
+def test_as_plain_over_50_steps_on_the_zoo(name, every, square):
+    check(randomize(MatrixGNN(context_every=every, square_dtype=square)), zoo_graph(name), 50)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"graph_context": False}, {"momentum_dtype": "float32"}, {"skeleton": {"orthogonal": 0}}],
-    ids=["graph off", "float32 momenta", "Adam's direction"],
+    [
+        {"graph_context": False},
+        {"momentum_dtype": "float32"},
+        {"square_dtype": "bfloat16"},
+        {"skeleton": {"orthogonal": 0}},
+    ],
+    ids=["graph off", "float32 momenta", "bfloat16 squares", "Adam's direction"],
 )
 def test_options(options, asked):
     check(randomize(MatrixGNN(**options)), zoo_graph("conv_flatten"), 3)

@@ -23,6 +23,7 @@ OPTIONS = {
     "default": {},
     "graph off": {"graph_context": False},
     "float32 momenta": {"momentum_dtype": "float32"},
+    "bfloat16 squares": {"square_dtype": "bfloat16"},
     "Adam's direction": {"skeleton": {"orthogonal": 0, "nesterov": 0.0}},
     "three hidden units": {"hidden": 3},
 }
