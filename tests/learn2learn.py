@@ -7,6 +7,7 @@ cannot be imported, learn2learn gets modules of empty classes in its place.
 import contextlib
 import importlib
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -34,6 +35,9 @@ def _torchvision():
         importlib.import_module("torchvision")
     except (ImportError, RuntimeError):
         made = {name: _Empty(name) for name in _MODULES}
+        for name, module in made.items():
+            # Without one, whoever asks whether there is such a package gets an error.
+            module.__spec__ = ModuleSpec(name, None)
         before = {name: module for name, module in sys.modules.items() if _is_torchvision(name)}
         for name in before:
             del sys.modules[name]
