@@ -279,7 +279,7 @@ class MatrixGNN(Rule):
         matrix = part.matrix if self.skeleton.orthogonal else None
         found = part.passes.corrected(matrix, view, self.watched)
         if found.corrections is not None and self.observer is not None:
-            departure = self.skeleton.departure(found.corrections)
+            departure = self.skeleton.departure(found.corrections, part.step)
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
         size = self.skeleton.rescale(view.scales.base, found.square)
         fixed = self.skeleton.step_scale(

@@ -101,7 +101,7 @@ class SafeRecipe(Recipe):
         edges = _edges(part)
         base = self._base(part, edges)
         correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments.square)
-        direction = self.skeleton.direction(base, correction)
+        direction = self.skeleton.direction(base, correction, part.step)
         scale = self.skeleton.scale(self.scale(context))
         fixed = self.skeleton.step_scale(
             part.bundle, part.layout.kind, part.layers, part.step, edges.weight.square().mean()
@@ -125,7 +125,7 @@ class SafeRecipe(Recipe):
         """Factor of the step, and by how much the direction is corrected."""
         correction = self.skeleton.gate(outputs.squeeze(-1), _edges(part).moments.square)
         scale = self.skeleton.scale(self.scale(context)).squeeze(0)
-        return scale, self.skeleton.departure(correction)
+        return scale, self.skeleton.departure(correction, part.step)
 
 
 def _edges(part: Part) -> Edges:

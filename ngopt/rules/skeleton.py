@@ -36,8 +36,9 @@ class Skeleton:
     orthogonalized momentum (Jordan et al., "Muon", 2024), of the same mixture, with rows of equal
     size (Li et al., "NorMuon", 2025, who average the sizes over time). `d` has the RMS of `a`, and
     `scale = exp(scale_bound * tanh(raw))`. Whatever is learned, the sine of the angle between `d`
-    and `a` is at most `trust`, and an untrained rule, whose correction and raw scale are 0, has
-    `d = a` and `scale = 1` exactly. The slow momentum counts as far as it has filled up.
+    and `a` is at most `trust`, which shrinks in the long run, and an untrained rule, whose
+    correction and raw scale are 0, has `d = a` and `scale = 1` exactly. The slow momentum counts as
+    far as it has filled up.
 
     Args:
         slow: weight of the slow momentum in the base direction.
@@ -45,7 +46,10 @@ class Skeleton:
         nesterov_reference: number of steps after which that is half of it; it is inverse to age.
         orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
         equal_rows: whether all rows of an orthogonalized matrix get the same size.
-        trust: how far from the base direction, from 0 to below 1.
+        trust: how far from the base direction, at first; from 0 to below 1.
+        trust_power: by what power of their number corrections shrink in the long run. What was
+            learned on some hundreds of steps need not hold after thousands.
+        trust_reference: number of steps after which they begin to.
         scale_bound: largest learned log factor of a bundle.
         fan_power: by what power of the fan-in steps shrink.
         fan_reference: the fan-in at which they are Adam's.
@@ -58,8 +62,10 @@ class Skeleton:
         weight_low: least factor by the RMS of weights, so that weights can leave 0.
         depth_power: by what power of the number of layers steps shrink.
         depth_reference: number of layers up to which they do not.
-        age_power: by what power of their number steps shrink in the long run.
+        age_power: by what power of their number steps shrink.
         age_reference: number of steps after which they begin to.
+        late_power: by what more in the long run.
+        late_reference: number of steps after which that begins.
     """
 
     slow: float = 1.0
@@ -68,6 +74,8 @@ class Skeleton:
     orthogonal: int = 2
     equal_rows: bool = True
     trust: float = 0.9
+    trust_power: float = 1.0
+    trust_reference: float = 1000.0
     scale_bound: float = 2.0
     fan_power: float = 0.5
     fan_reference: float = 512.0
@@ -80,6 +88,8 @@ class Skeleton:
     depth_reference: float = 6.0
     age_power: float = 0.5
     age_reference: float = 30.0
+    late_power: float = 0.5
+    late_reference: float = 1000.0
 
     def __post_init__(self) -> None:
         sane = (
@@ -88,8 +98,9 @@ class Skeleton:
             and isinstance(self.equal_rows, bool)
             and isinstance(self.orthogonal, int)
             and self.orthogonal >= 0
-            and min(self.age_power, self.depth_power) >= 0
-            and min(self.age_reference, self.depth_reference, self.nesterov_reference) > 0
+            and min(self.age_power, self.late_power, self.depth_power, self.trust_power) >= 0
+            and min(self.age_reference, self.late_reference, self.trust_reference) > 0
+            and min(self.depth_reference, self.nesterov_reference) > 0
             and self.fan_free > 0
             and self.weight_reference >= 0
             and 0 < self.weight_low <= 1
@@ -169,33 +180,36 @@ class Skeleton:
             result = result * root_inverse(result.square().mean(2, keepdim=True))
         return matrix.array(result)
 
-    def direction(self, base: Tensor, correction: Tensor) -> Tensor:
+    def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:
         """Correct a direction within bounds.
 
         Args:
             base: the direction.
             correction: what the rule would add, of the same shape; any finite numbers.
+            step: number of gradients so far, 0-dim.
 
         Returns:
             A direction of the same shape and RMS; `base` itself where the correction is all 0.
         """
         before = base.square().mean()
-        corrected = self.correct(base, correction, before)
+        corrected = self.correct(base, correction, before, step)
         return corrected * self.rescale(before, corrected.square().mean())
 
-    def correct(self, base: Tensor, correction: Tensor, before: Tensor) -> Tensor:
+    def correct(self, base: Tensor, correction: Tensor, before: Tensor, step: Tensor) -> Tensor:
         """Correct a direction, or a block of it, without rescaling it yet.
 
         Args:
             base: the direction.
             correction: what the rule would add, of the same shape.
             before: mean square of the whole direction, 0-dim.
+            step: number of gradients so far, 0-dim.
         """
-        return base + self.trust * root(before) * torch.tanh(correction)
+        return base + root(before) * self.departure(correction, step)
 
-    def departure(self, correction: Tensor) -> Tensor:
+    def departure(self, correction: Tensor, step: Tensor) -> Tensor:
         """How far :meth:`correct` moves each entry, in units of the RMS of the direction."""
-        return self.trust * torch.tanh(correction)
+        trusted = self.trust * (1 + step / self.trust_reference) ** -self.trust_power
+        return trusted.to(correction) * torch.tanh(correction)
 
     def rescale(self, before: Tensor, after: Tensor) -> Tensor:
         """Factor that gives a corrected direction its size back.
@@ -256,7 +270,8 @@ class Skeleton:
         Args:
             step: number of gradients so far, 0-dim.
         """
-        return (1 + step / self.age_reference) ** -self.age_power
+        early = (1 + step / self.age_reference) ** -self.age_power
+        return early * (1 + step / self.late_reference) ** -self.late_power
 
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.

@@ -14,7 +14,12 @@ from tests.rules.untrained import rough_polar_factor, untrained_update
 SKELETONS = {
     "default": {},
     "orthogonal": {"orthogonal": 5, "slow": 1.5, "age_power": 0.7, "equal_rows": False},
-    "aged": {"age_reference": 3.0, "nesterov_reference": 2.0, "depth_reference": 1.0},
+    "aged": {
+        "age_reference": 3.0,
+        "late_reference": 5.0,
+        "nesterov_reference": 2.0,
+        "depth_reference": 1.0,
+    },
     "adam_like": {"orthogonal": 0, "slow": 4.0, "fan_power": 0.25, "fan_free": 0.5},
 }
 DESCRIBED = {**GRAPHS, **{name: zoo_graph(name) for name in ("grouped", "lstm")}}
@@ -51,7 +56,7 @@ def test_the_gates_of_an_lstm_are_one_matrix(name):
 
 def test_fresh_rule_can_follow_torch_adam():
     plain = {"orthogonal": 0, "slow": 0.0, "nesterov": 0.0, "fan_power": 0.0, "fan_free": 1.0}
-    plain |= {"age_power": 0.0, "depth_power": 0.0, "weight_reference": 0.0}
+    plain |= {"age_power": 0.0, "late_power": 0.0, "depth_power": 0.0, "weight_reference": 0.0}
     rule = MatrixGNN(momentum_dtype="float32", skeleton=plain)
     ours = draw(MLP, 0, torch.float32)
     theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}

@@ -14,6 +14,7 @@ from tests.hand_built import bundle, spaces
 from tests.rules.untrained import rough_polar_factor
 
 TRUSTS = st.floats(0, 0.99)
+FIRST = torch.tensor(1.0)
 
 
 def draw(seed, size, dtype=torch.float64):
@@ -25,13 +26,13 @@ def draw(seed, size, dtype=torch.float64):
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1.0, 1e3])
 def test_no_correction_leaves_adam_bit_for_bit(dtype, scale):
     adam = scale * draw(0, (1, 7, 5, 3), dtype)[0]
-    assert torch.equal(Skeleton().direction(adam, torch.zeros_like(adam)), adam)
+    assert torch.equal(Skeleton().direction(adam, torch.zeros_like(adam), FIRST), adam)
 
 
 @given(TRUSTS, st.integers(0, 1000), st.integers(1, 40), st.floats(-2, 3))
 def test_stays_within_trust_of_adam(trust, seed, size, log_scale):
     adam, correction = draw(seed, size)
-    direction = Skeleton(trust=trust).direction(adam, 10**log_scale * correction)
+    direction = Skeleton(trust=trust).direction(adam, 10**log_scale * correction, FIRST)
     torch.testing.assert_close(rms(direction), rms(adam), rtol=1e-6, atol=1e-12)
     cosine = (direction * adam).mean() / (rms(direction) * rms(adam))
     assert cosine >= math.sqrt(1 - trust**2) - 1e-6
@@ -42,21 +43,21 @@ def test_stays_within_trust_of_adam(trust, seed, size, log_scale):
 @given(TRUSTS, st.integers(0, 1000))
 def test_worst_correction_is_the_opposite_of_adam(trust, seed):
     adam = draw(seed, 30)[0].sign()
-    direction = Skeleton(trust=trust).direction(adam, -1e3 * adam)
+    direction = Skeleton(trust=trust).direction(adam, -1e3 * adam, FIRST)
     torch.testing.assert_close(direction, adam, rtol=1e-6, atol=0)
 
 
 def test_correction_has_an_effect():
     adam, correction = draw(3, 30)
-    assert rms(Skeleton().direction(adam, correction) - adam) > 0.1 * rms(adam)
-    assert torch.equal(Skeleton(trust=0.0).direction(adam, correction), adam)
+    assert rms(Skeleton().direction(adam, correction, FIRST) - adam) > 0.1 * rms(adam)
+    assert torch.equal(Skeleton(trust=0.0).direction(adam, correction, FIRST), adam)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_adam_gives_zero_with_finite_derivatives(dtype):
     adam = torch.zeros(6, dtype=dtype, requires_grad=True)
     correction = torch.randn(6, dtype=dtype, requires_grad=True)
-    direction = Skeleton().direction(adam, correction)
+    direction = Skeleton().direction(adam, correction, FIRST)
     assert not direction.any()
     slopes = torch.autograd.grad(direction.sum(), (adam, correction))
     assert all(slope.isfinite().all() for slope in slopes)
@@ -171,14 +172,37 @@ def test_zero_is_orthogonalized_to_zero_with_finite_derivatives(matrix, dtype):
     assert slope.isfinite().all()
 
 
-def test_steps_shrink_with_age():
-    ages = torch.tensor([0.0, 300.0, 9900.0])
-    expected = torch.tensor([1.0, 0.5, 0.1])
-    torch.testing.assert_close(Skeleton(age_power=0.5, age_reference=100).age_scale(ages), expected)
-    torch.testing.assert_close(
-        Skeleton(age_power=1.0, age_reference=300).age_scale(ages[:2]), expected[:2]
-    )
-    assert torch.equal(Skeleton(age_power=0.0).age_scale(ages), torch.ones(3))
+@pytest.mark.parametrize("other", ["age", "late"])
+def test_steps_shrink_with_age(other):
+    named = {"age": "late", "late": "age"}[other]
+
+    def found(power, reference):
+        options = {f"{other}_power": 0.0, f"{named}_power": power, f"{named}_reference": reference}
+        return Skeleton(**options).age_scale(torch.tensor([0.0, 300.0, 9900.0]))
+
+    torch.testing.assert_close(found(0.5, 100), torch.tensor([1.0, 0.5, 0.1]))
+    torch.testing.assert_close(found(1.0, 300)[:2], torch.tensor([1.0, 0.5]))
+    assert torch.equal(found(0.0, 100), torch.ones(3))
+
+
+def test_steps_shrink_faster_in_the_long_run():
+    ages = torch.tensor([0.0, 3.0, 15.0])
+    skeleton = Skeleton(age_power=0.5, age_reference=1, late_power=0.25, late_reference=1)
+    torch.testing.assert_close(skeleton.age_scale(ages), torch.tensor([1.0, 2**-1.5, 2**-3]))
+
+
+def test_corrections_shrink_with_age():
+    correction = torch.tensor([-100.0, 0.0, 0.5])
+    departures = {
+        step: Skeleton(trust=0.5, trust_power=2.0, trust_reference=100).departure(
+            correction, torch.tensor(step)
+        )
+        for step in (0.0, 100.0)
+    }
+    torch.testing.assert_close(departures[0.0], 0.5 * correction.tanh())
+    torch.testing.assert_close(departures[100.0], departures[0.0] / 4)
+    never = Skeleton(trust=0.5, trust_power=0.0).departure(correction, torch.tensor(1e6))
+    assert torch.equal(never, departures[0.0])
 
 
 def test_steps_shrink_with_the_number_of_plain_layers():
@@ -189,13 +213,15 @@ def test_steps_shrink_with_the_number_of_plain_layers():
 
 
 def test_what_is_not_learned_of_a_step():
-    skeleton, step, square = Skeleton(), torch.tensor(90.0), torch.tensor(0.25 / (3 * 64))
+    skeleton, step = Skeleton(late_power=0.0), torch.tensor(90.0)
+    square = torch.tensor(0.25 / (3 * 64))
     part = bundle("linear", S, ["h", "h"], "oi")
     shared = skeleton.fan_scale(part, "linear") * 0.5 * 0.5
     found = skeleton.step_scale(part, "linear", 12, step, square)
     torch.testing.assert_close(found, torch.tensor(shared * 0.25))
-    unaware = Skeleton(weight_reference=0.0).step_scale(part, "linear", 12, step, square)
-    torch.testing.assert_close(unaware, torch.tensor(shared))
+    unaware = Skeleton(weight_reference=0.0, late_power=0.0)
+    found = unaware.step_scale(part, "linear", 12, step, square)
+    torch.testing.assert_close(found, torch.tensor(shared))
 
 
 @pytest.mark.parametrize(
@@ -267,6 +293,10 @@ def test_fan_scale_is_configurable():
         {"orthogonal": 2.5},
         {"age_power": -0.5},
         {"age_reference": 0.0},
+        {"late_power": -0.5},
+        {"late_reference": 0.0},
+        {"trust_power": -1.0},
+        {"trust_reference": 0.0},
         {"fan_free": 0.0},
         {"fan_reference": 0.0},
         {"fan_low": 0.0},

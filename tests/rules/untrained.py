@@ -53,6 +53,7 @@ def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, 
         orthogonal = matrix.array(orthogonal)
         direction = orthogonal * direction.norm() / orthogonal.norm()
     age = (1 + step / skeleton.age_reference) ** -skeleton.age_power
+    age *= (1 + step / skeleton.late_reference) ** -skeleton.late_power
     depth = min(1.0, skeleton.depth_reference / layers) ** skeleton.depth_power
     update = direction * age * depth * skeleton.fan_scale(bundle, layout.kind)
     if "in" not in bundle.roles or layout.kind in ("normalization", "elementwise", "embedding"):

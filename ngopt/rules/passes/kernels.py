@@ -131,7 +131,7 @@ def correct(
         offsets = [context, *([take(hidden), take(hidden)] if neurons else [])]
         features = entry_features(edges, base, scales)
         correction = skeleton.gate(unit_by_unit(features, weights, outputs, offsets), square)
-        direction = skeleton.correct(base, correction, mean)
+        direction = skeleton.correct(base, correction, mean, after["step"])
         moments = [after[key] for key in Moments._fields]
         return [direction, direction.square(), *moments, *([correction] if watched else [])]
 

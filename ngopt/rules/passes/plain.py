@@ -67,7 +67,7 @@ class PlainPasses(Passes):
             correction = skeleton.gate(correction, edges.moments.square)
             if watched:
                 corrections = block.put(corrections, correction, like)
-            corrected = skeleton.correct(base, correction, view.scales.base)
+            corrected = skeleton.correct(base, correction, view.scales.base, self._step)
             square = square.to(corrected) + corrected.square().sum()
             direction = block.put(direction, corrected, like)
             for key in Moments._fields:
