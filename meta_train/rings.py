@@ -69,6 +69,7 @@ RINGS: dict[str, tuple[Entry, ...]] = {
         Entry("mlp:data=mnist,size=8,width=32,depth=3,norm=layer", 500),
         Entry("convnet:data=digits,size=8,width=16,depth=2", 500),
         Entry("quadratic:size=8,condition=1e3,rotated=True,noise=0.1", 500),
+        Entry("mlp:data=fashion_mnist,size=14,width=128,depth=2,batch=64", 5000, 1),
     ),
     "transfer": tuple(
         Entry(f"convnet:data={data},size=8,width={width},depth={depth},batch=128", 300)
@@ -86,7 +87,8 @@ RINGS: dict[str, tuple[Entry, ...]] = {
 numbers of steps of their own; its last two are the nets of the neural-graphs paper.
 `far`: architectures that no rule has seen in meta-training.
 `large`: ten times the weights and ten times the steps of anything in meta-training.
-`validation`: small and fast, to choose rules by; none of its tasks is in another ring.
+`validation`: small and fast, the last one long, to choose rules by; none of its tasks is in another
+ring.
 `transfer`: the paper's convnet on the data it is meta-trained and tested on, over width and depth.
 
 Nothing of `near`, `far`, `large` and `transfer` may be used to meta-train, choose or tune a rule.
