@@ -98,9 +98,11 @@ def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[T
     seen = set(held)
     for tensor in tensors:
         if tensor in seen:
+            where = "some parameters appear in more than one parameter group: " if held else ""
             raise OptionError(
-                f"a parameter of shape {tuple(tensor.shape)} is given twice, so each step would "
-                "count double for it.\n  Give tied weights once, as model.parameters() does."
+                f"{where}a parameter of shape {tuple(tensor.shape)} is given twice, so each step "
+                "would count double for it.\n"
+                "  Give tied weights once, as model.parameters() does."
             )
         if tensor.is_complex():
             raise GradientError(

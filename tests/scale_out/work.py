@@ -1,0 +1,156 @@
+"""What each of several processes does for the tests, and what one does that is right."""
+
+import copy
+import warnings
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import distributed, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.tensor import DTensor
+
+from ngopt.graph.trace import trace
+from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.rules.adam import Adam
+from ngopt.rules.matrix_gnn import MatrixGNN
+from tests.rules.rule_inputs import randomize
+
+PROCESSES = 4
+SOME = 2
+"""Number of processes that work where not all do."""
+
+STEPS, SAVED = 14, 12
+"""In all, of which the first ten look at the whole model; and before a checkpoint is written."""
+
+OPTIONS = {"lr": 1e-2, "weight_decay": 0.1}
+RULES = {"Adam": Adam, "MatrixGNN": lambda: randomize(MatrixGNN(context_every=4))}
+
+
+def net():
+    """A net whose sizes cannot be divided by the number of processes."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+
+def graph_of():
+    """Its graph, for nets that cannot be traced because they are sharded."""
+    return trace(net(), torch.zeros(1, 6, dtype=torch.float64))
+
+
+def train(model, optimizer, part=slice(None), start=0, steps=STEPS):
+    """Take steps on a part of each batch of 8."""
+    for step in range(start, start + steps):
+        generator = torch.Generator().manual_seed(step)
+        x, y = (torch.randn(8, n, generator=generator, dtype=torch.float64) for n in (6, 3))
+        optimizer.zero_grad()
+        (model(x[part]) - y[part]).square().mean().backward()
+        optimizer.step()
+
+
+def full(model):
+    """The parameters, whole."""
+    return [getattr(p, "full_tensor", lambda p=p: p)().detach() for p in model.parameters()]
+
+
+def data_parallel(rule, rank, group):
+    """DistributedDataParallel over the processes of a group."""
+    model = nn.parallel.DistributedDataParallel(net(), process_group=group)
+    optimizer = NeuralGraphOptimizer(model.module, rule=rule, **OPTIONS)
+    train(model, optimizer, slice(rank, None, group.size()))
+    return {"params": full(model)}
+
+
+def sharded_net(mesh):
+    """The net, sharded with FSDP2."""
+    model = net()
+    fully_shard(model[0], mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def sharded(rule, rank, mesh):
+    """FSDP2 over the processes of a mesh, with a `state_dict` in between."""
+    model, graph = sharded_net(mesh), graph_of()
+    optimizer = NeuralGraphOptimizer(model, rule=rule, graph=graph, **OPTIONS)
+    part = slice(rank, None, mesh.size())
+    train(model, optimizer, part, steps=SAVED)
+    saved = copy.deepcopy(optimizer.state_dict())
+    resumed = NeuralGraphOptimizer(model, rule=rule, graph=graph, **OPTIONS)
+    resumed.load_state_dict(saved)
+    train(model, resumed, part, SAVED, STEPS - SAVED)
+    weight = model[0].weight
+    alike = [
+        isinstance(value, DTensor) and value.placements == weight.placements
+        for value in resumed.state[weight].values()
+        if value.shape == weight.shape
+    ]
+    hidden = sorted(space.size for space in resumed.graph.hidden)
+    return {"params": full(model), "alike": alike, "hidden": hidden}
+
+
+def write_checkpoint(rule, rank, mesh, folder):
+    """Train for some steps, and write model and optimizer with all processes."""
+    model = sharded_net(mesh)
+    optimizer = NeuralGraphOptimizer(model, rule=rule, graph=graph_of(), **OPTIONS)
+    train(model, optimizer, slice(rank, None, mesh.size()), steps=SAVED)
+    weights, state = get_state_dict(model, optimizer)
+    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=folder)
+    return {"names": list(state["state"])}
+
+
+def go_on(model, rule, folder, rank=0, processes=1, group=None):
+    """Read what :func:`write_checkpoint` wrote, with other processes, and train on."""
+    optimizer = NeuralGraphOptimizer(model, rule=rule, graph=graph_of(), **OPTIONS)
+    weights, state = get_state_dict(model, optimizer)
+    content = {"model": weights, "optimizer": state}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninit")
+        dcp.load(content, checkpoint_id=folder, process_group=group)
+    set_state_dict(
+        model,
+        optimizer,
+        model_state_dict=content["model"],
+        optim_state_dict=content["optimizer"],
+    )
+    train(model, optimizer, slice(rank, None, processes), SAVED, STEPS - SAVED)
+    return {"params": full(model)}
+
+
+def zero(rule, rank, group):
+    """ZeroRedundancyOptimizer, which gives each process some of the tensors."""
+    model = nn.parallel.DistributedDataParallel(net(), process_group=group)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, on its own code
+        optimizer = ZeroRedundancyOptimizer(
+            model.parameters(), NeuralGraphOptimizer, process_group=group, rule=rule, **OPTIONS
+        )
+        train(model, optimizer, slice(rank, None, group.size()))
+    return {"params": full(model)}
+
+
+def work(rank, folder):
+    """All that one process does; its results go to a file of the folder."""
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES)
+    everyone, some = distributed.group.WORLD, distributed.new_group(list(range(SOME)))
+    mesh = init_device_mesh("cpu", (PROCESSES,))
+    results = {}
+    for name, rule in RULES.items():
+        checkpoint = f"{folder}/{name}"
+        results["data parallel", name, PROCESSES] = data_parallel(rule(), rank, everyone)
+        results["sharded", name, PROCESSES] = sharded(rule(), rank, mesh)
+        results["zero", name, PROCESSES] = zero(rule(), rank, everyone)
+        results["written", name, PROCESSES] = write_checkpoint(rule(), rank, mesh, checkpoint)
+        if rank < SOME:
+            fewer = DeviceMesh.from_group(some, "cpu")
+            results["data parallel", name, SOME] = data_parallel(rule(), rank, some)
+            results["sharded", name, SOME] = sharded(rule(), rank, fewer)
+            model = sharded_net(fewer)
+            results["read", name, SOME] = go_on(model, rule(), checkpoint, rank, SOME, some)
+        distributed.barrier()
+    torch.save(results, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
