@@ -86,7 +86,7 @@ def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[T
     lr, decay = group.get("lr", 0.0), group.get("weight_decay", 0.0)
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise OptionError(
-            f"lr is a tensor of shape {tuple(lr.shape)}, but one number is needed.\n"
+            f"Tensor lr must be 1-element, but has shape {tuple(lr.shape)}.\n"
             "  Give each parameter group its own lr: [{'params': ..., 'lr': ...}, ...]."
         )
     for name, value in {"lr": lr, "weight_decay": decay}.items():
