@@ -15,6 +15,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
 from ngopt.optim.joining import check_fit, renamed
 from ngopt.optim.refreshing import Refreshing
+from ngopt.optim.spikes import Spikes
 from ngopt.optim.update import init_state
 from ngopt.rules.library import fingerprint
 from ngopt.rules.rule import Rule
@@ -32,12 +33,14 @@ class Extra:
         graph: what is known of the parameters by tracing; may describe none of them.
         skipped: number of steps skipped so far.
         refreshing: when each parameter was last seen as a part of the whole model.
+        spikes: how large the gradient of each parameter usually is.
     """
 
     names: list[str]
     graph: NeuralGraph
     skipped: int
     refreshing: Refreshing = field(default_factory=Refreshing)
+    spikes: Spikes = field(default_factory=Spikes)
 
     def as_plain(self, rule: Rule) -> dict[str, Any]:
         """Return plain data, which `torch.load(weights_only=True)` accepts."""
@@ -47,6 +50,7 @@ class Extra:
             "graph": to_plain(self.graph),
             "skipped_steps": self.skipped,
             "refreshing": asdict(self.refreshing),
+            "spikes": self.spikes.as_plain(),
             "rule": identity(rule),
         }
 
@@ -95,7 +99,8 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
     check_fit(graph, {name: t for name, t in tensors.items() if graph.describes(name)})
     step, seen = data["refreshing"]["step"], data["refreshing"]["seen"]
     refreshing = Refreshing(int(step), {now(name): int(at) for name, at in seen.items()})
-    return Extra(list(tensors), graph, int(data["skipped_steps"]), refreshing)
+    spikes = Spikes.of_plain({now(name): pair for name, pair in data["spikes"].items()})
+    return Extra(list(tensors), graph, int(data["skipped_steps"]), refreshing, spikes)
 
 
 def check_state(state: Mapping[Any, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:

@@ -23,6 +23,7 @@ def update_in_place(
     options: Mapping[str, Options],
     *,
     fresh: bool = True,
+    finite: Tensor | None = None,
 ) -> Tensor:
     """Do what :func:`~ngopt.optim.update.update` does, to the last bit, but put results in place.
 
@@ -39,11 +40,12 @@ def update_in_place(
         rule: turns gradients into updates.
         options: for each of them.
         fresh: whether the rule looks at the whole model, or goes by what it last saw of it.
+        finite: whether all gradients are finite, if that is known already; 0-dim.
 
     Returns:
         Whether all gradients are finite, as a 0-dim bool tensor; if not, nothing has changed.
     """
-    finite = all_finite(grads)
+    finite = all_finite(grads) if finite is None else finite
     # Where nothing has to be waited for, nothing is computed to be thrown away.
     sure = finite.device.type == "cpu"
     if sure and not finite:

@@ -15,6 +15,7 @@ from ngopt.optim import checkpoint, joining, naming
 from ngopt.optim.in_place import update_in_place
 from ngopt.optim.placement import gather, place
 from ngopt.optim.refreshing import Refreshing
+from ngopt.optim.spikes import Spikes
 from ngopt.optim.tracing import await_first_forward
 from ngopt.optim.update import Options, Updated, init_state, update
 from ngopt.rules.library import load_rule
@@ -49,7 +50,8 @@ class NeuralGraphOptimizer(Optimizer):
         model: the model that the given tensors belong to.
         maximize: go up the gradient.
 
-    If any gradient is not finite, that step changes nothing and is counted in `skipped_steps`.
+    If any gradient is not finite, that step changes nothing and is counted in `skipped_steps`. A
+    gradient that is suddenly a hundred times as large as before is scaled down to that.
     Parameters sharded by FSDP2 are gathered for the step, and their state is stored sharded.
 
     Raises:
@@ -91,6 +93,7 @@ class NeuralGraphOptimizer(Optimizer):
         self._skipped = torch.zeros((), dtype=torch.int64)
         self._untraced: set[str] = set()
         self._refreshing = Refreshing()
+        self._spikes = Spikes()
         self._waiting = {}
         lr = self._rule.lr if lr is None else lr
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
@@ -187,16 +190,18 @@ class NeuralGraphOptimizer(Optimizer):
         due, options = self._due()
         if due:
             fresh = self._looks(due)
-            arguments = (*self._gathered(due), self._graph, self._rule, options)
+            params, grads, state = self._gathered(due)
+            grads, finite = self._clipped(grads)
+            arguments = (params, grads, state, self._graph, self._rule, options)
             # Rules choose their own precision: autocast would round their products of matrices.
             as_it_is = torch.autocast(next(iter(due.values())).device.type, enabled=False)
             if torch.compiler.is_compiling():
                 with as_it_is:
-                    new = update(*arguments, fresh=fresh)
+                    new = update(*arguments, fresh=fresh, finite=finite)
                 self._store(due, new)
             else:
                 with as_it_is:
-                    finite = update_in_place(due, self.state, *arguments, fresh=fresh)
+                    update_in_place(due, self.state, *arguments, fresh=fresh, finite=finite)
                     self._count(finite)
         return loss
 
@@ -242,6 +247,11 @@ class NeuralGraphOptimizer(Optimizer):
         return self._refreshing.due(due, self._rule.refresh_every)
 
     @_uncompiled
+    def _clipped(self, grads: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Gradients without spikes, and whether all of them are finite."""
+        return self._spikes.clipped(grads, self._rule.spike_limit)
+
+    @_uncompiled
     def _store(self, due: Mapping[str, Tensor], new: Updated) -> None:
         for name, param in due.items():
             param.copy_(place(new.params[name], param))
@@ -269,7 +279,8 @@ class NeuralGraphOptimizer(Optimizer):
         """
         state_dict = super().state_dict()
         names = list(self._tensors())
-        extra = checkpoint.Extra(names, self._traced, self.skipped_steps, self._refreshing)
+        known = (self._traced, self.skipped_steps, self._refreshing, self._spikes)
+        extra = checkpoint.Extra(names, *known)
         return {**state_dict, checkpoint.KEY: extra.as_plain(self._rule)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -284,8 +295,9 @@ class NeuralGraphOptimizer(Optimizer):
             super().load_state_dict(dict(state_dict))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_rule", "_names", "_traced", "_graph", "_skipped", "_untraced", "_refreshing")
-        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
+        own = ("_rule", "_names", "_traced", "_graph", "_skipped", "_untraced")
+        kept = {name: self.__dict__[name] for name in (*own, "_refreshing", "_spikes")}
+        return {**super().__getstate__(), **kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -302,7 +314,7 @@ class NeuralGraphOptimizer(Optimizer):
 
     def _restore(self, extra: checkpoint.Extra) -> None:
         self._skipped = torch.tensor(extra.skipped)
-        self._refreshing = extra.refreshing
+        self._refreshing, self._spikes = extra.refreshing, extra.spikes
         if not self._traced.layouts:
             self._traced = self._graph = extra.graph
 

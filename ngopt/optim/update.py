@@ -62,6 +62,7 @@ def update(
     options: Mapping[str, Options],
     *,
     fresh: bool = True,
+    finite: Tensor | None = None,
 ) -> Updated:
     r"""Do one step: :math:`w \leftarrow w - lr \, (rule(g) + weight\_decay \cdot w)`.
 
@@ -79,8 +80,9 @@ def update(
         options: for each of `grads`.
         fresh: whether the rule looks at the whole model, or goes by what it last saw of it; see
             `refresh_every` of :class:`~ngopt.rules.Rule`.
+        finite: whether all gradients are finite, if that is known already; 0-dim.
     """
-    finite = all_finite(grads)
+    finite = all_finite(grads) if finite is None else finite
     # Not only the result: the derivative of a skipped step must be finite as well.
     tame = {name: torch.where(finite, grad, 0.0) for name, grad in grads.items()}
     new_params, new_state = changed(params, tame, state, graph, rule, options, fresh=fresh)
@@ -170,9 +172,13 @@ def widen(tensor: Tensor) -> Tensor:
 def all_finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """Whether all entries of all tensors are finite, as a 0-dim bool tensor."""
     # One pass over each tensor: the largest magnitude is not finite if any entry is not.
-    sizes = [
-        torch.linalg.vector_norm(tensor.detach(), math.inf)
-        for tensor in tensors.values()
-        if tensor.numel()
-    ]
+    sizes = [largest(tensor) for tensor in tensors.values()]
     return torch.isfinite(torch.stack(sizes)).all() if sizes else torch.tensor(True)
+
+
+def largest(tensor: Tensor) -> Tensor:
+    """Largest magnitude of the entries, 0-dim; 0 if there are none, not finite if any is not."""
+    if not tensor.numel():
+        return tensor.new_zeros(())
+    size: Tensor = torch.linalg.vector_norm(tensor.detach(), math.inf)
+    return size

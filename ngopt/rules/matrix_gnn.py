@@ -82,6 +82,7 @@ class MatrixGNN(Rule):
 
     lr = 6e-3
     replayable = True
+    spike_limit = 100.0
 
     def __init__(
         self,
@@ -181,7 +182,10 @@ class MatrixGNN(Rule):
         for name in gradients:
             vector = state[name].get(CONTEXT)
             bundles = graph.layout(name).bundles
-            found = None if vector is None else recalled(vector, bundles, self._stored_width)
+            found = None
+            # What was seen in another precision is seen anew.
+            if vector is not None and vector.dtype == compute_dtype(parameters[name]):
+                found = recalled(vector, bundles, self._stored_width)
             if found is None:
                 return self.stream(parameters, gradients, state, graph)
             views[name] = found

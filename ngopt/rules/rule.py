@@ -1,5 +1,6 @@
 """What every rule is: gradients and a graph in, an update of each parameter and a new state out."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -68,6 +69,10 @@ class Rule(nn.Module, ABC):
     replayable: bool = False
     """Whether its steps are recorded and replayed on the CPU: worth it where they are many small
     operations."""
+
+    spike_limit: float = math.inf
+    """By what factor a gradient may be larger than usual: the optimizer scales a larger one down,
+    before the rule remembers it. Infinite for formulas that are to be followed to the letter."""
 
     refresh_every: int = 1
     """Number of steps after which it has to look at the whole model again, with :meth:`stream`;

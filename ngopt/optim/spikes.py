@@ -1,0 +1,97 @@
+"""A gradient that is suddenly far larger than ever is scaled down before the rule remembers it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ngopt.optim.update import largest
+
+LARGEST = 1e12
+"""Largest magnitude of a gradient that is let pass: sums of many squares of it are finite."""
+
+MEMORY = 100
+"""Number of steps over which the usual size of a gradient is averaged."""
+
+
+@dataclass(eq=False)
+class Spikes:
+    """Keeps account of the usual size of the gradient of each parameter.
+
+    The size of a gradient is its largest magnitude, and the usual one the mean of those let pass
+    before, over :data:`MEMORY` steps. A gradient that begins at zero can grow as fast as it wants:
+    it comes to its size within some steps, whose directions are right.
+
+    Source: clipping by a running norm, as in Wang et al., "AdaGC: Improving Training Stability for
+    Large Language Model Pretraining", 2025.
+    """
+
+    places: dict[str, int] = field(default_factory=dict)
+    usual: Tensor = field(default_factory=lambda: torch.zeros(0))
+    count: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spikes) and self.as_plain() == other.as_plain()
+
+    def clipped(
+        self, gradients: Mapping[str, Tensor], limit: float
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Begin a step.
+
+        Args:
+            gradients: by name of the parameter, all on one device.
+            limit: in units of the usual size; infinite for gradients as they are.
+
+        Returns:
+            The same gradients, or smaller ones, and whether all of them are finite, as a 0-dim bool
+            tensor; if not, this step leaves no trace here.
+        """
+        sizes = {name: largest(gradient) for name, gradient in gradients.items()}
+        if not sizes:
+            return {}, torch.tensor(True)
+        together = torch.stack(list(sizes.values()))
+        finite = together.isfinite().all()
+        if math.isinf(limit):
+            return dict(gradients), finite
+        # In half precision neither the mean nor its weights would be.
+        together = together.float()
+        where = self._where(sizes, together.device)
+        usual, count = self.usual[where], self.count[where]
+        bound = torch.where(usual > 0, limit * usual, LARGEST).clamp(max=LARGEST)
+        passed = torch.minimum(together, bound)
+        share = 1 / (count + 1).clamp(max=MEMORY)
+        self.usual[where] = torch.where(finite, torch.lerp(usual, passed, share), usual)
+        self.count[where] = count + finite
+        # On the CPU it costs nothing to know, and there is next to never something to do.
+        if together.device.type == "cpu" and not (together > bound).any():
+            return dict(gradients), finite
+        factors = torch.where(together > bound, bound / together, 1.0)
+        pairs = zip(gradients.items(), factors.unbind(), strict=True)
+        return {name: gradient * factor.to(gradient) for (name, gradient), factor in pairs}, finite
+
+    def _where(self, names: Iterable[str], device: torch.device) -> slice | Tensor:
+        """Places of parameters in the tensors."""
+        found = [self.places.setdefault(name, len(self.places)) for name in names]
+        new = len(self.places) - len(self.usual)
+        if new or self.usual.device != device:
+            self.usual, self.count = (
+                torch.cat([old.to(device), torch.zeros(new, device=device)])
+                for old in (self.usual, self.count)
+            )
+        if found == list(range(len(self.places))):
+            return slice(None)
+        return torch.tensor(found, device=device)
+
+    def as_plain(self) -> dict[str, list[float]]:
+        """By name of the parameter, the usual size of its gradient and the number of steps."""
+        both = torch.stack([self.usual, self.count], 1).tolist()
+        return {name: both[place] for name, place in self.places.items()}
+
+    @classmethod
+    def of_plain(cls, data: Mapping[str, Iterable[float]]) -> "Spikes":
+        """Inverse of :meth:`as_plain`."""
+        pairs = [(float(usual), float(count)) for usual, count in data.values()]
+        usual, count = torch.tensor(pairs, dtype=torch.float32).reshape(len(pairs), 2).unbind(1)
+        return cls({name: place for place, name in enumerate(data)}, usual.clone(), count.clone())

@@ -1,0 +1,164 @@
+"""What happens in training: spikes, gradients that explode or vanish, parameters that come and go.
+
+Each fault befalls a small classifier; what has to hold is what a user would hope for.
+"""
+
+import math
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from ngopt.optim.optimizer import NeuralGraphOptimizer
+
+STEPS = 150
+INPUTS = torch.randn(256, 8, generator=torch.Generator().manual_seed(1))
+LABELS = INPUTS[:, :3].argmax(1)
+
+
+def net(dtype=torch.float32):
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)]
+    return nn.Sequential(*layers).to(dtype)
+
+
+def loss_of(model, part=slice(None)):
+    outputs = model(INPUTS[part].to(next(model.parameters()).dtype))
+    return nn.functional.cross_entropy(outputs, LABELS[part])
+
+
+def train(model, optimizer, fault=lambda step: None, steps=range(STEPS)):
+    for step in steps:
+        part = torch.randint(0, 256, (32,), generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        loss_of(model, part).backward()
+        fault(step)
+        optimizer.step()
+
+
+def scaling(model, factor, steps):
+    """A fault: all gradients are multiplied in some of the steps."""
+
+    def fault(step):
+        if step in steps:
+            for parameter in model.parameters():
+                parameter.grad.mul_(factor)
+
+    return fault
+
+
+def final(model):
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    return loss_of(model).item()
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """Loss after training without a fault."""
+    model = net()
+    train(model, NeuralGraphOptimizer(model))
+    return final(model)
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e6, 1e12, 1e25, 1e35])
+def test_a_spike_of_the_loss_is_survived(factor, healthy):
+    model = net()
+    optimizer = NeuralGraphOptimizer(model)
+    train(model, optimizer, scaling(model, factor, {50}))
+    assert final(model) < max(0.05, 5 * healthy)
+    assert optimizer.skipped_steps == 0
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3, 1e6])
+def test_the_scale_of_the_loss_does_not_matter(factor):
+    models = [net(torch.float64) for _ in range(2)]
+    for model, scale in zip(models, (1.0, factor), strict=True):
+        train(model, NeuralGraphOptimizer(model), scaling(model, scale, range(STEPS)), range(30))
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+def test_gradients_that_vanish_for_a_while_do_no_harm(healthy):
+    model = net()
+    train(model, NeuralGraphOptimizer(model), scaling(model, 1e-15, range(50, 100)))
+    assert final(model) < max(0.1, 10 * healthy)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e20])
+def test_gradients_that_are_zero_or_huge_all_the_time(factor):
+    model = net()
+    before = final(model)
+    train(model, NeuralGraphOptimizer(model), scaling(model, factor, range(STEPS)))
+    assert final(model) == before if not factor else final(model) < before
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_a_constant_gradient_for_a_thousand_steps(size):
+    model = nn.Linear(3, 2)
+    optimizer = NeuralGraphOptimizer(model.parameters())
+    start = [parameter.detach().clone() for parameter in model.parameters()]
+    for _ in range(1000):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, size)
+        optimizer.step()
+    for parameter, old in zip(model.parameters(), start, strict=True):
+        assert (parameter < old).all() if size else torch.equal(parameter, old)
+        assert (old - parameter).max() < 1000 * 10 * optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_steps_with_bad_gradients_are_as_if_they_had_not_been(bad):
+    bad_steps = set(random.Random(0).sample(range(STEPS), 20))
+    model, spared = net(), net()
+
+    def fault(step):
+        if step in bad_steps:
+            model[2].weight.grad[3, 1] = bad
+
+    optimizer = NeuralGraphOptimizer(model)
+    train(model, optimizer, fault)
+    train(spared, NeuralGraphOptimizer(spared), steps=sorted(set(range(STEPS)) - bad_steps))
+    assert optimizer.skipped_steps == len(bad_steps)
+    assert final(model) < 2 * final(spared) < 0.6
+
+
+def test_layers_may_freeze_and_thaw(healthy):
+    model = net()
+    optimizer = NeuralGraphOptimizer(model)
+    frozen = []
+
+    def fault(step):
+        model[0].requires_grad_(not 40 <= step < 80)
+        if 41 <= step <= 80:
+            frozen.append(model[0].weight.detach().clone())
+
+    train(model, optimizer, fault)
+    assert all(torch.equal(weight, frozen[0]) for weight in frozen)
+    assert final(model) < max(0.1, 10 * healthy)
+
+
+def test_a_model_may_change_its_precision_on_the_way(healthy):
+    model = net()
+    optimizer = NeuralGraphOptimizer(model)
+    for dtype, steps in (
+        (torch.float32, range(50)),
+        (torch.bfloat16, range(50, 60)),
+        (torch.float64, range(60, 100)),
+        (torch.float32, range(100, STEPS)),
+    ):
+        model.to(dtype)
+        train(model, optimizer, steps=steps)
+    assert final(model) < max(0.1, 10 * healthy)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_steps_neither_drift_nor_grow():
+    model = net()
+    optimizer = NeuralGraphOptimizer(model)
+    train(model, optimizer)
+    size = len(str(optimizer.state_dict()["ngopt"]))
+    train(model, optimizer, steps=range(STEPS, 100_000))
+    assert final(model) < 0.01
+    assert optimizer.skipped_steps == 0
+    assert len(str(optimizer.state_dict()["ngopt"])) < 1.2 * size
