@@ -58,7 +58,7 @@ def test_groups_that_make_no_sense(group, error, message):
         ({"lr": -1.0}, "lr=-1.0 makes no sense"),
         ({"lr": float("nan")}, "lr=nan"),
         ({"lr": torch.tensor(-1.0)}, "lr=.*-1"),
-        ({"lr": torch.ones(2)}, r"tensor of shape \(2,\), but one number"),
+        ({"lr": torch.ones(2)}, r"1-element, but has shape \(2,\)"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1 makes no sense"),
     ],
 )

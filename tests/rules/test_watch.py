@@ -95,7 +95,7 @@ def test_scale_is_what_the_size_of_the_update_has_been_multiplied_by(make, descr
 def test_correction_is_in_units_of_the_base_direction(raw):
     rule = of_constant_correction(raw)
     _, seen = look(rule, MLP, warm(rule, MLP))
-    expected = 0.9 * math.tanh(abs(raw))
+    expected = 0.9 / (1 + 4 / 1000) * math.tanh(abs(raw))  # in the fourth step
     for (insight,) in seen.values():
         wanted = torch.full_like(insight.correction, expected)
         torch.testing.assert_close(insight.correction, wanted, rtol=1e-5, atol=0)
