@@ -13,7 +13,7 @@ from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.rules.rule_inputs import randomize
 from tests.zoo import ZOO
 
-STEPS = 3
+STEPS = 2
 
 
 def weights(model):
