@@ -1,5 +1,6 @@
 """Tracing during the first forward pass of a model, without an example input or an extra call."""
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -10,11 +11,15 @@ from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.trace import Tracing
+from ngopt.graph.recorder import UNSEEN
+from ngopt.graph.trace import Tracing, trace
 
 
 class FirstForward:
     """Follows the next forward pass of a model, hands over its graph and leaves no hook behind.
+
+    If compiled code runs in it, as in `torch.compile(model)(x)`, there is nothing to follow; the
+    model is then run once more, uncompiled and left as it was.
 
     Args:
         model: the model.
@@ -24,6 +29,7 @@ class FirstForward:
     def __init__(self, model: nn.Module, receive: Callable[[NeuralGraph], None]) -> None:
         self._receive = receive
         self._tracing: Tracing | None = None
+        self._inputs: tuple[Any, Any] = ((), {})
         self._depth = 0  # of calls of the model by itself, as recursive networks do
         self._entered = ExitStack()
         self._handles: list[RemovableHandle] = [
@@ -36,7 +42,7 @@ class FirstForward:
         self._depth += 1
         lazy = any(is_lazy(parameter) for parameter in model.parameters())  # shaped in this forward
         if self._depth == 1 and not lazy:
-            self._tracing = Tracing(model)
+            self._tracing, self._inputs = Tracing(model), (args, kwargs)
             self._tracing.begin(args, kwargs)
             self._entered.enter_context(self._tracing.following())
 
@@ -46,12 +52,17 @@ class FirstForward:
         if self._depth:
             return
         tracing, self._tracing = self._tracing, None
+        (args, kwargs), self._inputs = self._inputs, ((), {})
         if tracing is None:
             return
         self._entered.close()
-        if outputs is not None:  # otherwise the forward pass failed: follow the next one
-            self.remove()
-            self._receive(tracing.finish(outputs))
+        if outputs is None:  # the forward pass failed: follow the next one
+            return
+        self.remove()
+        graph = tracing.finish(outputs)
+        if UNSEEN in graph.unknown and "torch._dynamo" in sys.modules:
+            graph = trace(model, *args, **kwargs)
+        self._receive(graph)
 
     def remove(self) -> None:
         """Stop waiting for a forward pass."""

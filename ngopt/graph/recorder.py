@@ -51,6 +51,10 @@ class Use:
     batched: set[Atom] = field(default_factory=set)
 
 
+UNSEEN = "an operation that torch functions do not show"
+"""Among what is unknown, where compiled or scripted code has run."""
+
+
 class Recorder:
     """Knows the axes of every tensor that a forward pass has made so far."""
 
@@ -99,7 +103,7 @@ class Recorder:
 
     def _escape(self) -> None:
         """A tensor was computed out of sight (a scripted function, a kernel): anything went in."""
-        self.unknown["an operation that torch functions do not show"] = None
+        self.unknown[UNSEEN] = None
         for atom in self.solver.atoms:
             atom.pin = atom.pin or "may pass through an operation that cannot be followed"
 
