@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
-from ngopt.fused.rounding import stored
+from ngopt.fused.rounding import to_bfloat16
 
 FAST = 0.9
 SLOW = 0.99
@@ -106,7 +106,7 @@ def update_moments(state: dict[str, Tensor], gradient: Tensor) -> tuple[dict[str
     after = {name: tensor.to(state[name].dtype) for name, tensor in new.items()}
     if state["square"].dtype == torch.bfloat16:
         # To the nearest, it would stand still.
-        after["square"] = stored(new["square"], step)
+        after["square"] = to_bfloat16(new["square"], step)
     return {"step": step, **after}, moments
 
 

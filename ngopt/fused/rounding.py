@@ -69,7 +69,7 @@ NAME = torch.ops.ngopt.rounded.default
 """By which those who listen to operations know it."""
 
 
-def stored(value: Tensor, step: Tensor) -> Tensor:
+def to_bfloat16(value: Tensor, step: Tensor) -> Tensor:
     """Return a mean in bfloat16, from which derivatives pass on as if it were not rounded.
 
     Args:

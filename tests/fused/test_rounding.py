@@ -5,7 +5,7 @@ import torch
 
 from ngopt.fused.kernel import Kernel
 from ngopt.fused.kinds import Kind, Use
-from ngopt.fused.rounding import rounded, stored
+from ngopt.fused.rounding import rounded, to_bfloat16
 from ngopt.fused.source import Argument, Result
 from ngopt.replay.replay import Replay
 
@@ -45,7 +45,7 @@ def test_a_mean_follows_what_it_is_a_mean_of():
         scale = 1.0 if step < 1000 else 0.01
         square = (scale * torch.randn(500, generator=generator)).square()
         mean = torch.lerp(mean, square, 0.001)
-        kept = stored(torch.lerp(kept.float(), square, 0.001), torch.tensor(float(step)))
+        kept = to_bfloat16(torch.lerp(kept.float(), square, 0.001), torch.tensor(float(step)))
         nearest = torch.lerp(nearest.float(), square, 0.001).bfloat16()
     ratio = kept.float() / mean
     assert (ratio.mean() - 1).abs() < 0.03
@@ -60,7 +60,7 @@ def test_compiled_loops_and_recordings_do_the_same(step):
     arguments = [Argument(Kind.ENTRY), Argument(Kind.SCALAR)]
     kernel = Kernel(lambda x, s: [rounded(x, s)], arguments, [Result((Use.STORE,))])
     assert torch.equal(kernel(13, 9, [x, step]).stored[0], expected)
-    replay = Replay(lambda x, s: stored(x, s))
+    replay = Replay(lambda x, s: to_bfloat16(x, s))
     with torch.no_grad():
         for given in (x, x.T):
             found = replay(given, step)
@@ -80,11 +80,11 @@ def test_runs_side_by_side_each_have_a_step_of_their_own():
 
 def test_derivatives_pass_as_if_it_were_not_there():
     x = values(7).requires_grad_()
-    found = stored(x, STEPS[1])
+    found = to_bfloat16(x, STEPS[1])
     assert torch.equal(found.float(), rounded(x.detach(), STEPS[1]))
     (slope,) = torch.autograd.grad(found.float().sum(), x)
     assert (slope == 1).all()
-    slopes = torch.vmap(torch.func.grad(lambda x, s: stored(x, s).float().sum()))(
+    slopes = torch.vmap(torch.func.grad(lambda x, s: to_bfloat16(x, s).float().sum()))(
         values(2, 3), torch.tensor([1.0, 2.0])
     )
     assert (slopes == 1).all()
