@@ -150,15 +150,3 @@ def test_a_model_may_change_its_precision_on_the_way(healthy):
         model.to(dtype)
         train(model, optimizer, steps=steps)
     assert final(model) < max(0.1, 10 * healthy)
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_steps_neither_drift_nor_grow():
-    model = net()
-    optimizer = NeuralGraphOptimizer(model)
-    train(model, optimizer)
-    size = len(str(optimizer.state_dict()["ngopt"]))
-    train(model, optimizer, steps=range(STEPS, 100_000))
-    assert final(model) < 0.01
-    assert optimizer.skipped_steps == 0
-    assert len(str(optimizer.state_dict()["ngopt"])) < 1.2 * size
