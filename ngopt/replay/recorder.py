@@ -42,7 +42,13 @@ FILLS = (
 """They write the same number everywhere. Other functions without arguments return constants, which
 may not be written to."""
 
-RESHAPES = (aten.squeeze_.dim, aten.unsqueeze_.default, aten.transpose_.default, aten.t_.default)
+RESHAPES = (
+    aten.squeeze_.dim,
+    aten.squeeze_.dims,
+    aten.unsqueeze_.default,
+    aten.transpose_.default,
+    aten.t_.default,
+)
 """They change how memory is looked at, not what is in it."""
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
-from typing import Any, NamedTuple
+from itertools import chain, islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ngopt.errors import RuleError
 from ngopt.features.entries import Scales
@@ -15,14 +16,15 @@ from ngopt.features.neurons import NEURON_FEATURES, ends, neuron_features
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
-from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
-from ngopt.graph.matrix import Matrix, matrices
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.alike import each, groups
+from ngopt.rules.given import Given, together
 from ngopt.rules.layers.affine import Affine
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.layers.messages import Link, Round
 from ngopt.rules.passes.choose import passes_of
+from ngopt.rules.passes.part import Arrays, Part, arrays_of
 from ngopt.rules.passes.passes import Passes, View
 from ngopt.rules.passes.stored_view import count, recalled, stored
 from ngopt.rules.rule import Change, Rule, State
@@ -35,16 +37,6 @@ MOMENTS = tuple(Moments._fields)
 
 CONTEXT = "context"
 """Name in the state of a parameter of what was last seen of its bundles and of the model."""
-
-
-class _Part(NamedTuple):
-    name: str
-    layout: Layout
-    bundle: Bundle
-    passes: Passes
-    step: Tensor
-    matrix: Matrix | None
-    layers: int
 
 
 class MatrixGNN(Rule):
@@ -150,8 +142,11 @@ class MatrixGNN(Rule):
     def _blank(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         if self.refresh_every == 1:
             return {}
-        size = count(layout.bundles, self._stored_width)
+        size = self._stored_size(layout)
         return {CONTEXT: parameter.new_zeros(size, dtype=compute_dtype(parameter))}
+
+    def _stored_size(self, layout: Layout) -> int:
+        return count(layout.bundles, self._stored_width)
 
     @property
     def _stored_width(self) -> int:
@@ -166,9 +161,26 @@ class MatrixGNN(Rule):
         graph: NeuralGraph,
     ) -> Iterator[Change]:
         """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
-        parts = self._all_parts(parameters, gradients, state, graph)
-        views = self._views(parts, parameters, graph)
-        yield from self._changes(parts, views, parameters, state, graph)
+        given = Given(parameters, gradients, state, graph)
+        rest = dict.fromkeys(gradients)
+        for names in [] if self.watched else given.lone():
+            if len(names) > 1:
+                yield from together(
+                    lambda *run, name=names[0]: next(self.stream(*given.alone(name, *run))),
+                    names,
+                    [given.only(name) for name in names],
+                )
+                for name in names:
+                    del rest[name]
+        parts = {name: self._parts(name, given, self._keep(given)) for name in rest}
+        views = self._views(parts, given)
+        for names in self._groups(rest, given):
+            # Popped, so that the old state can go once its parameter is done.
+            mine, seen = [parts.pop(name) for name in names], [views.pop(name) for name in names]
+            if len(names) == 1:
+                yield self._change(names[0], mine[0], seen[0], given)
+            else:
+                yield from self._followed(names, [stored(view) for view in seen], given)
 
     def follow(
         self,
@@ -178,73 +190,70 @@ class MatrixGNN(Rule):
         graph: NeuralGraph,
     ) -> Iterator[Change]:
         """Do without a look at the whole model; see :class:`Rule`."""
-        views: dict[str, list[View]] = {}
+        given = Given(parameters, gradients, state, graph)
+        vectors = {}
         for name in gradients:
-            vector = state[name].get(CONTEXT)
-            bundles = graph.layout(name).bundles
-            found = None
+            vector, size = state[name].get(CONTEXT), self._stored_size(graph.layout(name))
             # What was seen in another precision is seen anew.
-            if vector is not None and vector.dtype == compute_dtype(parameters[name]):
-                found = recalled(vector, bundles, self._stored_width)
-            if found is None:
-                return self.stream(parameters, gradients, state, graph)
-            views[name] = found
-        parts = self._all_parts(parameters, gradients, state, graph)
-        return self._changes(parts, views, parameters, state, graph)
+            dtype = compute_dtype(parameters[name])
+            if vector is None or vector.dtype != dtype or len(vector) != size:
+                return self.stream(*given)
+            vectors[name] = vector
+        return chain.from_iterable(
+            self._followed(names, [vectors[name] for name in names], given)
+            for names in self._groups(gradients, given)
+        )
 
-    def _views(
-        self,
-        parts: Mapping[str, Sequence[_Part]],
-        parameters: Mapping[str, Tensor],
-        graph: NeuralGraph,
-    ) -> dict[str, list[View]]:
+    def _groups(self, names: Iterable[str], given: Given) -> list[list[str]]:
+        """Parameters that are stepped together; each by itself if anybody is told of them."""
+        return [[name] for name in names] if self.watched else given.alike(names)
+
+    def _followed(
+        self, names: Sequence[str], vectors: Sequence[Tensor], given: Given
+    ) -> list[Change]:
+        """What changes of parameters that are alike, as far as has been seen of each."""
+        name, bundles = names[0], given.graph.layout(names[0]).bundles
+
+        def change(vector: Tensor, *run: Any) -> Change:
+            alone = given.alone(name, *run)
+            views = recalled(vector, bundles, self._stored_width)
+            return self._change(name, self._parts(name, alone, self._keep(alone)), views, alone)
+
+        runs = [(v, *given.only(n)) for v, n in zip(vectors, names, strict=True)]
+        return together(change, names, runs)
+
+    def _views(self, parts: Mapping[str, Sequence[Part]], given: Given) -> dict[str, list[View]]:
         """What is seen of each bundle of each parameter."""
         alike: dict[tuple[torch.device, torch.dtype], list[str]] = {}
         for name in parts:
-            parameter = parameters[name]
+            parameter = given.parameters[name]
             alike.setdefault((parameter.device, compute_dtype(parameter)), []).append(name)
         views: dict[str, list[View]] = {}
         for names in alike.values():
-            seen = iter(self._look([part for name in names for part in parts[name]], graph))
+            seen = iter(self._look([part for name in names for part in parts[name]], given.graph))
             views.update({name: list(islice(seen, len(parts[name]))) for name in names})
         return views
 
-    def _changes(
-        self,
-        parts: dict[str, list[_Part]],
-        views: dict[str, list[View]],
-        parameters: Mapping[str, Tensor],
-        state: State,
-        graph: NeuralGraph,
-    ) -> Iterator[Change]:
-        for name in list(parts):
-            # Popped, so that the old state can go once its parameter is done.
-            pairs = zip(parts.pop(name), views.pop(name), strict=True)
-            layout, parameter = graph.layout(name), parameters[name]
-            yield Change(name, *self._change(list(pairs), layout, parameter, state[name]))
-
     def _change(
-        self,
-        pairs: Sequence[tuple[_Part, View]],
-        layout: Layout,
-        parameter: Tensor,
-        state: Mapping[str, Tensor],
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Update of a parameter, and its state after this step."""
-        results = [self._direct(part, view) for part, view in pairs]
+        self, name: str, parts: Sequence[Part], views: Sequence[View], given: Given
+    ) -> Change:
+        """What changes of a parameter whose bundles have been seen."""
+        parameter, _, before = given.only(name)
+        layout, layers = given.graph.layout(name), given.graph.shortest_path
+        results = [self._direct(*pair, layers) for pair in zip(parts, views, strict=True)]
         update = layout.assemble([update for update, _ in results], parameter)
-        after = {"step": state["step"] + 1}
+        after = {"step": before["step"] + 1}
         for key in MOMENTS:
-            after[key] = layout.assemble([moments[key] for _, moments in results], state[key])
+            after[key] = layout.assemble([moments[key] for _, moments in results], before[key])
         if self.refresh_every > 1:
-            after[CONTEXT] = stored([view for _, view in pairs]) if pairs else state[CONTEXT]
-        return update.to(parameter), after
+            after[CONTEXT] = stored(views) if views else before[CONTEXT]
+        return Change(name, update.to(parameter), after)
 
-    def _look(self, parts: Sequence[_Part], graph: NeuralGraph) -> list[View]:
+    def _look(self, parts: Sequence[Part], graph: NeuralGraph) -> list[View]:
         """See each bundle as a whole and among the others, all on one device and of one dtype."""
         if not parts:
             return []
-        seen = [part.passes.survey() for part in parts]
+        seen = self._surveyed(parts)
         surveys = [survey for survey, _ in seen]
         context = tensor_features(
             [self.positions.structure(graph, part.layout, part.bundle) for part in parts],
@@ -258,8 +267,22 @@ class MatrixGNN(Rule):
             for number in range(len(parts))
         ]
 
+    def _surveyed(self, parts: Sequence[Part]) -> list[tuple[Survey, Tensor]]:
+        """Survey of each bundle, and the mean square of its base direction."""
+
+        def survey(*arrays: Any) -> tuple[Survey, Tensor]:
+            return self._passes(Arrays(*arrays), keep=True).survey()
+
+        found: dict[int, tuple[Survey, Tensor]] = {}
+        for same in groups((n, tree_leaves(part.arrays), None) for n, part in enumerate(parts)):
+            if len(same) == 1:
+                found[same[0]] = parts[same[0]].passes.survey()
+            else:
+                found.update(zip(same, each(survey, [parts[n].arrays for n in same]), strict=True))
+        return [found[number] for number in range(len(parts))]
+
     def _neurons(
-        self, parts: Sequence[_Part], surveys: Sequence[Survey], context: Tensor
+        self, parts: Sequence[Part], surveys: Sequence[Survey], context: Tensor
     ) -> list[tuple[Tensor, ...]]:
         """States of the output and input neurons of each bundle, if there are any at all."""
         if not self.graph_context:
@@ -278,7 +301,7 @@ class MatrixGNN(Rule):
             states = mix(links, states)
         return [(link.out_state(states), link.in_state(states)) for link in links]
 
-    def _direct(self, part: _Part, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+    def _direct(self, part: Part, view: View, layers: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Update array of a bundle, and the arrays of its state after this step."""
         matrix = part.matrix if self.skeleton.orthogonal else None
         found = part.passes.corrected(matrix, view, self.watched)
@@ -287,7 +310,7 @@ class MatrixGNN(Rule):
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
         size = self.skeleton.rescale(view.scales.base, found.square)
         fixed = self.skeleton.step_scale(
-            part.bundle, part.layout.kind, part.layers, part.step, view.scales.weight
+            part.bundle, part.layout.kind, layers, part.step, view.scales.weight
         )
         factor = size * view.scale * fixed
         # In place where no derivative needs the direction any more: a large one is not held twice.
@@ -295,45 +318,19 @@ class MatrixGNN(Rule):
         update = found.direction.mul_(factor) if in_place else found.direction * factor
         return update, found.after
 
-    def _all_parts(
-        self,
-        parameters: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        state: State,
-        graph: NeuralGraph,
-    ) -> dict[str, list[_Part]]:
-        kept = torch.is_grad_enabled() or sum(g.numel() for g in gradients.values()) <= KEPT
-        return {
-            name: self._parts(name, graph, parameters[name], gradient, state[name], kept)
-            for name, gradient in gradients.items()
-        }
+    def _keep(self, given: Given) -> bool:
+        """Whether what is computed of all entries is kept for the next pass over them."""
+        entries = sum(gradient.numel() for gradient in given.gradients.values())
+        return torch.is_grad_enabled() or entries <= KEPT
 
-    def _parts(
-        self,
-        name: str,
-        graph: NeuralGraph,
-        parameter: Tensor,
-        gradient: Tensor,
-        state: Mapping[str, Tensor],
-        keep: bool,
-    ) -> list[_Part]:
-        tensors = (parameter, gradient, *(state[key] for key in MOMENTS))
-        layout, layers = graph.layout(name), graph.shortest_path
-        dtype, step = compute_dtype(parameter), state["step"] + 1
-        views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
-        found: Sequence[Matrix | None] = matrices(layout) or [None] * len(layout.bundles)
-        parts = []
-        for bundle, matrix, (w, g, *moments) in zip(layout.bundles, found, views, strict=True):
-            before = {"step": state["step"], **dict(zip(MOMENTS, moments, strict=True))}
-            passes = passes_of(
-                w,
-                g,
-                before,
-                dtype,
-                self.skeleton,
-                self.head,
-                graph=self.graph_context,
-                keep=keep,
-            )
-            parts.append(_Part(name, layout, bundle, passes, step, matrix, layers))
-        return parts
+    def _parts(self, name: str, given: Given, keep: bool) -> list[Part]:
+        """The bundles of a parameter."""
+        layout = given.graph.layout(name)
+        return [
+            Part(name, layout, bundle, matrix, arrays, self._passes(arrays, keep))
+            for bundle, matrix, arrays in arrays_of(layout, *given.only(name))
+        ]
+
+    def _passes(self, arrays: Arrays, keep: bool) -> Passes:
+        dtype, graph = compute_dtype(arrays.weight), self.graph_context
+        return passes_of(*arrays, dtype, self.skeleton, self.head, graph=graph, keep=keep)

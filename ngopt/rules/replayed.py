@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,10 @@ from ngopt.rules.rule import Change, Rule, State
 LARGEST = 2**22
 """Number of entries up to which models are replayed: beyond, Python costs little beside the
 arithmetic, and changes should not all be there at once."""
+
+MOST = 2**10
+"""Number of tensors up to which models are replayed: many are small and alike, and joined anyway,
+and to record each would take a while."""
 
 GRAPHS = 16
 """Number of graphs and functions of which recordings are kept, the last that were used."""
@@ -32,8 +37,8 @@ def changes(
 ) -> Iterator[Change]:
     """What :meth:`Rule.stream` or :meth:`Rule.follow` tells, replayed where that is possible.
 
-    A rule that is watched runs as well, to tell what it decides, but what comes of it is replayed:
-    watching changes nothing, to the last bit.
+    A rule that is watched runs twice, once to tell what it decides, parameter by parameter, and
+    once as always: watching changes nothing, to the last bit.
 
     Args:
         rule: the rule.
@@ -44,22 +49,24 @@ def changes(
         fresh: whether the rule looks at the whole model, or follows.
     """
     told = rule.stream if fresh else rule.follow
+    if rule.watched:
+        deque(told(parameters, gradients, state, graph), maxlen=0)
     if replays(rule, gradients):
         theta = dict(rule.named_parameters())
         step = replay(rule, graph, ("step", fresh), partial(_step, rule, graph, fresh))
-        found = step(theta, dict(parameters), dict(gradients), dict(state))
-        if found is not None:
-            if rule.watched:
-                deque(told(parameters, gradients, state, graph), maxlen=0)
-            updates, after = found
+        replayed = step(theta, dict(parameters), dict(gradients), dict(state))
+        if replayed is not None:
+            updates, after = replayed
             return (Change(name, updates[name], after[name]) for name in gradients)
-    return told(parameters, gradients, state, graph)
+    changed = told(parameters, gradients, state, graph)
+    return _unwatched(rule, changed) if rule.watched else changed
 
 
 def replays(rule: Rule, gradients: Mapping[str, Tensor]) -> bool:
     """Whether a rule's steps on these gradients are replayed, if nothing in them forbids it."""
     small = sum(gradient.numel() for gradient in gradients.values()) <= LARGEST
-    return rule.replayable and small and fusible([*gradients.values()])
+    few = len(gradients) <= MOST
+    return rule.replayable and small and few and fusible([*gradients.values()])
 
 
 def replay(rule: Rule, graph: NeuralGraph, name: Hashable, function: Callable[..., Any]) -> Replay:
@@ -83,8 +90,25 @@ def _step(
     rule: Rule, graph: NeuralGraph, fresh: bool, theta: dict[str, Tensor], *given: Any
 ) -> Any:
     # What is told in between is nothing to be recorded.
+    with _quiet(rule):
+        return functional_call(rule, theta, (*given, graph), {"fresh": fresh})
+
+
+def _unwatched(rule: Rule, told: Iterator[Change]) -> Iterator[Change]:
+    """The same changes, of which nobody is told."""
+    while True:
+        with _quiet(rule):
+            change = next(told, None)
+        if change is None:
+            return
+        yield change
+
+
+@contextmanager
+def _quiet(rule: Rule) -> Iterator[None]:
+    """Tell nobody what a rule decides."""
     observer, rule.observer = rule.observer, None
     try:
-        return functional_call(rule, theta, (*given, graph), {"fresh": fresh})
+        yield
     finally:
         rule.observer = observer

@@ -17,19 +17,14 @@ def stored(views: Sequence[View]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for view in views for tensor in _tensors(view)])
 
 
-def recalled(vector: Tensor, bundles: Sequence[Bundle], width: int) -> list[View] | None:
-    """Inverse of :func:`stored`.
+def recalled(vector: Tensor, bundles: Sequence[Bundle], width: int) -> list[View]:
+    """Inverse of :func:`stored`: the view of each bundle.
 
     Args:
-        vector: what it returned, or as many zeros.
+        vector: what it returned, or as many zeros; :func:`count` says how many.
         bundles: of the parameter.
         width: size of a neuron's state; 0 if neurons have none.
-
-    Returns:
-        The view of each bundle; None if the vector is not of these bundles.
     """
-    if len(vector) != count(bundles, width):
-        return None
     views, at = [], 0
     for bundle in bundles:
         tensors = []

@@ -23,10 +23,3 @@ def test_there_and_back():
             assert vector.shape == (count(layout.bundles, width),)
             found = recalled(vector, layout.bundles, width)
             torch.testing.assert_close(found, views, rtol=0, atol=0)
-
-
-def test_what_was_stored_of_other_bundles_is_nothing():
-    described = zoo_graph("conv_flatten")
-    layout = next(iter(described.layouts.values()))
-    vector = stored([drawn(bundle, 3) for bundle in layout.bundles])
-    assert recalled(vector[:-1], layout.bundles, 3) is None
