@@ -52,6 +52,9 @@ RESHAPES = (
 """They change how memory is looked at, not what is in it."""
 
 
+PLAIN = {int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format}
+"""Types of arguments that are no tensors."""
+
 CHANCE = {torch.Tag.nondeterministic_seeded}
 """Tags of what is random."""
 
@@ -140,6 +143,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, given: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.storages: list[Storage] = []
+        self._asked = 0
         self.calls: list[Call | Launch] = []
         spans: list[tuple[int, int, int]] = []
         # Weak references keep the addresses of storages from being used again.
@@ -167,13 +171,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise UnsupportedError(f"{func} has another result in each run")
         if func in RESHAPES:
             return func(*args, **options)
+        before = self._asked
         arguments, named = self._windows(args), self._windows(options)
+        read = self._asked > before
         result = func(*args, **options)
-        leaves = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
-        news = [leaf for leaf in leaves if not self._knows(leaf)]
+        news = [leaf for leaf in _tensors(result) if not self._knows(leaf)]
         if not (news or func._schema.is_mutable):
             return result
-        read = any(isinstance(leaf, Window) for leaf in tree_flatten((arguments, named))[0])
         if not (read or func in EMPTY or func in FILLS):
             for leaf in news:
                 self._add(leaf, Storage(Role.CONSTANT, 0, leaf))
@@ -224,17 +228,27 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _windows(self, tree: Any) -> Any:
         # What torch's own function for this does, for the containers that there are, in less time.
         if isinstance(tree, Tensor):
+            self._asked += 1
             return self.window(tree)
+        if tree is None or type(tree) in PLAIN:
+            return tree
         if type(tree) in (tuple, list):
             return type(tree)(map(self._windows, tree))
         if isinstance(tree, Mapping):
             return {key: self._windows(value) for key, value in tree.items()}
-        return tree_map_only(Tensor, self.window, tree)
+        raise UnsupportedError(f"an argument that is {type(tree).__name__}")
 
     def _check_writable(self, result: Any) -> None:
-        for leaf in tree_flatten(result)[0]:
+        for leaf in _tensors(result):
             if self.storages[self.window(leaf).storage].role is not Role.MADE:
                 raise UnsupportedError("an argument or a constant is changed")
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    """What an operation returns, without what is no tensor."""
+    if isinstance(result, Tensor):
+        return [result]
+    return [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
 
 
 def overlap(tensors: Sequence[Tensor]) -> bool:

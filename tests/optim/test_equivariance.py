@@ -27,13 +27,17 @@ def gradients(model, args, kwargs):
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+RULE = randomize(MatrixGNN())
+"""One for all, so that its steps on a graph are recorded once."""
+
+
 def trained(model, graph, every_gradient):
     """The weights after one step per dict of gradients.
 
     Gradients are given, not computed anew: some vanish in theory (of a bias before a norm), and
     Adam's direction of rounding errors depends on the order of sums.
     """
-    optimizer = NeuralGraphOptimizer(model, rule=randomize(MatrixGNN()), graph=graph)
+    optimizer = NeuralGraphOptimizer(model, rule=RULE, graph=graph)
     for grads in every_gradient:
         for name, parameter in model.named_parameters():
             parameter.grad = grads.get(name)

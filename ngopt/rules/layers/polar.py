@@ -33,11 +33,11 @@ def rough_polar_factor(wide: Tensor, steps: int = 2) -> Tensor:
     gram = wide @ wide.mT
     inverse = torch.rsqrt(gram.square().sum((1, 2), keepdim=True) + EPS**2)
     gram = gram * inverse
-    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     factor: Tensor | None = None
     for number in range(steps):
         a, b, c = COEFFICIENTS[min(number, len(COEFFICIENTS) - 1)]
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
         factor = polynomial if factor is None else polynomial @ factor
         if number < steps - 1:
             gram = polynomial @ gram @ polynomial
