@@ -165,7 +165,7 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[Change]:
-        """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
+        """Look at all parameters first, then tell what changes one by one; see :class:`.Rule`."""
         parts = self._all_parts(parameters, gradients, state, graph)
         views = self._views(parts, parameters, graph)
         yield from self._changes(parts, views, parameters, state, graph)
@@ -177,7 +177,7 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[Change]:
-        """Do without a look at the whole model; see :class:`Rule`."""
+        """Do without a look at the whole model; see :class:`.Rule`."""
         views: dict[str, list[View]] = {}
         for name in gradients:
             vector = state[name].get(CONTEXT)
