@@ -2,13 +2,16 @@
 
 import re
 import types
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from tests.docs.project import EXTRAS, ROOT
 
 PAGES = [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+OUTPUT = re.compile(r"\n\n```text\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 NAMES = {"scikit-learn": "sklearn"}
 """Of modules that are called otherwise than their packages."""
@@ -30,11 +33,13 @@ class Block:
         page: in which it stands.
         line: of the page, before its first.
         code: its text.
+        output: what it prints; none if the page does not show it.
     """
 
     page: Path
     line: int
     code: str
+    output: str | None = None
 
     def __str__(self):
         return f"{self.page.relative_to(ROOT)}:{self.line + 1}"
@@ -42,9 +47,13 @@ class Block:
 
 def blocks(page, *languages):
     """The blocks of a page in the given languages, in order."""
-    text = page.read_text()
-    found = ((match, text.count("\n", 0, match.start(3))) for match in FENCE.finditer(text))
-    return [Block(page, line, match[3]) for match, line in found if match[2] in languages]
+    text, found = page.read_text(), []
+    for match in FENCE.finditer(text):
+        if match[2] in languages:
+            output = OUTPUT.match(text, match.end())
+            line = text.count("\n", 0, match.start(3))
+            found.append(Block(page, line, match[3], output and output[1]))
+    return found
 
 
 class MissingPackageError(Exception):
@@ -66,7 +75,7 @@ class Reader:
         self.session.__dict__.update(given)
 
     def read(self, block):
-        """Run a block after those before it.
+        """Run a block after those before it, and return what it prints.
 
         Raises:
             MissingPackageError: if this block needs a package that is not there.
@@ -74,10 +83,11 @@ class Reader:
         while block in self.waiting:
             following = self.waiting.pop(0)
             try:
-                self._run(following)
+                output = self._run(following)
             except MissingPackageError:
                 if following == block:
                     raise
+        return output
 
     def _run(self, block):
         code = block.code
@@ -86,12 +96,14 @@ class Reader:
         # Errors shall tell the line of the page.
         compiled = compile("\n" * block.line + code, str(block.page), "exec")
         try:
-            exec(compiled, self.session.__dict__)
+            with redirect_stdout(StringIO()) as printed:
+                exec(compiled, self.session.__dict__)
         except Exception as error:
             package = _missing(error)
             if package not in OPTIONAL:
                 raise
             raise MissingPackageError(f"{package} is not installed") from error
+        return printed.getvalue()
 
 
 def _missing(error):

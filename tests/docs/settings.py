@@ -74,8 +74,8 @@ def process():
 def trainers():
     """Of a page about libraries that keep what was first asked of them for the whole process."""
     yield {}
-    if "accelerate" in sys.modules:
-        sys.modules["accelerate"].state.AcceleratorState._reset_state(reset_partial_state=True)
+    if accelerate := sys.modules.get("accelerate"):
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Points(torch.utils.data.Dataset):

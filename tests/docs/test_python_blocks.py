@@ -35,9 +35,10 @@ def reader(request, tmp_path_factory):
 )
 def test_runs(reader, block):
     try:
-        reader.read(block)
+        output = reader.read(block)
     except MissingPackageError as reason:
         pytest.skip(str(reason))
+    assert block.output in (None, output)
 
 
 def test_settings_are_of_pages_and_what_is_made_shorter_is_in_them():
@@ -59,6 +60,15 @@ def read(folder, text):
 def test_blocks_share_their_names_and_are_shortened(tmp_path):
     session = read(tmp_path, "```python\nx = one + 1000\n```\n\n```python\ny = x + 1\n```\n")
     assert (session.x, session.y) == (11, 12)
+
+
+def test_output_is_found_and_is_what_is_printed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1)\n```\n\n```text\n1\n```\n```python\nx = 1\n```\n")
+    found = blocks(page, "python")
+    assert [block.output for block in found] == ["1\n", None]
+    reader = Reader(found)
+    assert [reader.read(block) for block in found] == ["1\n", ""]
 
 
 def test_an_error_tells_the_line_of_the_page(tmp_path):
