@@ -61,7 +61,7 @@ class MissingPackageError(Exception):
 
 
 class Reader:
-    """Somebody who types in the blocks of a page, one after the other, into one session.
+    """Somebody who types in the blocks of a page, one after the other, into one console.
 
     Args:
         blocks: of the page.
@@ -71,8 +71,8 @@ class Reader:
 
     def __init__(self, blocks, given=(), shorter=()):
         self.waiting, self.shorter = list(blocks), dict(shorter)
-        self.session = types.ModuleType("session")
-        self.session.__dict__.update(given)
+        self.console = types.ModuleType("console")
+        self.console.__dict__.update(given)
 
     def read(self, block):
         """Run a block after those before it, and return what it prints.
@@ -97,7 +97,7 @@ class Reader:
         compiled = compile("\n" * block.line + code, str(block.page), "exec")
         try:
             with redirect_stdout(StringIO()) as printed:
-                exec(compiled, self.session.__dict__)
+                exec(compiled, self.console.__dict__)
         except Exception as error:
             package = _missing(error)
             if package not in OPTIONAL:

@@ -54,12 +54,12 @@ def read(folder, text):
     reader = Reader(found, {"one": 1}, {"1000": "10"})
     for block in found:
         reader.read(block)
-    return reader.session
+    return reader.console
 
 
 def test_blocks_share_their_names_and_are_shortened(tmp_path):
-    session = read(tmp_path, "```python\nx = one + 1000\n```\n\n```python\ny = x + 1\n```\n")
-    assert (session.x, session.y) == (11, 12)
+    console = read(tmp_path, "```python\nx = one + 1000\n```\n\n```python\ny = x + 1\n```\n")
+    assert (console.x, console.y) == (11, 12)
 
 
 def test_output_is_found_and_is_what_is_printed(tmp_path):
@@ -89,7 +89,7 @@ def test_a_block_that_needs_a_missing_package_is_no_harm_to_the_next(tmp_path, m
     needy, plain = blocks(page, "python")
     reader = Reader([needy, plain])
     reader.read(plain)
-    assert reader.session.x == 1
+    assert reader.console.x == 1
     with pytest.raises(MissingPackageError, match="no_such_package is not installed"):
         Reader([needy]).read(needy)
 
