@@ -64,7 +64,7 @@ class Bundle:
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """Dimensions sorted by role: group, out, in, tap."""
+        """Dimensions sorted by role, in the order group, out, in, tap."""
         return tuple(d for role in ROLES for d, r in enumerate(self.roles) if r == role)
 
     @cached_property

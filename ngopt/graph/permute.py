@@ -10,7 +10,7 @@ from ngopt.graph.bundle import Bundle
 from ngopt.graph.neural_graph import NeuralGraph
 
 Permutations = dict[str, Tensor]
-"""By space name: integers of shape `(sizes of the spaces around it ..., size)`."""
+"""By space name, integers of shape `(sizes of the spaces around it ..., size)`."""
 
 
 def random_permutations(
@@ -54,7 +54,7 @@ def permute(
         graph: the graph.
         tensors: tensors by name, shaped like the parameters (weights, gradients, momenta, ...).
             State buffers, such as the running means of a norm, belong to the model too.
-        permutations: what :func:`random_permutations` returned, or a seed for it.
+        permutations: what :func:`.random_permutations` returned, or a seed for it.
 
     Returns:
         New tensors; those the graph does not describe are returned as they are.

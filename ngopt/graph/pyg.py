@@ -37,9 +37,9 @@ def to_pyg(graph: NeuralGraph, tensors: Mapping[str, Tensor | Sequence[Tensor]])
             edges; the nodes are the same.
 
     Returns:
-        Data with N nodes and E edges:
+        Data with N nodes and E edges, in which there are
 
-        * `x (N, 5)`: what :data:`NODE_FEATURES` names: relative depth in 0..1, log(1 + edges in),
+        * `x (N, 5)`: what :data:`.NODE_FEATURES` names: relative depth in 0..1, log(1 + edges in),
           log(1 + edges out), whether pinned, whether the source of a bias;
         * `node_type (N,)`: which of :func:`ngopt.graph.nodes.nodes_of`'s sets the node is in;
         * `edge_index (2, E)`: the nodes that each edge leaves and enters;

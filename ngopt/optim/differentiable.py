@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 
 class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: ignore[misc]
-    """The steps of a :class:`NeuralGraphOptimizer`, as functions of theta, lr and the parameters.
+    """The steps of a :class:`.NeuralGraphOptimizer`, as functions of theta, lr and the parameters.
 
     `higher.innerloop_ctx(model, optimizer)` makes one. It goes on where the optimizer is, with its
     rule, graph, options and copies of its state, and leaves the optimizer as it is. Options that

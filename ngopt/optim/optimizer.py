@@ -114,7 +114,7 @@ class NeuralGraphOptimizer(Optimizer):
 
     @property
     def graph(self) -> NeuralGraph:
-        """What is known of the parameters now: traced where possible, tensor by tensor elsewhere.
+        """What is known of the parameters now, traced where possible, tensor by tensor elsewhere.
 
         It describes no tensor of a lazy module that has no shape yet.
         """

@@ -17,7 +17,7 @@ def rule_card(name_or_path: str | PathLike[str]) -> dict[str, Any]:
             `python -m meta_train export` wrote.
 
     Returns:
-        Plain data: `rule`, `config`, `lr`, `weights` and `sha256` say what is in the file;
+        Plain data. `rule`, `config`, `lr`, `weights` and `sha256` say what is in the file;
         `command`, `seed`, `tasks`, `cost` (outer and inner steps, seconds) and `meta_training` how
         it was meta-trained; `commit` and `torch` by which code it was exported; `results`, from
         `python -m meta_train evaluate`, and `known_weaknesses` what came of it.

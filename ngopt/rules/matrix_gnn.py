@@ -160,7 +160,7 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[Change]:
-        """Look at all parameters first, then tell what changes one by one; see :class:`Rule`."""
+        """Look at all parameters first, then tell what changes one by one; see :class:`.Rule`."""
         given = Given(parameters, gradients, state, graph)
         rest = dict.fromkeys(gradients)
         for names in [] if self.watched else given.lone():
@@ -189,7 +189,7 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[Change]:
-        """Do without a look at the whole model; see :class:`Rule`."""
+        """Do without a look at the whole model; see :class:`.Rule`."""
         given = Given(parameters, gradients, state, graph)
         vectors = {}
         for name in gradients:

@@ -52,7 +52,7 @@ class NetworkRule(Rule):
         self.seed = seed
         self.positions = Positions(positions)
         self.generator = torch.Generator().manual_seed(seed)
-        """Draws all of the fresh theta: the recipe's first, then the network's."""
+        """Draws all of the fresh theta, the recipe's first, then the network's."""
         self.recipe = _build(recipe, self.generator)
 
     @property
@@ -66,7 +66,7 @@ class NetworkRule(Rule):
 
     @property
     def entry_inputs(self) -> int:
-        """Number of features that :meth:`Scene.inputs` gives of an entry."""
+        """Number of features that :meth:`~ngopt.rules.scene.Scene.inputs` gives of an entry."""
         return self.recipe.channels + TAP_POSITIONS + self.recipe.context
 
     @abstractmethod
@@ -99,7 +99,7 @@ class NetworkRule(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[Change]:
-        """Run the network on all parameters, then tell of one by one; see :class:`Rule`."""
+        """Run the network on all parameters, then tell of one by one; see :class:`.Rule`."""
         new_state: State = {}
         alike: dict[tuple[torch.device, torch.dtype], list[Part]] = {}
         for name, gradient in gradients.items():

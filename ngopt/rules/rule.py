@@ -61,17 +61,17 @@ class Rule(nn.Module, ABC):
     """
 
     lr: float = 1e-3
-    """Learning rate that it was meta-trained at: the default of the optimizer."""
+    """Learning rate that it was meta-trained at, which is the default of the optimizer."""
 
     observer: Observer | None = None
     """Set by :func:`ngopt.rules.watch.watch`. Rules without such insides tell it nothing."""
 
     replayable: bool = False
-    """Whether its steps are recorded and replayed on the CPU: worth it where they are many small
-    operations."""
+    """Whether its steps are recorded and replayed on the CPU, which is worth it where they are many
+    small operations."""
 
     spike_limit: float = math.inf
-    """By what factor a gradient may be larger than usual: the optimizer scales a larger one down,
+    """By what factor a gradient may be larger than usual. The optimizer scales a larger one down,
     before the rule remembers it. Infinite for formulas that are to be followed to the letter."""
 
     refresh_every: int = 1
@@ -91,7 +91,7 @@ class Rule(nn.Module, ABC):
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Arguments that build this rule again: `type(rule)(**rule.config)`, as plain data."""
+        """Arguments that build this rule again by `type(rule)(**rule.config)`, as plain data."""
 
     @abstractmethod
     def init_state(self, parameters: Mapping[str, Tensor], graph: NeuralGraph) -> State:

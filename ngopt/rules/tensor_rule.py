@@ -46,7 +46,7 @@ class TensorRule(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[Change]:
-        """Compute what changes, one parameter after the other; see :class:`Rule`."""
+        """Compute what changes, one parameter after the other; see :class:`.Rule`."""
         for name, gradient in gradients.items():
             layout = graph.layout(name)
             yield Change(name, *self.advance(parameters[name], gradient, state[name], layout))
