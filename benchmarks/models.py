@@ -42,6 +42,20 @@ class Transformer(nn.Module):
         return self.head(self.body(self.embedding(words))).flatten(0, 1)
 
 
+class Stack(nn.Module):
+    """A residual perceptron of width 512, with 263 thousand weights in each layer."""
+
+    def __init__(self, layers: int, width: int = 512) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(batch, width)`."""
+        for layer in self.layers:
+            x = x + layer(x).relu() / len(self.layers)
+        return x
+
+
 class ResNet(nn.Module):
     """ResNet-18 of transformers, which returns logits alone."""
 

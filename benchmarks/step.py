@@ -24,7 +24,17 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Muon, Optimizer
 
 from benchmarks.memory import forget_peak, peak_resident
-from benchmarks.models import GPT2, ResNet, Transformer, ViT, convnet, images, loss, perceptron
+from benchmarks.models import (
+    GPT2,
+    ResNet,
+    Stack,
+    Transformer,
+    ViT,
+    convnet,
+    images,
+    loss,
+    perceptron,
+)
 from benchmarks.models import words as text
 from benchmarks.pieces import write
 from meta_train.table import table_lines
@@ -56,6 +66,9 @@ CASES: dict[str, Case] = {
     "resnet": Case("ResNet-18, batch 8", ResNet, images(8, 3, 224, 224)),
     "gpt2": Case("GPT-2 small, batch 1 x 64", GPT2, text(50257, 1, 64)),
     "vit": Case("ViT-B/16, batch 32", ViT, images(32, 3, 224, 224)),
+    "stack1": Case("4 layers of 512, batch 32", lambda: Stack(4), images(32, 512)),
+    "stack10": Case("40 layers of 512, batch 32", lambda: Stack(40), images(32, 512)),
+    "stack100": Case("400 layers of 512, batch 32", lambda: Stack(400), images(32, 512)),
 }
 
 Build = Callable[[nn.Module], list[Optimizer]]
@@ -93,7 +106,8 @@ class Options:
     """What a step costs.
 
     Args:
-        models: of `mlp`, `convnet`, `transformer`, `resnet`, `gpt2` and `vit`.
+        models: of `mlp`, `convnet`, `transformer`, `resnet`, `gpt2` and `vit`, and of `stack1`,
+            `stack10` and `stack100`, which are alike but for the number of layers.
         contestants: whom to measure beside Adam; by default all.
         others: more optimizers, each as `package.module:Class`.
         rounds: how often each has its turn.
