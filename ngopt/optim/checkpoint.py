@@ -103,27 +103,38 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
     return Extra(list(tensors), graph, int(data["skipped_steps"]), refreshing, spikes)
 
 
-def check_state(state: Mapping[Any, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:
-    """Raise `RuleError` if the state of the parameters is not of the kind that the rule keeps.
+def check_state(state: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:
+    """Raise unless the state of parameters is of the kind that the rule keeps for them.
 
     Args:
-        state: of a `state_dict`, by the number of the parameter.
-        tensors: the optimizer's parameters by name, in order.
+        state: by name of the parameter; there may be none of some.
+        tensors: the optimizer's parameters by name.
         rule: the optimizer's rule.
+
+    Raises:
+        RuleError: if the rule remembers other things.
+        GraphError: if it is the state of a parameter of another shape.
     """
-    numbered = list(tensors.items())
-    for number, saved in state.items():
-        if not isinstance(number, int) or number >= len(numbered):
-            continue  # torch sees to these
-        name, tensor = numbered[number]
-        graph = NeuralGraph.per_tensor({name: tensor.shape})
-        own = init_state({name: tensor.detach().to("meta")}, graph, rule)[name]
-        if saved.keys() != own.keys():
+    for name, saved in state.items():
+        tensor = tensors[name].detach().to("meta")
+        own = init_state({name: tensor}, NeuralGraph.per_tensor({name: tensor.shape}), rule)[name]
+        found = sorted(saved) if isinstance(saved, Mapping) else saved
+        if found != sorted(own):
             raise RuleError(
-                f"cannot load the state of `{name}`: it holds {sorted(saved)}, but the rule "
+                f"cannot use the state of `{name}`: it holds {found}, but the rule "
                 f"{type(rule).__name__} keeps {sorted(own)}.\n"
                 "  Load the state of a NeuralGraphOptimizer with the same rule=."
             )
+        for key, value in own.items():
+            shape = getattr(saved[key], "shape", None)
+            # What a rule remembers of the graph has the shape that the graph gives it.
+            if value.shape == tensor.shape and shape != tensor.shape:
+                raise GraphError(
+                    f"the state of `{name}` (`{key}`) has the shape {shape and tuple(shape)}, but "
+                    f"the parameter has {tuple(tensor.shape)}.\n"
+                    "  Build the optimizer for the model that the state was saved with; after a "
+                    "parameter has got another shape, begin anew: optimizer.state.pop(parameter)."
+                )
 
 
 def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
@@ -165,7 +176,10 @@ def loading(
     def admit(_: Optimizer, loaded: dict[str, Any]) -> dict[str, Any]:
         if KEY in loaded:
             extras.append(read(loaded[KEY], tensors, rule))
-        check_state(loaded["state"], tensors, rule)
+        names = dict(enumerate(tensors))
+        # Torch sees to the others.
+        known = {names[n]: value for n, value in loaded["state"].items() if n in names}
+        check_state(known, tensors, rule)
         return {**loaded, "state": {key: _Kept(value) for key, value in loaded["state"].items()}}
 
     def finish(_: Optimizer) -> None:
