@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ngopt.errors import GraphError, OptionError, RuleError
+from ngopt.errors import GraphError, NgoptError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
 from ngopt.optim.joining import check_fit, renamed
@@ -22,6 +22,16 @@ from ngopt.rules.rule import Rule
 
 KEY = "ngopt"
 VERSION = 1
+
+_OF_OTHER_THINGS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What comes of reading something else than was expected."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +83,23 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
         The data under the names in `tensors`.
 
     Raises:
-        OptionError: if the data is of another version.
+        OptionError: if the data is of another version or damaged.
         RuleError: if it was written with a rule that remembers other things.
         GraphError: if it was written for parameters of other shapes.
     """
+    try:
+        return _understood(data, tensors, rule)
+    except NgoptError:
+        raise
+    except _OF_OTHER_THINGS as error:
+        raise OptionError(
+            f"what the state of the optimizer holds under `{KEY}` is damaged "
+            f"({type(error).__name__}: {error}).\n  Load a state that ngopt saved; without "
+            f"`{KEY}`, it is loaded as that of the parameters alone."
+        ) from error
+
+
+def _understood(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> Extra:
     if data.get("version") != VERSION:
         raise OptionError(
             f"cannot load an optimizer state of version {data.get('version')!r}; this ngopt reads "
@@ -100,7 +123,10 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
     step, seen = data["refreshing"]["step"], data["refreshing"]["seen"]
     refreshing = Refreshing(int(step), {now(name): int(at) for name, at in seen.items()})
     spikes = Spikes.of_plain({now(name): pair for name, pair in data["spikes"].items()})
-    return Extra(list(tensors), graph, int(data["skipped_steps"]), refreshing, spikes)
+    skipped = int(data["skipped_steps"])
+    if not 0 <= skipped < 2**63:
+        raise ValueError(f"{skipped} steps cannot have been skipped")
+    return Extra(list(tensors), graph, skipped, refreshing, spikes)
 
 
 def check_state(state: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:
@@ -126,11 +152,16 @@ def check_state(state: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: R
                 "  Load the state of a NeuralGraphOptimizer with the same rule=."
             )
         for key, value in own.items():
-            shape = getattr(saved[key], "shape", None)
+            if not isinstance(saved[key], Tensor):
+                raise RuleError(
+                    f"cannot use the state of `{name}`: `{key}` is a {type(saved[key]).__name__}, "
+                    "no tensor.\n  Load the state of a NeuralGraphOptimizer."
+                )
             # What a rule remembers of the graph has the shape that the graph gives it.
-            if value.shape == tensor.shape and shape != tensor.shape:
+            fixed = not value.dim() or value.shape == tensor.shape
+            if fixed and saved[key].shape != value.shape:
                 raise GraphError(
-                    f"the state of `{name}` (`{key}`) has the shape {shape and tuple(shape)}, but "
+                    f"the state of `{name}` (`{key}`) has the shape {tuple(saved[key].shape)}, but "
                     f"the parameter has {tuple(tensor.shape)}.\n"
                     "  Build the optimizer for the model that the state was saved with; after a "
                     "parameter has got another shape, begin anew: optimizer.state.pop(parameter)."
@@ -152,7 +183,7 @@ def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
         warnings.warn(
             "the optimizer state was saved with other weights of the rule, so training will not "
             "continue exactly as it would have; build the optimizer with the same rule= for that",
-            stacklevel=6,
+            stacklevel=7,
         )
 
 

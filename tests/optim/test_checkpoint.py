@@ -107,7 +107,7 @@ def _other_rule(saved):
         (_other_count, GraphError, "state of 6 parameters into an optimizer of 7"),
         (_foreign_state, RuleError, r"it holds \['exp_avg_sq', 'momentum_buffer', 'step'\]"),
         (_turned_state, GraphError, r"\(`exp_avg`\) has the shape \(4, 3\), but .* has \(3, 4\)"),
-        (_no_tensor, GraphError, r"\(`exp_avg`\) has the shape None, but the parameter has \("),
+        (_no_tensor, RuleError, "`exp_avg` is a str, no tensor"),
         (_no_state, RuleError, r"it holds \[1, 2\], but the rule Adam"),
         (_other_rule, RuleError, r"rule Adam.*0\.001.* into an optimizer with Adam.*1e-08"),
     ],
