@@ -170,7 +170,14 @@ def rewritten(content, place, theta=lambda tensor: tensor, **changes):
     save_file(weights, place, {**metadata, **changes})
 
 
+def shown(config):
+    return str(config)[:40]
+
+
 CONFIGS = {
+    "impossible": [{"width": -1}, {"width": 0}, {"hidden": -3}, {"seed": "a"}],
+    "gigantic": [{"hidden": 2**40}, {"width": 2**20}, {"rounds": 10**30}],
+    "nested deeply": ["[" * 100_000 + "]" * 100_000, '{"a":' * 5_000 + "1" + "}" * 5_000],
     "no object": ["null", "3", '"MatrixGNN"', "[[]]"],
     "no number": [{"width": "2"}, {"width": None}, {"width": 2.5}, {"width": [2]}, {"width": {}}],
     "huge": [{"width": 10**30}, "1" * 10_000, {"seed": 10**30}],
@@ -180,7 +187,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("config", [c for kind in CONFIGS.values() for c in kind], ids=str)
+@pytest.mark.parametrize("config", [c for kind in CONFIGS.values() for c in kind], ids=shown)
 def test_configs_that_build_nothing(config, whole, place):
     if isinstance(config, dict):
         config = json.dumps({**MatrixGNN(width=2, hidden=2).config, **config})
@@ -197,3 +204,37 @@ def test_classes_that_are_no_rules(name, whole, place):
 def test_weights_of_many_times_the_size(whole, place):
     rewritten(whole[0], place, lambda tensor: tensor.expand(*[2] * 3, *tensor.shape).contiguous())
     refused(place, "do not fit a MatrixGNN")
+
+
+@pytest.mark.parametrize("lr", ["inf", "nan", "-1", "1e400", "1" * 5000])
+def test_learning_rates_that_make_no_sense(lr, whole, place):
+    rewritten(whole[0], place, lr=lr)
+    refused(place, "does not tell how to build its `MatrixGNN`")
+
+
+NUMBERS = {
+    "integers": torch.Tensor.long,
+    "bits": torch.Tensor.bool,
+    "complex": lambda tensor: tensor.to(torch.complex64),
+    "not finite": lambda tensor: tensor / 0,
+}
+
+
+@pytest.mark.parametrize("theta", NUMBERS.values(), ids=NUMBERS)
+def test_weights_that_are_no_finite_numbers(theta, whole, place):
+    rewritten(whole[0], place, theta)
+    refused(place, "are not all finite numbers")
+
+
+@given(part=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_a_byte_that_is_flipped_anywhere_is_refused_or_touches_no_weight(whole, place, part, flip):
+    content = bytearray(whole[0])
+    content[int(part * len(content))] ^= flip
+    place.write_bytes(content)
+    try:
+        found = load_rule(place)
+    except RuleError:
+        return
+    expected = randomize(MatrixGNN(width=2, hidden=2)).state_dict()
+    for name, weight in found.state_dict().items():
+        assert torch.equal(weight, expected[name])
