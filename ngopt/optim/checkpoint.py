@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ngopt.errors import GraphError, OptionError, RuleError
+from ngopt.errors import GraphError, NgoptError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
 from ngopt.optim.joining import check_fit, renamed
@@ -22,6 +22,16 @@ from ngopt.rules.rule import Rule
 
 KEY = "ngopt"
 VERSION = 1
+
+_OF_OTHER_THINGS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What comes of reading something else than was expected."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +83,23 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
         The data under the names in `tensors`.
 
     Raises:
-        OptionError: if the data is of another version.
+        OptionError: if the data is of another version or damaged.
         RuleError: if it was written with a rule that remembers other things.
         GraphError: if it was written for parameters of other shapes.
     """
+    try:
+        return _understood(data, tensors, rule)
+    except NgoptError:
+        raise
+    except _OF_OTHER_THINGS as error:
+        raise OptionError(
+            f"what the state of the optimizer holds under `{KEY}` is damaged "
+            f"({type(error).__name__}: {error}).\n  Load a state that ngopt saved; without "
+            f"`{KEY}`, it is loaded as that of the parameters alone."
+        ) from error
+
+
+def _understood(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> Extra:
     if data.get("version") != VERSION:
         raise OptionError(
             f"cannot load an optimizer state of version {data.get('version')!r}; this ngopt reads "
@@ -100,30 +123,49 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
     step, seen = data["refreshing"]["step"], data["refreshing"]["seen"]
     refreshing = Refreshing(int(step), {now(name): int(at) for name, at in seen.items()})
     spikes = Spikes.of_plain({now(name): pair for name, pair in data["spikes"].items()})
-    return Extra(list(tensors), graph, int(data["skipped_steps"]), refreshing, spikes)
+    skipped = int(data["skipped_steps"])
+    if not 0 <= skipped < 2**63:
+        raise ValueError(f"{skipped} steps cannot have been skipped")
+    return Extra(list(tensors), graph, skipped, refreshing, spikes)
 
 
-def check_state(state: Mapping[Any, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:
-    """Raise `RuleError` if the state of the parameters is not of the kind that the rule keeps.
+def check_state(state: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:
+    """Raise unless the state of parameters is of the kind that the rule keeps for them.
 
     Args:
-        state: of a `state_dict`, by the number of the parameter.
-        tensors: the optimizer's parameters by name, in order.
+        state: by name of the parameter; there may be none of some.
+        tensors: the optimizer's parameters by name.
         rule: the optimizer's rule.
+
+    Raises:
+        RuleError: if the rule remembers other things.
+        GraphError: if it is the state of a parameter of another shape.
     """
-    numbered = list(tensors.items())
-    for number, saved in state.items():
-        if not isinstance(number, int) or number >= len(numbered):
-            continue  # torch sees to these
-        name, tensor = numbered[number]
-        graph = NeuralGraph.per_tensor({name: tensor.shape})
-        own = init_state({name: tensor.detach().to("meta")}, graph, rule)[name]
-        if saved.keys() != own.keys():
+    for name, saved in state.items():
+        tensor = tensors[name].detach().to("meta")
+        own = init_state({name: tensor}, NeuralGraph.per_tensor({name: tensor.shape}), rule)[name]
+        found = sorted(saved) if isinstance(saved, Mapping) else saved
+        if found != sorted(own):
             raise RuleError(
-                f"cannot load the state of `{name}`: it holds {sorted(saved)}, but the rule "
+                f"cannot use the state of `{name}`: it holds {found}, but the rule "
                 f"{type(rule).__name__} keeps {sorted(own)}.\n"
                 "  Load the state of a NeuralGraphOptimizer with the same rule=."
             )
+        for key, value in own.items():
+            if not isinstance(saved[key], Tensor):
+                raise RuleError(
+                    f"cannot use the state of `{name}`: `{key}` is a {type(saved[key]).__name__}, "
+                    "no tensor.\n  Load the state of a NeuralGraphOptimizer."
+                )
+            # What a rule remembers of the graph has the shape that the graph gives it.
+            fixed = not value.dim() or value.shape == tensor.shape
+            if fixed and saved[key].shape != value.shape:
+                raise GraphError(
+                    f"the state of `{name}` (`{key}`) has the shape {tuple(saved[key].shape)}, but "
+                    f"the parameter has {tuple(tensor.shape)}.\n"
+                    "  Build the optimizer for the model that the state was saved with; after a "
+                    "parameter has got another shape, begin anew: optimizer.state.pop(parameter)."
+                )
 
 
 def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
@@ -141,7 +183,7 @@ def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
         warnings.warn(
             "the optimizer state was saved with other weights of the rule, so training will not "
             "continue exactly as it would have; build the optimizer with the same rule= for that",
-            stacklevel=6,
+            stacklevel=7,
         )
 
 
@@ -165,7 +207,10 @@ def loading(
     def admit(_: Optimizer, loaded: dict[str, Any]) -> dict[str, Any]:
         if KEY in loaded:
             extras.append(read(loaded[KEY], tensors, rule))
-        check_state(loaded["state"], tensors, rule)
+        names = dict(enumerate(tensors))
+        # Torch sees to the others.
+        known = {names[n]: value for n, value in loaded["state"].items() if n in names}
+        check_state(known, tensors, rule)
         return {**loaded, "state": {key: _Kept(value) for key, value in loaded["state"].items()}}
 
     def finish(_: Optimizer) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import joining, naming
 from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.optim.placement import placed_rule
 from ngopt.optim.tracing import await_first_forward
 from ngopt.optim.update import Options, all_finite, init_state, update
 from ngopt.rules.rule import State
@@ -138,8 +139,7 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         """What the optimizer knows of the parameters, with its rule on their device."""
         optimizer, device = self._optimizer, next(iter(params.values())).device
         optimizer._warn_if_untraced()
-        if any(weight.device != device for weight in optimizer.rule.parameters()):
-            optimizer.rule.to(device)
+        placed_rule(optimizer.rule, device)
         optimizer._graph = joining.complete(optimizer._graph, params)
         return optimizer._graph
 

@@ -78,6 +78,17 @@ def complete(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
     return joined(graph, replace(lone, verified=True))
 
 
+def fitting(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
+    """Leave out what the graph says of tensors that have another shape now."""
+    known = [name for name in tensors if graph.describes(name)]
+    stale = {graph.layout(name).name for name in known if not _fits(graph, name, tensors[name])}
+    if not stale:
+        return graph
+    layouts = {name: layout for name, layout in graph.layouts.items() if name not in stale}
+    aliases = {name: of for name, of in graph.aliases.items() if of not in stale}
+    return joined(EMPTY, replace(graph, layouts=layouts, aliases=aliases))
+
+
 def _fits(graph: NeuralGraph, name: str, tensor: Tensor) -> bool:
     return graph.describes(name) and graph.layout(name).shape == tensor.shape
 

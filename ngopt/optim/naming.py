@@ -116,14 +116,22 @@ def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[T
 def prefix(model: nn.Module, held: Mapping[str, Tensor]) -> str:
     """What the names of a model's parameters start with; the same for all groups of one model.
 
+    A model that has changed since, so that a name there is of another tensor now, gets a new one.
+
     Args:
         model: the model.
         held: the tensors of the groups before, by name.
     """
     names = {tensor: name for name, tensor in held.items()}
-    for name, tensor in model.named_parameters():
+    current = dict(model.named_parameters())
+    for name, tensor in current.items():
         if names.get(tensor, "").endswith(name):
-            return names[tensor].removesuffix(name)
+            found = names[tensor].removesuffix(name)
+            if all(
+                names.get(t, found + n) == found + n and held.get(found + n, t) is t
+                for n, t in current.items()
+            ):
+                return found
     return f"model{len(held)}:" if held else ""
 
 

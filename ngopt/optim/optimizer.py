@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import checkpoint, joining, naming
 from ngopt.optim.in_place import update_in_place
-from ngopt.optim.placement import gather, place
+from ngopt.optim.placement import gather, place, placed_rule, without_autocast
 from ngopt.optim.refreshing import Refreshing
 from ngopt.optim.spikes import Spikes
 from ngopt.optim.tracing import await_first_forward
@@ -118,8 +118,7 @@ class NeuralGraphOptimizer(Optimizer):
 
         It describes no tensor of a lazy module that has no shape yet.
         """
-        shaped = {n: t for n, t in self._tensors().items() if not is_lazy(t)}
-        return joining.complete(self._traced, shaped)
+        return joining.complete(self._traced, self._shaped())
 
     @property
     def skipped_steps(self) -> int:
@@ -150,6 +149,7 @@ class NeuralGraphOptimizer(Optimizer):
             known = naming.names_by_order(tensors, self._given)
         names = naming.name_all(given, known, list(held))
         super().add_param_group(group)
+        self._rename({name: known[tensor] for name, tensor in held.items() if tensor in known})
         self._names.append(names)
         if model is not None and self._given is None:
             self._await(model, prefix)
@@ -182,6 +182,7 @@ class NeuralGraphOptimizer(Optimizer):
 
         Raises:
             GradientError: if a gradient is sparse or complex; nothing has changed then.
+            GraphError: if a parameter has got another shape since; nothing has changed then.
         """
         loss = None
         if closure is not None:
@@ -190,11 +191,11 @@ class NeuralGraphOptimizer(Optimizer):
         due, options = self._due()
         if due:
             fresh = self._looks(due)
-            params, grads, state = self._gathered(due)
+            rule, params, grads, state = self._gathered(due)
             grads, finite = self._clipped(grads)
-            arguments = (params, grads, state, self._graph, self._rule, options)
+            arguments = (params, grads, state, self._graph, rule, options)
             # Rules choose their own precision: autocast would round their products of matrices.
-            as_it_is = torch.autocast(next(iter(due.values())).device.type, enabled=False)
+            as_it_is = without_autocast(next(iter(due.values())).device)
             if torch.compiler.is_compiling():
                 with as_it_is:
                     new = update(*arguments, fresh=fresh, finite=finite)
@@ -224,22 +225,24 @@ class NeuralGraphOptimizer(Optimizer):
     @_uncompiled
     def _gathered(
         self, due: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], State]:
-        """Parameters, gradients and state, whole and on one device, where the rule is too."""
+    ) -> tuple[Rule, dict[str, Tensor], dict[str, Tensor], State]:
+        """The rule, parameters, gradients and state, whole and on one device."""
         self._warn_if_untraced()
         device = next(iter(due.values())).device
-        theta = next(self._rule.parameters(), None)
-        if theta is not None and theta.device != device:
-            self._rule.to(device)
-        self._graph = joining.complete(self._graph, due)
+        rule = placed_rule(self._rule, device)
+        graph = joining.complete(self._graph, due)
+        if graph is not self._graph:
+            known = {n: self.state[p] for n, p in due.items() if p in self.state}
+            checkpoint.check_state(known, due, self._rule)
+            self._graph = graph
         params = {name: gather(param, device) for name, param in due.items()}
         grads = {name: gather(cast(Tensor, param.grad), device) for name, param in due.items()}
         fresh = {name: params[name] for name, param in due.items() if param not in self.state}
-        state = init_state(fresh, self._graph, self._rule)
+        state = init_state(fresh, self._graph, rule)
         for name, param in due.items():
             if name not in fresh:
                 state[name] = {k: gather(v, device) for k, v in self.state[param].items()}
-        return params, grads, {name: state[name] for name in due}
+        return rule, params, grads, {name: state[name] for name in due}
 
     @_uncompiled
     def _looks(self, due: Mapping[str, Tensor]) -> bool:
@@ -259,7 +262,8 @@ class NeuralGraphOptimizer(Optimizer):
         self._count(new.finite)
 
     def _count(self, finite: Tensor) -> None:
-        self._skipped = self._skipped.to(finite.device) + ~finite
+        if not finite.is_meta:  # nobody knows whether it was
+            self._skipped = self._skipped.to(finite.device) + ~finite
 
     def _warn_if_untraced(self) -> None:
         if self._untraced:
@@ -279,8 +283,9 @@ class NeuralGraphOptimizer(Optimizer):
         """
         state_dict = super().state_dict()
         names = list(self._tensors())
-        known = (self._traced, self.skipped_steps, self._refreshing, self._spikes)
-        extra = checkpoint.Extra(names, *known)
+        # Of a tensor whose shape has changed the graph tells nothing that could be loaded.
+        graph = joining.fitting(self._traced, self._shaped())
+        extra = checkpoint.Extra(names, graph, self.skipped_steps, self._refreshing, self._spikes)
         return {**state_dict, checkpoint.KEY: extra.as_plain(self._rule)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -311,6 +316,18 @@ class NeuralGraphOptimizer(Optimizer):
         return {
             n: t for group, names in groups for n, t in zip(names, group["params"], strict=True)
         }
+
+    def _shaped(self) -> dict[str, Tensor]:
+        """Those that have a shape already."""
+        return {n: t for n, t in self._tensors().items() if not is_lazy(t)}
+
+    def _rename(self, names: Mapping[str, str]) -> None:
+        """Give tensors other names: of a model that has changed, or that is known only now."""
+        self._names = [[names.get(name, name) for name in group] for group in self._names]
+        for kept in (self._refreshing.seen, self._spikes.places):
+            renamed = {names.get(name, name): value for name, value in kept.items()}
+            kept.clear()
+            kept.update(renamed)
 
     def _restore(self, extra: checkpoint.Extra) -> None:
         self._skipped = torch.tensor(extra.skipped)

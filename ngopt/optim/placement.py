@@ -1,7 +1,12 @@
 """Where tensors live: a step brings them together, whole and on one device, and puts them back."""
 
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+
 import torch
 from torch import Tensor
+
+from ngopt.rules.rule import Rule
 
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types of tensors that are whole, which are told apart at once."""
@@ -33,3 +38,18 @@ def place(value: Tensor, like: Tensor) -> Tensor:
 
     assert isinstance(like, DTensor)
     return distribute_tensor(value, mesh, like.placements, src_data_rank=None)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which operations on a device are not autocast, where any ever are."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()  # meta tensors, of which torch.autocast would say that it knows nothing
+
+
+def placed_rule(rule: Rule, device: torch.device) -> Rule:
+    """Move a rule to a device; to the meta device, where its weights would be lost, goes a copy."""
+    weight = next(rule.parameters(), None)
+    if weight is None or weight.device == device:
+        return rule
+    return (deepcopy(rule) if device.type == "meta" else rule).to(device)

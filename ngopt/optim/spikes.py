@@ -53,7 +53,7 @@ class Spikes:
             return {}, torch.tensor(True)
         together = torch.stack(list(sizes.values()))
         finite = together.isfinite().all()
-        if math.isinf(limit):
+        if math.isinf(limit) or together.is_meta:  # there are no sizes on the meta device
             return dict(gradients), finite
         # In half precision neither the mean nor its weights would be.
         together = together.float()

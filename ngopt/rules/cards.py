@@ -36,7 +36,7 @@ def rule_card(name_or_path: str | PathLike[str]) -> dict[str, Any]:
         )
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # or nested deeper than anyone would write
         raise RuleError(f"the card `{path}` is damaged ({error}).\n  Copy it again.") from error
     if not isinstance(card, dict):
         raise RuleError(f"`{path}` holds a {type(card).__name__}, no card.\n  Copy it again.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from inspect import isabstract
 from os import PathLike
@@ -14,10 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ngopt.errors import RuleError
+from ngopt.rules.bounded import Bounded
 from ngopt.rules.rule import Rule
 
 FORMAT = "ngopt-rule-1"
 SUFFIX = ".safetensors"
+SPARE = 2**16
+"""Numbers that a rule may make as it is built, beside a hundred for each of its weights."""
+
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
@@ -111,12 +116,22 @@ def _read(path: Path) -> Rule:
             f"the file `{path}` is damaged: its weights are not those that were saved.\n"
             "  Copy or save it again."
         )
-    rule = _build(path, metadata)
+    _check_numbers(path, theta)
+    rule = _build(path, metadata, sum(tensor.numel() for tensor in theta.values()))
     _fill(path, rule, theta)
     return rule
 
 
-def _build(path: Path, metadata: Mapping[str, str]) -> Rule:
+def _check_numbers(path: Path, theta: Mapping[str, Tensor]) -> None:
+    for name, tensor in theta.items():
+        if not (tensor.is_floating_point() and tensor.isfinite().all()):
+            raise RuleError(
+                f"the weights `{name}` in `{path}` are not all finite numbers ({tensor.dtype}).\n"
+                "  Save the rule again, from before its meta-training diverged."
+            )
+
+
+def _build(path: Path, metadata: Mapping[str, str], weights: int) -> Rule:
     name = metadata.get("rule")
     classes = rule_classes()
     if name not in classes:
@@ -126,10 +141,20 @@ def _build(path: Path, metadata: Mapping[str, str]) -> Rule:
         )
     try:
         config: dict[str, Any] = json.loads(metadata["config"])
-        rule = classes[name](**config)
+        with Bounded(SPARE + 100 * weights):
+            rule = classes[name](**config)
         rule.lr = float(metadata["lr"])
+        if not 0 <= rule.lr < math.inf:
+            raise ValueError(f"its learning rate is {rule.lr}")
         return rule
-    except (KeyError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise RuleError(
             f"the file `{path}` does not tell how to build its `{name}` ({error}).\n"
             "  It was saved by another version of ngopt: save it again with this one."

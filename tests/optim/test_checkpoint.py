@@ -81,6 +81,19 @@ def _foreign_state(saved):
         state["momentum_buffer"] = state.pop("exp_avg")
 
 
+def _turned_state(saved):
+    state = next(kept for kept in saved["state"].values() if kept["exp_avg"].dim() == 2)
+    state["exp_avg"] = state["exp_avg"].T
+
+
+def _no_tensor(saved):
+    saved["state"][0]["exp_avg"] = "0.5"
+
+
+def _no_state(saved):
+    saved["state"][0] = [1, 2]
+
+
 def _other_rule(saved):
     saved[KEY]["rule"] = identity(Adam(eps=1e-3))
 
@@ -93,6 +106,9 @@ def _other_rule(saved):
         (_other_shapes, GraphError, "but the tensor has shape"),
         (_other_count, GraphError, "state of 6 parameters into an optimizer of 7"),
         (_foreign_state, RuleError, r"it holds \['exp_avg_sq', 'momentum_buffer', 'step'\]"),
+        (_turned_state, GraphError, r"\(`exp_avg`\) has the shape \(4, 3\), but .* has \(3, 4\)"),
+        (_no_tensor, RuleError, "`exp_avg` is a str, no tensor"),
+        (_no_state, RuleError, r"it holds \[1, 2\], but the rule Adam"),
         (_other_rule, RuleError, r"rule Adam.*0\.001.* into an optimizer with Adam.*1e-08"),
     ],
 )

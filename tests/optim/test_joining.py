@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cached_property
 
 import pytest
@@ -7,7 +8,7 @@ from ngopt.errors import GraphError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.permute import permute
 from ngopt.graph.trace import trace
-from ngopt.optim.joining import EMPTY, check_fit, complete, joined, renamed
+from ngopt.optim.joining import EMPTY, check_fit, complete, fitting, joined, renamed
 from tests.contract import Small, batch
 
 
@@ -88,6 +89,14 @@ def test_complete_describes_a_tensor_of_another_shape_anew():
     other = complete(graph, {"linear.weight": torch.ones(12)})
     assert other.layout("linear.weight").shape == (12,)
     assert other.layout("linear.bias") == graph.layout("linear.bias")
+
+
+def test_what_fits_no_more_is_left_out_with_its_other_names():
+    graph = replace(NeuralGraph.per_tensor({"w": (2,), "x": (3,)}), aliases={"v": "w"})
+    assert fitting(graph, {"v": torch.ones(2), "x": torch.ones(3), "y": torch.ones(1)}) is graph
+    left = fitting(graph, {"v": torch.ones(5)})
+    assert list(left.layouts) == ["x"]
+    assert not left.aliases
 
 
 def test_check_fit():

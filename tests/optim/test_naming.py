@@ -87,6 +87,15 @@ def test_prefixes_tell_models_apart_and_keep_one_model_together():
     assert naming.prefix(second, {**held, f"{prefix}bias": second.bias}) == prefix
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_model_whose_names_are_of_other_tensors_now_gets_another_prefix(place):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    held = dict(model.named_parameters())
+    assert naming.prefix(model, held) == ""
+    model.insert(place, nn.Linear(2, 2))
+    assert (naming.prefix(model, held) == "") == (place == 2)
+
+
 def test_names_in_a_model():
     model = nn.Linear(2, 1)
     known = naming.names_in_model(model, "p:", [model.bias])

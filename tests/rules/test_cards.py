@@ -53,6 +53,7 @@ def test_without_card(path):
         (b'{"rule": "Matr', "is damaged"),
         (b'{"rule": "\xff"}', "is damaged"),
         (b"[]", "holds a list, no card"),
+        (b"[" * 100_000, "is damaged"),
     ],
 )
 def test_damaged_card(path, content, message):
