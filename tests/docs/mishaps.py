@@ -139,7 +139,7 @@ MISHAPS = {
     "cannot load the state of the rule": lambda folder: optimizer_with("default").load_state_dict(
         stepped(optimizer_with(Adam()))
     ),
-    "cannot load the state of `": lambda folder: optimizer_with("default").load_state_dict(
+    "cannot use the state of `": lambda folder: optimizer_with("default").load_state_dict(
         stepped(torch.optim.Adam(net().parameters()))
     ),
     "cannot trace …": lambda folder: ngopt.trace(torch.relu, X),
