@@ -56,6 +56,20 @@ class Stack(nn.Module):
         return x
 
 
+class Scales(nn.Module):
+    """Many tensors of three weights, by which a vector is multiplied one after the other."""
+
+    def __init__(self, count: int = 300) -> None:
+        super().__init__()
+        self.scales = nn.ParameterList(torch.ones(3) for _ in range(count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(batch, 3)`."""
+        for scale in self.scales:
+            x = x * scale
+        return x
+
+
 class ResNet(nn.Module):
     """ResNet-18 of transformers, which returns logits alone."""
 

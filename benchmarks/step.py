@@ -27,6 +27,7 @@ from benchmarks.memory import forget_peak, peak_resident
 from benchmarks.models import (
     GPT2,
     ResNet,
+    Scales,
     Stack,
     Transformer,
     ViT,
@@ -66,6 +67,7 @@ CASES: dict[str, Case] = {
     "resnet": Case("ResNet-18, batch 8", ResNet, images(8, 3, 224, 224)),
     "gpt2": Case("GPT-2 small, batch 1 x 64", GPT2, text(50257, 1, 64)),
     "vit": Case("ViT-B/16, batch 32", ViT, images(32, 3, 224, 224)),
+    "scales": Case("300 tensors of 3, batch 32", Scales, images(32, 3)),
     "stack1": Case("4 layers of 512, batch 32", lambda: Stack(4), images(32, 512)),
     "stack10": Case("40 layers of 512, batch 32", lambda: Stack(40), images(32, 512)),
     "stack100": Case("400 layers of 512, batch 32", lambda: Stack(400), images(32, 512)),
@@ -106,8 +108,9 @@ class Options:
     """What a step costs.
 
     Args:
-        models: of `mlp`, `convnet`, `transformer`, `resnet`, `gpt2` and `vit`, and of `stack1`,
-            `stack10` and `stack100`, which are alike but for the number of layers.
+        models: of `mlp`, `convnet`, `transformer`, `resnet`, `gpt2` and `vit`; of `scales`, which is
+            many small tensors; and of `stack1`, `stack10` and `stack100`, which differ in the
+            number of layers alone.
         contestants: whom to measure beside Adam; by default all.
         others: more optimizers, each as `package.module:Class`.
         rounds: how often each has its turn.
