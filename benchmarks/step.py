@@ -108,8 +108,8 @@ class Options:
     """What a step costs.
 
     Args:
-        models: of `mlp`, `convnet`, `transformer`, `resnet`, `gpt2` and `vit`; of `scales`, which is
-            many small tensors; and of `stack1`, `stack10` and `stack100`, which differ in the
+        models: of `mlp`, `convnet`, `transformer`, `resnet`, `gpt2` and `vit`; of `scales`, which
+            is many small tensors; and of `stack1`, `stack10` and `stack100`, which differ in the
             number of layers alone.
         contestants: whom to measure beside Adam; by default all.
         others: more optimizers, each as `package.module:Class`.

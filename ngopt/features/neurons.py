@@ -30,6 +30,10 @@ class Ends(NamedTuple):
     into: Neurons
 
 
+NOWHERE = Ends((), ())
+"""Of a bundle that connects no neurons."""
+
+
 def ends(bundle: Bundle) -> Ends:
     """Return the sets of neurons at both ends of a bundle."""
     group, outputs, inputs, _ = bundle.shape

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from ngopt.errors import RuleError
 from ngopt.features.entries import Scales
 from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
-from ngopt.features.neurons import NEURON_FEATURES, ends, neuron_features
+from ngopt.features.neurons import NEURON_FEATURES, NOWHERE, ends, neuron_features
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
@@ -26,7 +26,7 @@ from ngopt.rules.layers.messages import Link, Round
 from ngopt.rules.passes.choose import passes_of
 from ngopt.rules.passes.part import Arrays, Part, arrays_of
 from ngopt.rules.passes.passes import Passes, View
-from ngopt.rules.passes.stored_view import count, recalled, stored
+from ngopt.rules.passes.stored_view import count, recalled, stored, thin
 from ngopt.rules.rule import Change, Rule, State
 from ngopt.rules.skeleton import Skeleton
 
@@ -287,7 +287,8 @@ class MatrixGNN(Rule):
         """States of the output and input neurons of each bundle, if there are any at all."""
         if not self.graph_context:
             return [()] * len(parts)
-        sides = [ends(part.bundle) for part in parts]
+        bundles = [part.bundle for part in parts]
+        sides = [NOWHERE if thin(bundle, self.width) else ends(bundle) for bundle in bundles]
         features = neuron_features(zip(sides, surveys, strict=True))
         if not self.neuron_statistics:
             features = {neurons: torch.zeros_like(x) for neurons, x in features.items()}
@@ -299,7 +300,10 @@ class MatrixGNN(Rule):
         ]
         for mix in self.rounds:
             states = mix(links, states)
-        return [(link.out_state(states), link.in_state(states)) for link in links]
+        return [
+            () if link.ends is NOWHERE else (link.out_state(states), link.in_state(states))
+            for link in links
+        ]
 
     def _direct(self, part: Part, view: View, layers: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Update array of a bundle, and the arrays of its state after this step."""

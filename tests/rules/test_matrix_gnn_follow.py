@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from ngopt.errors import RuleError
+from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.matrix_gnn import CONTEXT, MatrixGNN
+from ngopt.rules.passes.stored_view import LARGE
 from tests.rules.rule_inputs import MLP, draw, randomize, relative_error, zoo_graph
 
 
@@ -76,3 +78,19 @@ def test_a_rule_that_always_looks_stores_nothing():
 def test_it_cannot_look_every_0_steps():
     with pytest.raises(RuleError, match="Use context_every=1"):
         MatrixGNN(context_every=0)
+
+
+@pytest.mark.parametrize("shape", [(LARGE,), (LARGE, 3)], ids=str)
+def test_neurons_of_large_vectors_have_no_states(shape):
+    described = NeuralGraph.per_tensor({"w": shape})
+    rule = randomize(MatrixGNN(context_every=2))
+    parameters, gradients = draw(described, 0, torch.float32), draw(described, 1, torch.float32)
+    state = rule.init_state(parameters, described)
+    expected, after = told(rule.stream, parameters, gradients, state, described)
+    assert after["w"][CONTEXT].numel() == state["w"][CONTEXT].numel() < LARGE + 100
+    state["w"][CONTEXT] = after["w"][CONTEXT]
+    found, _ = told(rule.follow, parameters, gradients, state, described)
+    torch.testing.assert_close(found, expected)
+    blind = randomize(MatrixGNN(context_every=2, graph_context=False))
+    alone, _ = told(blind.stream, parameters, gradients, state, described)
+    torch.testing.assert_close(found, alone)

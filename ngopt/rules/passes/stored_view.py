@@ -11,6 +11,19 @@ from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.bundle import Bundle
 from ngopt.rules.passes.passes import View
 
+LARGE = 2**16
+"""Number of entries of a bundle from which it matters how much is stored of it."""
+
+
+def thin(bundle: Bundle, width: int) -> bool:
+    """Whether a large bundle has fewer entries than the states of its neurons have numbers.
+
+    So have vectors, and matrices of a few columns. Their neurons, each with an entry or some, have
+    next to nothing to tell that the entries do not, but would take many times as much memory.
+    """
+    group, out, into, _ = bundle.shape
+    return bundle.numel >= LARGE and width * group * (out + into) > bundle.numel
+
 
 def stored(views: Sequence[View]) -> Tensor:
     """All numbers of the views of a parameter's bundles, one after the other, `(numbers,)`."""
@@ -52,5 +65,6 @@ def _tensors(view: View) -> list[Tensor]:
 def _shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
     """Shapes of what :func:`_tensors` returns."""
     group, out, into, _ = bundle.shape
-    states = [(group, out, width), (group, into, width)] if width else []
+    neurons = width and not thin(bundle, width)
+    states = [(group, out, width), (group, into, width)] if neurons else []
     return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), *states]
