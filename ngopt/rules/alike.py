@@ -30,8 +30,11 @@ def each(function: Callable[..., Any], runs: Sequence[tuple[Any, ...]]) -> list[
     """
     if len(runs) == 1:
         return [function(*runs[0])]
-    form = tree_flatten(runs[0])[1]
-    columns = zip(*(tree_flatten(run)[0] for run in runs), strict=True)
+    flat = [tree_flatten(run) for run in runs]
+    form = flat[0][1]
+    if any(other != form for _, other in flat):
+        raise ValueError("runs whose arguments have other names, or names in another order")
+    columns = zip(*(tensors for tensors, _ in flat), strict=True)
 
     def one(*tensors: Tensor) -> Any:
         return function(*tree_unflatten(tensors, form))

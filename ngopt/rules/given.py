@@ -25,8 +25,10 @@ class Given(NamedTuple):
     graph: NeuralGraph
 
     def only(self, name: str) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What is given of one parameter."""
-        return self.parameters[name], self.gradients[name], self.state[name]
+        """What is given of one parameter; of its state, the moments and the number of steps."""
+        state = self.state[name]
+        kept = {key: state[key] for key in ("step", *Moments._fields)}
+        return self.parameters[name], self.gradients[name], kept
 
     def alone(
         self, name: str, parameter: Tensor, gradient: Tensor, state: dict[str, Tensor]

@@ -246,7 +246,7 @@ class MatrixGNN(Rule):
         for key in MOMENTS:
             after[key] = layout.assemble([moments[key] for _, moments in results], before[key])
         if self.refresh_every > 1:
-            after[CONTEXT] = stored(views) if views else before[CONTEXT]
+            after[CONTEXT] = stored(views) if views else self._blank(parameter, layout)[CONTEXT]
         return Change(name, update.to(parameter), after)
 
     def _look(self, parts: Sequence[Part], graph: NeuralGraph) -> list[View]:

@@ -28,8 +28,14 @@ def test_results_lie_in_memory_of_their_own():
 
 
 def test_arguments_of_other_names_are_refused():
-    with pytest.raises(ValueError, match="argument 2 is longer"):
-        each(moved, [*runs(1), (torch.ones(3), {"a": torch.ones(()), "b": torch.ones(())})])
+    one, two = (
+        {"a": torch.ones(()), "b": torch.ones(())},
+        {"b": torch.ones(()), "a": torch.ones(())},
+    )
+    with pytest.raises(ValueError, match="other names"):
+        each(moved, [*runs(1), (torch.ones(3), one)])
+    with pytest.raises(ValueError, match="in another order"):
+        each(moved, [(torch.ones(3), one), (torch.ones(3), two)])
 
 
 def sorted_out(tensors, other=()):

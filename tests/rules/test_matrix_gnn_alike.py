@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ngopt.fused.switch import plain
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules import alike
-from ngopt.rules.matrix_gnn import MatrixGNN
+from ngopt.rules.matrix_gnn import CONTEXT, MatrixGNN
 from tests.rules.rule_inputs import SOME, draw, randomize, relative_error, zoo_graph
 
 
@@ -42,6 +42,33 @@ def test_as_one_by_one(described, options, monkeypatch):
     for name, tensors in expected[1].items():
         assert found[1][name].keys() == tensors.keys()
         assert all(found[1][name][key].dtype == t.dtype for key, t in tensors.items())
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_states_put_together_in_another_order_are_the_same(fresh):
+    rule = randomize(MatrixGNN(context_every=2))
+    parameters, state = steps(rule, LONE, 1)
+    turned = {
+        name: dict(reversed(tensors.items())) if name == "p2" else tensors
+        for name, tensors in state.items()
+    }
+    gradients = draw(LONE, 9, torch.float32)
+    with torch.no_grad():
+        expected, found = (
+            rule(parameters, gradients, given, LONE, fresh=fresh) for given in (state, turned)
+        )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_what_was_seen_of_another_graph_is_no_matter():
+    rule = randomize(MatrixGNN(context_every=2))
+    parameters, state = steps(rule, LONE, 1)
+    gradients = draw(LONE, 9, torch.float32)
+    other = {name: dict(tensors) for name, tensors in state.items()}
+    other["p2"][CONTEXT] = torch.zeros(1)
+    with torch.no_grad():
+        expected, found = (rule(parameters, gradients, given, LONE) for given in (state, other))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 class _Count(TorchDispatchMode):
