@@ -34,7 +34,8 @@ class FirstForward:
         self._entered = ExitStack()
         self._handles: list[RemovableHandle] = [
             model.register_forward_pre_hook(self._begin, with_kwargs=True),
-            model.register_forward_hook(self._end, always_call=True),
+            # The last to begin is the first to end: what both set meanwhile is set back in order.
+            model.register_forward_hook(self._end, always_call=True, prepend=True),
         ]
 
     @torch._disable_dynamo  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.nn.attention.flex_attention import flex_attention
 
 from ngopt.graph.first_forward import trace_first_forward
@@ -68,6 +69,21 @@ def test_a_forward_that_fails_leaves_nothing_behind_and_the_next_is_traced():
     assert torch.overrides._get_current_function_mode_stack() == []
     net(x)
     assert graphs == [trace(net, x)]
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_two_that_wait_for_one_model_leave_nothing_behind():
+    model, received = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)), []
+    for _ in range(2):
+        trace_first_forward(model, received.append)
+    model(torch.ones(2, 3))
+    first, second = received
+    assert first == second
+    assert first.hidden
+    # While a model is followed, nothing is compiled, but now it is again.
+    counter = CompileCounter()
+    torch.compile(torch.neg, backend=counter)(torch.ones(2))
+    assert counter.frame_count == 1
 
 
 def test_waiting_can_be_ended():

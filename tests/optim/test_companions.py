@@ -90,14 +90,7 @@ def test_checkpointed_activations_give_the_same_steps(reentrant):
         torch.testing.assert_close(found, expected)
 
 
-@pytest.fixture
-def _fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
-@pytest.mark.usefixtures("_fresh_compiler")
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_model_is_traced_and_takes_the_same_steps():
     model = net()

@@ -12,6 +12,7 @@ import ngopt
 from ngopt.errors import GradientError
 from ngopt.fused.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.rules import alike
 from ngopt.rules.adam import Adam
 from tests.contract import (
     assert_same,
@@ -32,8 +33,9 @@ higher = pytest.importorskip("higher")
 
 
 @pytest.fixture(autouse=True)
-def operations_of_torch():
-    """What inner loops are made of: compiled loops round otherwise."""
+def operations_of_torch(monkeypatch):
+    """What inner loops are made of: compiled loops and tensors that are joined round otherwise."""
+    monkeypatch.setattr(alike, "SMALL", 0)
     with plain():
         yield
 

@@ -247,8 +247,8 @@ def test_copies_are_not_watched(make_copy):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Profiler record function")
 @pytest.mark.filterwarnings("ignore:.*Dynamo:UserWarning")
+@pytest.mark.usefixtures("fresh_compiler")
 def test_a_watch_makes_nothing_compile_again():
-    torch.compiler.reset()
     model = nn.Linear(2, 1, bias=False)
     optimizer = NeuralGraphOptimizer(model.parameters(), rule=MatrixGNN(1, 0, 1))
     counter = CompileCounter()
@@ -262,4 +262,3 @@ def test_a_watch_makes_nothing_compile_again():
                 step()
             assert not seen
     assert counter.frame_count == 1
-    torch.compiler.reset()
