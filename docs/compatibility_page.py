@@ -19,8 +19,8 @@ PROBES = """
 
 Each trial is a small program, run alike for `NeuralGraphOptimizer(parameters)`, for
 `torch.optim.AdamW` with its defaults and no weight decay, and for PyLO's `AdafacLO_naive`
-(small_fc_lopt) as it was in its repository at commit 1f959f00 (its network: d834b6ac), with random
-weights in place of those it downloads. They are in
+(small_fc_lopt) as it was in its repository at commit 1f959f00 (its network: d834b6ac), without
+its comments and with random weights in place of those it downloads. They are in
 [compatibility_probes.py](compatibility_probes.py).
 """
 
