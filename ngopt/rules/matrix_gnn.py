@@ -172,7 +172,8 @@ class MatrixGNN(Rule):
                 )
                 for name in names:
                     del rest[name]
-        parts = {name: self._parts(name, given, self._keep(given)) for name in rest}
+        keep = self._keep(given)
+        parts = {name: self._parts(name, given, keep) for name in rest}
         views = self._views(parts, given)
         for names in self._groups(rest, given):
             # Popped, so that the old state can go once its parameter is done.
