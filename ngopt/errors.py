@@ -23,3 +23,14 @@ class OptionError(NgoptError, ValueError):
 
 class GradientError(NgoptError, RuntimeError):
     """A gradient is of a kind that the optimizer cannot use (sparse, complex)."""
+
+
+OF_DAMAGED_DATA = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What Python and torch raise where data from a file is not what it should be."""

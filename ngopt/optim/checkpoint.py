@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ngopt.errors import GraphError, NgoptError, OptionError, RuleError
+from ngopt.errors import OF_DAMAGED_DATA, GraphError, NgoptError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
 from ngopt.optim.joining import check_fit, renamed
@@ -22,16 +22,6 @@ from ngopt.rules.rule import Rule
 
 KEY = "ngopt"
 VERSION = 1
-
-_OF_OTHER_THINGS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What comes of reading something else than was expected."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
         return _understood(data, tensors, rule)
     except NgoptError:
         raise
-    except _OF_OTHER_THINGS as error:
+    except OF_DAMAGED_DATA as error:
         raise OptionError(
             f"what the state of the optimizer holds under `{KEY}` is damaged "
             f"({type(error).__name__}: {error}).\n  Load a state that ngopt saved; without "

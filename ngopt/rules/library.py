@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ngopt.errors import RuleError
+from ngopt.errors import OF_DAMAGED_DATA, RuleError
 from ngopt.rules.bounded import Bounded
 from ngopt.rules.rule import Rule
 
@@ -147,14 +147,7 @@ def _build(path: Path, metadata: Mapping[str, str], weights: int) -> Rule:
         if not 0 <= rule.lr < math.inf:
             raise ValueError(f"its learning rate is {rule.lr}")
         return rule
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except OF_DAMAGED_DATA as error:
         raise RuleError(
             f"the file `{path}` does not tell how to build its `{name}` ({error}).\n"
             "  It was saved by another version of ngopt: save it again with this one."
