@@ -330,9 +330,9 @@ class MatrixGNN(Rule):
 
     def _parts(self, name: str, given: Given, keep: bool) -> list[Part]:
         """The bundles of a parameter."""
-        layout = given.graph.layout(name)
+        layout, step = given.graph.layout(name), given.state[name]["step"] + 1
         return [
-            Part(name, layout, bundle, matrix, arrays, self._passes(arrays, keep))
+            Part(name, layout, bundle, matrix, arrays, self._passes(arrays, keep), step)
             for bundle, matrix, arrays in arrays_of(layout, *given.only(name))
         ]
 

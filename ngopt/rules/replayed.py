@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.func import functional_call
 
@@ -37,8 +38,9 @@ def changes(
 ) -> Iterator[Change]:
     """What :meth:`Rule.stream` or :meth:`Rule.follow` tells, replayed where that is possible.
 
-    A rule that is watched runs twice, once to tell what it decides, parameter by parameter, and
-    once as always: watching changes nothing, to the last bit.
+    Where steps may be replayed, or parameters joined, a rule that is watched runs twice, once to
+    tell what it decides, parameter by parameter, and once as always: watching changes nothing, to
+    the last bit.
 
     Args:
         rule: the rule.
@@ -49,7 +51,8 @@ def changes(
         fresh: whether the rule looks at the whole model, or follows.
     """
     told = rule.stream if fresh else rule.follow
-    if rule.watched:
+    twice = rule.watched and rule.replayable and not torch.is_grad_enabled()
+    if twice:
         deque(told(parameters, gradients, state, graph), maxlen=0)
     if replays(rule, gradients):
         theta = dict(rule.named_parameters())
@@ -59,7 +62,7 @@ def changes(
             updates, after = replayed
             return (Change(name, updates[name], after[name]) for name in gradients)
     changed = told(parameters, gradients, state, graph)
-    return _unwatched(rule, changed) if rule.watched else changed
+    return _unwatched(rule, changed) if twice else changed
 
 
 def replays(rule: Rule, gradients: Mapping[str, Tensor]) -> bool:

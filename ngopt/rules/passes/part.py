@@ -36,6 +36,7 @@ class Part(NamedTuple):
         matrix: as matrices whose momentum is orthogonalized, if it has any.
         arrays: its entries.
         passes: over them.
+        step: number of gradients so far, with this one, 0-dim.
     """
 
     name: str
@@ -44,11 +45,7 @@ class Part(NamedTuple):
     matrix: Matrix | None
     arrays: Arrays
     passes: Passes
-
-    @property
-    def step(self) -> Tensor:
-        """Number of gradients so far, with this one, 0-dim."""
-        return self.arrays.state["step"] + 1
+    step: Tensor
 
 
 def arrays_of(
