@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "momenta-float32": {"momentum_dtype": "float32"},
     "momenta-bfloat16": {"momentum_dtype": "bfloat16"},
     "squares-bfloat16": {"square_dtype": "bfloat16"},
+    "state-float32": {"momentum_dtype": "float32", "square_dtype": "float32"},
     "statistics-off": {"neuron_statistics": False},
     "fan-scaling-off": {"skeleton": {"fan_power": 0.0}},
     "weight-scaling-off": {"skeleton": {"weight_reference": 0.0}},
@@ -70,6 +71,7 @@ class Options:
 
     Args:
         preset: configuration of the meta-training.
+        rule: the rule to take parts from; by default the preset's.
         steps: number of outer steps; by default the preset's.
         variants: what to change; by default all there are.
         seeds: of meta-training; each variant is meta-trained once with each.
@@ -87,6 +89,7 @@ class Options:
     """
 
     preset: str = "default"
+    rule: str | None = None
     steps: int | None = None
     variants: tuple[str, ...] = tuple(VARIANTS)
     seeds: tuple[int, ...] = (0,)
@@ -129,6 +132,7 @@ def variants(options: Options, folder: Path) -> list[Piece]:
     """
     config = look_up(PRESETS, options.preset, "preset")
     config = config if options.steps is None else replace(config, steps=options.steps)
+    config = config if options.rule is None else replace(config, rule=options.rule)
     base = rule_of(config.rule).config
     pieces = []
     for name in options.variants:
