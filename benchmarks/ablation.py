@@ -29,6 +29,7 @@ from meta_train.presets import PRESETS
 from meta_train.rules import rule_of
 from meta_train.spec import look_up
 from meta_train.table import table_lines
+from ngopt.rules.rule import Rule
 
 BASE = "base"
 REFERENCE = "adamw"
@@ -137,11 +138,18 @@ def variants(options: Options, folder: Path) -> list[Piece]:
     pieces = []
     for name in options.variants:
         rule = with_options(config.rule, look_up(VARIANTS, name, "variant"))
-        if name != BASE and rule_of(rule).config == base:
+        built = rule_of(rule)
+        if name != BASE and built.config == base:
             continue
-        changed = replace(config, rule=rule)
+        changed = replace(config, rule=rule, frozen=_shared(config.frozen, built))
         pieces += [Piece.of(name, s, changed, folder, options.device) for s in options.seeds]
     return pieces
+
+
+def _shared(frozen: Sequence[str], rule: Rule) -> tuple[str, ...]:
+    """What stays frozen of a rule that may lack a part."""
+    weights = [name for name, _ in rule.named_parameters()]
+    return tuple(part for part in frozen if any(name.startswith(part) for name in weights))
 
 
 def _trials(options: Options) -> list[Trial]:

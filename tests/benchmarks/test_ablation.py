@@ -68,6 +68,13 @@ def test_another_rule_than_the_presets_is_taken_apart(tmp_path):
     ]
 
 
+def test_what_a_variant_lacks_is_not_frozen(tmp_path, monkeypatch):
+    config = replace(PRESETS["tiny"], frozen=("start", "rounds"))
+    monkeypatch.setitem(PRESETS, "tiny", config)
+    pieces = variants(replace(OPTIONS, variants=("base", "rounds-0")), tmp_path)
+    assert [piece.config.frozen for piece in pieces] == [("start", "rounds"), ("start",)]
+
+
 @pytest.mark.parametrize("wrong", [{"preset": "none"}, {"variants": ("none",)}])
 def test_unknown_names_are_refused(wrong, tmp_path):
     with pytest.raises(MetaTrainError, match=r"there is no (preset|variant) `none`"):
