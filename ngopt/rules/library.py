@@ -75,6 +75,8 @@ def rule_path(name_or_path: str | PathLike[str]) -> Path:
 def save_rule(rule: Rule, path: str | PathLike[str]) -> None:
     """Write a rule to a `.safetensors` file, for :func:`load_rule`.
 
+    A file that is there already is replaced when the new one is whole.
+
     Args:
         rule: the rule; its config must be plain data.
         path: the file; must end in `.safetensors`.
@@ -92,7 +94,12 @@ def save_rule(rule: Rule, path: str | PathLike[str]) -> None:
         "lr": repr(rule.lr),
         "sha256": fingerprint(theta),
     }
-    save_file(theta, path, metadata)
+    partial = Path(f"{path}.partial")
+    try:
+        save_file(theta, partial, metadata)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Rule:

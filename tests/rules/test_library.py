@@ -1,4 +1,8 @@
 import json
+import random
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -149,6 +153,41 @@ def test_missing_file(tmp_path):
 def test_saving_under_another_ending(tmp_path):
     with pytest.raises(RuleError, match=r"ends in \.safetensors"):
         save_rule(MatrixGNN(), tmp_path / "rule.pt")
+
+
+def test_a_failure_while_saving_leaves_what_was_there(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(theta, to, metadata):
+        to.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(library, "save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        save_rule(MatrixGNN(), path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+FOREVER = """
+import sys
+from ngopt.rules.library import save_rule
+from ngopt.rules.matrix_gnn import MatrixGNN
+for seed in range(10**9):
+    save_rule(MatrixGNN(width=64, seed=seed), sys.argv[1])
+    print(seed, flush=True)
+"""
+
+
+def test_a_rule_is_whole_whenever_its_writer_is_killed(tmp_path):
+    chance = random.Random(0)
+    command = [sys.executable, "-c", FOREVER, str(tmp_path / FILE)]
+    for _ in range(3):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            writer.stdout.readline()
+            time.sleep(0.2 * chance.random())
+            writer.kill()
+        assert load_rule(tmp_path / FILE).width == 64
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -7])
