@@ -30,6 +30,7 @@ from meta_train.curves import Setting
 from meta_train.distributed import world
 from meta_train.table import table_lines
 from meta_train.tasks.family import family_of
+from ngopt.rules.library import load_rule
 
 SCREEN = 1
 """Number of problems on which all of Adam's settings are tried before the best are on all."""
@@ -74,7 +75,7 @@ def run(options: Options, scale: Scale) -> None:
     pieces = [
         Piece.of(method, seed, scale.configs[method], folder, options.device)
         for method in options.methods
-        if method != "adam"
+        if method in scale.configs
         for seed in options.seeds
     ]
     if "meta-train" in options.only:
@@ -82,17 +83,23 @@ def run(options: Options, scale: Scale) -> None:
             piece.meta_train()
     if "evaluate" in options.only:
         for table in options.tables:
-            evaluate(table, pieces, "adam" in options.methods, folder, scale, options.device)
+            evaluate(table, pieces, options.methods, folder, scale, options.device)
     if "table" in options.only:
         out = options.out or Path("results") / f"paper-{options.scale}"
         found = collected(folder / "figures")
         write(out, {"scale": asdict(scale), "found": found}, markdown(found, scale))
 
 
-def contestants(pieces: Sequence[Piece], adam: bool) -> Iterator[tuple[Sweep, dict[str, Any]]]:
-    """Sweeps and facts: Adam's, if wanted, and those of the pieces that are finished."""
-    if adam:
+def contestants(
+    pieces: Sequence[Piece], methods: Sequence[str]
+) -> Iterator[tuple[Sweep, dict[str, Any]]]:
+    """Sweeps and facts: of what is there anyway, if wanted, and of the pieces that are finished."""
+    if "adam" in methods:
         yield opponent("adam"), {"method": "adam", "seed": None}
+    if "default" in methods:
+        shipped = load_rule("default")
+        facts = {"method": "default", "seed": None}
+        yield Sweep("default", shipped, (Setting(shipped.lr),)), facts
     for piece in pieces:
         found = piece.finished()
         if found is None:
@@ -103,11 +110,16 @@ def contestants(pieces: Sequence[Piece], adam: bool) -> Iterator[tuple[Sweep, di
 
 
 def evaluate(
-    table: Table, pieces: Sequence[Piece], adam: bool, folder: Path, scale: Scale, device: str
+    table: Table,
+    pieces: Sequence[Piece],
+    methods: Sequence[str],
+    folder: Path,
+    scale: Scale,
+    device: str,
 ) -> None:
     """Train the networks of a table with all contestants, and keep the figures."""
     with world(device) as processes:
-        for sweep, facts in contestants(pieces, adam):
+        for sweep, facts in contestants(pieces, methods):
             sweep.rule.to(processes.device)
             name = "-".join(str(facts[key]) for key in ("method", "seed") if facts[key] is not None)
             figures = Figures(folder / "figures" / f"{name}.json", sweep.rule, facts)
@@ -194,7 +206,7 @@ def _costs(by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
             f"{fmean(content['seconds'] for content in contents) / 60:.1f}",
         ]
         for method, contents in by_method.items()
-        if method != "adam"
+        if contents[0]["seed"] is not None
     ]
     head = ["", "rule", "weights", "meta-seeds", "outer steps", "inner steps", "minutes"]
     return ["## Meta-training", "", *table_lines(head, rows)]

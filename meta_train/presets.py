@@ -155,18 +155,12 @@ def _presets() -> dict[str, Config]:
     presets |= {f"paper_{n}": replace(_PAPER, rule=rule) for n, rule in _PAPER_RULES.items()}
     for name, (rule, steps) in _SMALL_PAPER_RULES.items():
         presets[f"small_paper_{name}"] = replace(_SMALL_PAPER, rule=rule, steps=steps)
-    # By truncated backprop: for as many inner steps as the others, or for as many minutes.
-    presets["paper_matrix_gnn"] = replace(
-        _DIRECTION, families=_PAPER.families, steps=1000, problems=5, truncation=20
+    # As the rules in the wheel are: for as many inner steps as the others, or for as many minutes.
+    by_pes = replace(
+        _PRETRAINED, rule="MatrixGNN", stacks=1, outer=replace(_PRETRAINED.outer, lr=5e-3)
     )
-    presets["small_paper_matrix_gnn"] = replace(
-        _DIRECTION,
-        families=_SMALL_PAPER.families,
-        steps=185,
-        problems=4,
-        truncation=10,
-        board=_SMALL_PAPER.board,
-    )
+    presets["paper_matrix_gnn"] = replace(by_pes, families=_PAPER.families, steps=250)
+    presets["small_paper_matrix_gnn"] = replace(by_pes, families=_SMALL_PAPER.families, steps=55)
     return {
         name: replace(config, preset=name, folder=Path("runs") / name)
         for name, config in presets.items()

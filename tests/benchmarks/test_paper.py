@@ -22,7 +22,7 @@ SCALE = Scale(
     ),
     {"paper": Budget(3, 2, batches=1), "transfer": Budget(2, 1, batches=1)},
 )
-OPTIONS = Options(methods=("adam", "ff", "matrix_gnn"), seeds=(0, 1), device="cpu")
+OPTIONS = Options(methods=("adam", "ff", "matrix_gnn", "default"), seeds=(0, 1), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +41,29 @@ def lines(options):
 def test_rows_and_columns(done):
     rows = lines(done)
     assert rows[0].split("|")[2:-1] == [" known ", " unseen "]
-    assert [row.split("|")[1].strip() for row in rows[2:5]] == [
+    assert [row.split("|")[1].strip() for row in rows[2:6]] == [
         "Adam, tuned",
         "FF",
-        "MatrixGNN, our default",
+        "MatrixGNN",
+        "`default`",
     ]
-    assert "| deep |" in rows[5]
+    assert "| deep |" in rows[6]
     assert "`FF:hidden=2,layers=1,seed=0`" in rows[-2]
     assert "| 0, 1 | 2 | 4 |" in rows[-2]
-    assert all("± " in row for row in rows[2:5])
+    assert all("± " in row for row in rows[2:6])
 
 
 def test_figures_are_of_each_inner_run_of_each_meta_seed(done):
     content = json.loads(done.out.with_suffix(".json").read_text())
     assert [(f["method"], f["seed"]) for f in content["found"]] == [
         ("adam", None),
+        ("default", None),
         *(("ff", 0), ("ff", 1)),
         *(("matrix_gnn", 0), ("matrix_gnn", 1)),
     ]
     for found in content["found"]:
         assert [len(f["accuracy"]) for f in found["figures"].values()] == [2, 2, 1]
-    ff, other = (content["found"][number]["figures"] for number in (1, 2))
+    ff, other = (content["found"][number]["figures"] for number in (2, 4))
     assert ff["known"]["train"] != other["known"]["train"]
 
 
@@ -135,7 +137,7 @@ def test_accuracy_of_a_diverged_run_is_zero(tmp_path, monkeypatch):
         return best
 
     monkeypatch.setattr(paper, "tuned", with_one_diverged)
-    paper.evaluate("transfer", [], True, tmp_path, SCALE, "cpu")
+    paper.evaluate("transfer", [], ["adam"], tmp_path, SCALE, "cpu")
     figure = json.loads((tmp_path / "figures" / "adam.json").read_text())["figures"]["deep"]
     assert figure["accuracy"] == [0.0]
     assert figure["diverged"] == 1
