@@ -84,6 +84,7 @@ OPERATIONS: Mapping[str, Emit] = {
     "zeros_like": lambda a: "0.0f",
     "_to_copy": lambda a: a,
     "detach": lambda a: a,
+    "alias": lambda a: a,
     "view": lambda a: a,
     "expand": lambda a: a,
 }
