@@ -38,8 +38,12 @@ def folder() -> Path:
     return found
 
 
-def load(source: str) -> Any:
+def load(source: str, *flags: str) -> Any:
     """Compile a source, or find it compiled, and return its function `run`.
+
+    Args:
+        source: the source.
+        flags: for the compiler, besides :data:`FLAGS`.
 
     Raises:
         NoCompilerError: if that cannot be done here.
@@ -47,12 +51,13 @@ def load(source: str) -> Any:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise NoCompilerError("there is no C compiler (cc, gcc or $CC)")
-    key = "\n".join([source, compiler, *FLAGS, platform.machine(), _processor()])
+    flags = (*FLAGS, *flags)
+    key = "\n".join([source, compiler, *flags, platform.machine(), _processor()])
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
         path = folder() / f"{name}.so"
         if not path.is_file():
-            _compile(compiler, source, path)
+            _compile([compiler, *flags], source, path)
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise NoCompilerError(str(error)) from error
@@ -62,19 +67,19 @@ def load(source: str) -> Any:
     return run
 
 
-def _compile(compiler: str, source: str, path: Path) -> None:
+def _compile(command: list[str], source: str, path: Path) -> None:
     # In a folder of its own and then moved, so that another process never loads half a file.
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         code, made = Path(place) / "run.c", Path(place) / "run.so"
         code.write_text(source)
         done = subprocess.run(
-            [compiler, *FLAGS, str(code), "-o", str(made), "-lm"],
+            [*command, str(code), "-o", str(made), "-lm"],
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            raise NoCompilerError(f"{compiler} failed:\n{done.stderr[:2000]}")
+            raise NoCompilerError(f"{command[0]} failed:\n{done.stderr[:2000]}")
         made.replace(path)
 
 

@@ -19,7 +19,8 @@ class Replay:
 
     Args:
         function: of nested dictionaries and tuples of tensors, and returning such. It changes
-            nothing, and what it does follows from their names, shapes, strides and dtypes alone.
+            nothing, and what it does follows from their names, shapes, strides and dtypes, and from
+            the number of threads, alone.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -66,7 +67,7 @@ class Replay:
         if not fusible(given) or heard():
             return None
         looks = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in given)
-        key = form, looks
+        key = form, looks, torch.get_num_threads()
         if key not in self._programs:
             self._programs[key] = self._recorded(arguments)
         return self._programs[key]

@@ -169,13 +169,11 @@ class Skeleton:
         Returns:
             Array of the same shape; 0 where rows of the momentum are 0.
         """
-        wide = matrix.view(momentum)
-        rows, columns = wide.shape[1:]
-        wide = wide.mT if rows > columns else wide
-        square = wide.square().mean((1, 2), keepdim=True)
-        wide = wide * (root_inverse(square) * (rows * columns) ** -0.5)
-        wide = rough_polar_factor(wide, self.orthogonal)
-        result = wide.mT if rows > columns else wide
+        given = matrix.view(momentum)
+        rows, columns = given.shape[1:]
+        square = given.square().mean((1, 2), keepdim=True)
+        given = given * (root_inverse(square) * (rows * columns) ** -0.5)
+        result = rough_polar_factor(given, self.orthogonal)
         if self.equal_rows:
             result = result * root_inverse(result.square().mean(2, keepdim=True))
         return matrix.array(result)
