@@ -14,7 +14,7 @@ from ngopt.fused.switch import fusible, give_up, tell
 
 LEAST = 2**23
 """Number of multiplications from which half of them take less time here than all of them in torch,
-on one thread. On several threads, which torch has and this has not, they never do."""
+on one thread. Where torch has several, which this has not, it is left to torch."""
 
 
 def symmetric_product(
@@ -59,8 +59,11 @@ def symmetric_product(
 def _launch(run: Any, rows: int, columns: int, inputs: list[Tensor], out: Tensor) -> None:
     given = (ctypes.c_void_p * len(inputs))(*(tensor.data_ptr() for tensor in inputs))
     run(rows, columns, given, (ctypes.c_void_p * 1)(out.data_ptr()))
-    pointer = ctypes.cast(run, ctypes.c_void_p).value or 0
-    tell(lambda: Launch(pointer, rows, columns, inputs, [(out, 0)]))
+    tell(lambda: Launch(_address(run), rows, columns, inputs, [(out, 0)]))
+
+
+def _address(run: Any) -> int:
+    return ctypes.cast(run, ctypes.c_void_p).value or 0
 
 
 def _worthwhile(left: Tensor, right: Tensor, added: Tensor | None) -> bool:
