@@ -8,7 +8,8 @@ from ngopt.graph.bundle import Bundle, Factor, Role, Step
 from ngopt.graph.layout import Layout
 from ngopt.graph.nesting import nested
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.recorder import Recorder, Use
+from ngopt.graph.record import Use
+from ngopt.graph.recorder import Recorder
 from ngopt.graph.space import Space
 from ngopt.graph.terms import (
     Atom,
