@@ -2,38 +2,35 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ngopt.errors import RuleError
 from ngopt.features.entries import Scales
 from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
-from ngopt.features.neurons import NEURON_FEATURES, NOWHERE, ends, neuron_features
+from ngopt.features.neurons import NEURON_FEATURES
 from ngopt.features.positions import POSITIONS, Positions
-from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.alike import each, groups
 from ngopt.rules.given import Given, together
 from ngopt.rules.layers.affine import Affine
 from ngopt.rules.layers.entry_head import EntryHead
-from ngopt.rules.layers.messages import Link, Round
+from ngopt.rules.layers.messages import Round
 from ngopt.rules.passes.choose import passes_of
+from ngopt.rules.passes.look import neuron_states, surveyed
 from ngopt.rules.passes.part import Arrays, Part, arrays_of
 from ngopt.rules.passes.passes import Passes, View
-from ngopt.rules.passes.stored_view import count, recalled, stored, thin
+from ngopt.rules.passes.stored_view import count, recalled, stored
 from ngopt.rules.rule import Change, Rule, State
 from ngopt.rules.skeleton import Skeleton
 
 KEPT = 2**20
 """Number of entries of a model up to which what is known of them is not computed anew each time."""
-
-MOMENTS = tuple(Moments._fields)
 
 CONTEXT = "context"
 """Name in the state of a parameter of what was last seen of its bundles and of the model."""
@@ -101,8 +98,7 @@ class MatrixGNN(Rule):
         self.refresh_every = context_every
         self.width, self.hidden, self.seed = width, hidden, seed
         self.graph_context, self.neuron_statistics = graph_context, neuron_statistics
-        self.momentum_dtype = momentum_dtype
-        self.square_dtype = square_dtype
+        self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.positions = Positions(positions)
         self.skeleton = Skeleton.of(skeleton)
         generator = torch.Generator().manual_seed(seed)
@@ -150,7 +146,6 @@ class MatrixGNN(Rule):
 
     @property
     def _stored_width(self) -> int:
-        """Size of the states of neurons that are stored."""
         return self.width if self.graph_context else 0
 
     def stream(
@@ -244,7 +239,7 @@ class MatrixGNN(Rule):
         results = [self._direct(*pair, layers) for pair in zip(parts, views, strict=True)]
         update = layout.assemble([update for update, _ in results], parameter)
         after = {"step": before["step"] + 1}
-        for key in MOMENTS:
+        for key in Moments._fields:
             after[key] = layout.assemble([moments[key] for _, moments in results], before[key])
         if self.refresh_every > 1:
             after[CONTEXT] = stored(views) if views else self._blank(parameter, layout)[CONTEXT]
@@ -254,7 +249,7 @@ class MatrixGNN(Rule):
         """See each bundle as a whole and among the others, all on one device and of one dtype."""
         if not parts:
             return []
-        seen = self._surveyed(parts)
+        seen = surveyed(parts, partial(self._passes, keep=True))
         surveys = [survey for survey, _ in seen]
         context = tensor_features(
             [self.positions.structure(graph, part.layout, part.bundle) for part in parts],
@@ -262,48 +257,13 @@ class MatrixGNN(Rule):
             [part.step for part in parts],
         )
         scales = self.skeleton.scale(self.scale(context).squeeze(1))
-        states = self._neurons(parts, surveys, context)
+        neurons: list[tuple[Tensor, ...]] = [()] * len(parts)
+        if self.graph_context:
+            network = (torch.tanh(self.source(context)), self.start, self.rounds)
+            neurons = neuron_states(parts, surveys, *network, statistics=self.neuron_statistics)
         return [
-            View(Scales.of(*seen[number]), context[number], scales[number], states[number])
+            View(Scales.of(*seen[number]), context[number], scales[number], neurons[number])
             for number in range(len(parts))
-        ]
-
-    def _surveyed(self, parts: Sequence[Part]) -> list[tuple[Survey, Tensor]]:
-        """Survey of each bundle, and the mean square of its base direction."""
-
-        def survey(*arrays: Any) -> tuple[Survey, Tensor]:
-            return self._passes(Arrays(*arrays), keep=True).survey()
-
-        found: dict[int, tuple[Survey, Tensor]] = {}
-        for same in groups((n, tree_leaves(part.arrays), None) for n, part in enumerate(parts)):
-            if len(same) == 1:
-                found[same[0]] = parts[same[0]].passes.survey()
-            else:
-                found.update(zip(same, each(survey, [parts[n].arrays for n in same]), strict=True))
-        return [found[number] for number in range(len(parts))]
-
-    def _neurons(
-        self, parts: Sequence[Part], surveys: Sequence[Survey], context: Tensor
-    ) -> list[tuple[Tensor, ...]]:
-        """States of the output and input neurons of each bundle, if there are any at all."""
-        if not self.graph_context:
-            return [()] * len(parts)
-        bundles = [part.bundle for part in parts]
-        sides = [NOWHERE if thin(bundle, self.width) else ends(bundle) for bundle in bundles]
-        features = neuron_features(zip(sides, surveys, strict=True))
-        if not self.neuron_statistics:
-            features = {neurons: torch.zeros_like(x) for neurons, x in features.items()}
-        states = {neurons: torch.tanh(self.start(x)) for neurons, x in features.items()}
-        sources = torch.tanh(self.source(context))
-        links = [
-            Link(side, part.passes, survey, source)
-            for side, part, survey, source in zip(sides, parts, surveys, sources, strict=True)
-        ]
-        for mix in self.rounds:
-            states = mix(links, states)
-        return [
-            () if link.ends is NOWHERE else (link.out_state(states), link.in_state(states))
-            for link in links
         ]
 
     def _direct(self, part: Part, view: View, layers: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -319,9 +279,8 @@ class MatrixGNN(Rule):
         )
         factor = size * view.scale * fixed
         # In place where no derivative needs the direction any more: a large one is not held twice.
-        in_place = not torch.is_grad_enabled()
-        update = found.direction.mul_(factor) if in_place else found.direction * factor
-        return update, found.after
+        direction, kept = found.direction, torch.is_grad_enabled()
+        return direction * factor if kept else direction.mul_(factor), found.after
 
     def _keep(self, given: Given) -> bool:
         """Whether what is computed of all entries is kept for the next pass over them."""
