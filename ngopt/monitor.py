@@ -4,6 +4,7 @@ import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import repeat
 from os import PathLike
 from textwrap import indent
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
@@ -22,6 +22,7 @@ from ngopt.images import graph_image
 from ngopt.measures import angle, change, sizes
 from ngopt.optim.naming import name_all
 from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import Options
 from ngopt.rules.watch import Seen, watch
 
@@ -185,7 +186,7 @@ class Monitor:
 
 def _outside(hook: Callable[..., None]) -> Any:
     """Keep a hook out of derivatives and of compiled steps."""
-    return _disable_dynamo(torch.no_grad()(hook))
+    return uncompiled(torch.no_grad()(hook))
 
 
 def _check(optimizer: Optimizer, **intervals: int) -> None:
@@ -225,14 +226,8 @@ def _members(optimizer: Optimizer) -> Iterator[tuple[str, Tensor, dict[str, Any]
 
 def _options(optimizer: Optimizer) -> dict[str, Options]:
     return {
-        name: Options(_rate(group), maximize=group.get("maximize", False))
-        for name, _, group in _members(optimizer)
+        name: replace(Options.of(group), weight_decay=0.0) for name, _, group in _members(optimizer)
     }
-
-
-def _rate(group: Mapping[str, Any]) -> float | Tensor:
-    lr: float | Tensor = group["lr"]
-    return lr.reshape(()) if isinstance(lr, Tensor) else lr
 
 
 def _angles(
@@ -247,7 +242,7 @@ def _angles(
 
 
 def _whole(optimizer: Optimizer) -> dict[str, float | Tensor]:
-    rates = [_rate(group) for group in optimizer.param_groups]
+    rates = [Options.of(group).lr for group in optimizer.param_groups]
     one = len(rates) == 1
     numbers = {"lr" if one else f"lr/{number}": rate for number, rate in enumerate(rates)}
     if isinstance(optimizer, NeuralGraphOptimizer):

@@ -111,8 +111,7 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         for number, (group, names) in enumerate(
             zip(self.param_groups, self._optimizer._names, strict=True)
         ):
-            lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-            shared = Options(lr, group["weight_decay"], bool(group["maximize"]))
+            shared = Options.of(group)
             for index, (name, param) in enumerate(zip(names, group["params"], strict=True)):
                 gradient = grouped_grads[number][index]
                 if not param.requires_grad:

@@ -135,6 +135,31 @@ def prefix(model: nn.Module, held: Mapping[str, Tensor]) -> str:
     return f"model{len(held)}:" if held else ""
 
 
+def known_names(
+    given: Sequence[tuple[str | None, Tensor]],
+    model: nn.Module | None,
+    prefix: str,
+    graph: NeuralGraph | None,
+) -> dict[Tensor, str]:
+    """Names that tensors have already, in their model or in a graph.
+
+    Args:
+        given: the tensors, with the user's names.
+        model: they belong to it, if given.
+        prefix: of the names of the model's parameters.
+        graph: nameless tensors of no model are named after it, if given.
+
+    Raises:
+        GraphError: if they do not fit the model or the graph.
+    """
+    tensors = [tensor for _, tensor in given]
+    if model is not None:
+        return names_in_model(model, prefix, tensors)
+    if graph is not None and all(name is None for name, _ in given):
+        return names_by_order(tensors, graph)
+    return {}
+
+
 def names_in_model(model: nn.Module, prefix: str, tensors: Iterable[Tensor]) -> dict[Tensor, str]:
     """Names of all parameters of a model, to which at least one of `tensors` belongs.
 

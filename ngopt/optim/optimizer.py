@@ -1,33 +1,27 @@
 """The optimizer that users see: torch's contract around the pure :func:`ngopt.optim.update`."""
 
-import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
-from torch._compile import _disable_dynamo
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import checkpoint, joining, naming
+from ngopt.optim.due import Gathered, due, gathered
 from ngopt.optim.in_place import update_in_place
-from ngopt.optim.placement import gather, place, placed_rule, without_autocast
+from ngopt.optim.placement import place, placed_rule, without_autocast
 from ngopt.optim.refreshing import Refreshing
 from ngopt.optim.spikes import Spikes
-from ngopt.optim.tracing import await_first_forward
-from ngopt.optim.update import Options, Updated, init_state, update
+from ngopt.optim.tracing import await_first_forward, warn_untraced
+from ngopt.optim.uncompiled import uncompiled
+from ngopt.optim.update import Options, Updated, update
 from ngopt.rules.library import load_rule
-from ngopt.rules.rule import Rule, State
+from ngopt.rules.rule import Rule
 
 Loss = TypeVar("Loss")
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _uncompiled(method: Method) -> Method:
-    # What torch's own optimizers use; torch.compiler.disable would import the compiler (2 s) now.
-    return cast(Method, _disable_dynamo(method))
 
 
 class NeuralGraphOptimizer(Optimizer):
@@ -142,11 +136,7 @@ class NeuralGraphOptimizer(Optimizer):
         held = self._tensors()
         naming.check_group(group, tensors, set(held.values()))
         prefix = naming.prefix(model, held) if model is not None else ""
-        known: Mapping[Tensor, str] = {}
-        if model is not None:
-            known = naming.names_in_model(model, prefix, tensors)
-        elif self._given is not None and all(name is None for name, _ in given):
-            known = naming.names_by_order(tensors, self._given)
+        known = naming.known_names(given, model, prefix, self._given)
         names = naming.name_all(given, known, list(held))
         super().add_param_group(group)
         self._rename({name: known[tensor] for name, tensor in held.items() if tensor in known})
@@ -160,8 +150,7 @@ class NeuralGraphOptimizer(Optimizer):
         before, self._traced = self._traced, joining.joined(self._traced, graph)
         self._graph = self._traced
         self._untraced.discard(prefix)
-        # A model that is traced again after a checkpoint was loaded is still the same.
-        if self._traced != before:
+        if self._traced != before:  # what is traced again after a checkpoint is still the same
             self._refreshing.forget()
 
     @overload
@@ -188,75 +177,47 @@ class NeuralGraphOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        due, options = self._due()
-        if due:
-            fresh = self._looks(due)
-            rule, params, grads, state = self._gathered(due)
-            grads, finite = self._clipped(grads)
-            arguments = (params, grads, state, self._graph, rule, options)
+        params, options = self._due()
+        if params:
+            fresh = self._refreshing.due(params, self._rule.refresh_every)
+            rule, given = self._gathered(params)
+            grads, finite = self._spikes.clipped(given.grads, self._rule.spike_limit)
+            arguments = (given.params, grads, given.state, self._graph, rule, options)
             # Rules choose their own precision: autocast would round their products of matrices.
-            as_it_is = without_autocast(next(iter(due.values())).device)
+            as_it_is = without_autocast(next(iter(params.values())).device)
             if torch.compiler.is_compiling():
                 with as_it_is:
                     new = update(*arguments, fresh=fresh, finite=finite)
-                self._store(due, new)
+                self._store(params, new)
             else:
                 with as_it_is:
-                    update_in_place(due, self.state, *arguments, fresh=fresh, finite=finite)
+                    update_in_place(params, self.state, *arguments, fresh=fresh, finite=finite)
                     self._count(finite)
         return loss
 
     # Everything but update() handles Python objects only, in which a compiler finds no work but
     # reasons to compile again.
-    @_uncompiled
+    @uncompiled
     def _due(self) -> tuple[dict[str, Tensor], dict[str, Options]]:
         """Parameters with a gradient, and their options."""
-        due: dict[str, Tensor] = {}
-        options: dict[str, Options] = {}
-        for group, names in zip(self.param_groups, self._names, strict=True):
-            lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-            shared = Options(lr, group["weight_decay"], group["maximize"])
-            for name, param in zip(names, group["params"], strict=True):
-                if param.grad is not None:
-                    naming.check_gradient(name, param.grad)
-                    due[name], options[name] = param, shared
-        return due, options
+        return due(self.param_groups, self._names)
 
-    @_uncompiled
-    def _gathered(
-        self, due: Mapping[str, Tensor]
-    ) -> tuple[Rule, dict[str, Tensor], dict[str, Tensor], State]:
-        """The rule, parameters, gradients and state, whole and on one device."""
+    @uncompiled
+    def _gathered(self, params: Mapping[str, Tensor]) -> tuple[Rule, Gathered]:
+        """The rule, and what it is given, on the device of the first parameter."""
         self._warn_if_untraced()
-        device = next(iter(due.values())).device
-        rule = placed_rule(self._rule, device)
-        graph = joining.complete(self._graph, due)
+        graph = joining.complete(self._graph, params)
         if graph is not self._graph:
-            known = {n: self.state[p] for n, p in due.items() if p in self.state}
-            checkpoint.check_state(known, due, self._rule)
+            known = {n: self.state[p] for n, p in params.items() if p in self.state}
+            checkpoint.check_state(known, params, self._rule)
             self._graph = graph
-        params = {name: gather(param, device) for name, param in due.items()}
-        grads = {name: gather(cast(Tensor, param.grad), device) for name, param in due.items()}
-        fresh = {name: params[name] for name, param in due.items() if param not in self.state}
-        state = init_state(fresh, self._graph, rule)
-        for name, param in due.items():
-            if name not in fresh:
-                state[name] = {k: gather(v, device) for k, v in self.state[param].items()}
-        return rule, params, grads, {name: state[name] for name in due}
+        device = next(iter(params.values())).device
+        rule = placed_rule(self._rule, device)
+        return rule, gathered(params, self.state, graph, rule, device)
 
-    @_uncompiled
-    def _looks(self, due: Mapping[str, Tensor]) -> bool:
-        """Whether the rule looks at the whole model in this step."""
-        return self._refreshing.due(due, self._rule.refresh_every)
-
-    @_uncompiled
-    def _clipped(self, grads: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients without spikes, and whether all of them are finite."""
-        return self._spikes.clipped(grads, self._rule.spike_limit)
-
-    @_uncompiled
-    def _store(self, due: Mapping[str, Tensor], new: Updated) -> None:
-        for name, param in due.items():
+    @uncompiled
+    def _store(self, params: Mapping[str, Tensor], new: Updated) -> None:
+        for name, param in params.items():
             param.copy_(place(new.params[name], param))
             self.state[param] = {k: place(v, param) for k, v in new.state[name].items()}
         self._count(new.finite)
@@ -268,13 +229,7 @@ class NeuralGraphOptimizer(Optimizer):
     def _warn_if_untraced(self) -> None:
         if self._untraced:
             self._untraced.clear()
-            warnings.warn(
-                "a step comes before the first forward pass of the model, so the graph of the "
-                "network is not known; until then each tensor is seen by itself. If the model is "
-                "never called as model(...), give NeuralGraphOptimizer a "
-                "graph=ngopt.trace(model, *inputs).",
-                stacklevel=6,
-            )
+            warn_untraced(stacklevel=7)
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state dict, and under `"ngopt"` what belongs to the whole optimizer.
@@ -312,9 +267,9 @@ class NeuralGraphOptimizer(Optimizer):
 
     def _tensors(self) -> dict[str, Tensor]:
         """All parameters by name, in the order of the groups."""
-        groups = zip(self.param_groups, self._names, strict=True)
+        groups = zip(self._names, self.param_groups, strict=True)
         return {
-            n: t for group, names in groups for n, t in zip(names, group["params"], strict=True)
+            n: t for names, group in groups for n, t in zip(names, group["params"], strict=True)
         }
 
     def _shaped(self) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ngopt.optim.uncompiled import uncompiled
+
 FIRST = 10
 """Number of first steps, in which much changes: a rule looks at the whole model at each of them."""
 
@@ -32,6 +34,7 @@ class Refreshing:
     step: int = 0
     seen: dict[str, int] = field(default_factory=dict)
 
+    @uncompiled
     def due(self, names: Iterable[str], every: int) -> bool:
         """Begin a step.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import largest
 
 LARGEST = 1e12
@@ -35,6 +36,7 @@ class Spikes:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spikes) and self.as_plain() == other.as_plain()
 
+    @uncompiled
     def clipped(
         self, gradients: Mapping[str, Tensor], limit: float
     ) -> tuple[dict[str, Tensor], Tensor]:

@@ -1,5 +1,6 @@
 """Waiting for a model's first forward pass, during which its graph is traced."""
 
+import warnings
 import weakref
 from typing import Protocol
 
@@ -50,3 +51,13 @@ def await_first_forward(model: nn.Module, receiver: Receiver, prefix: str) -> No
         prefix: handed on to the receiver.
     """
     trace_first_forward(model, Delivery(receiver, prefix))
+
+
+def warn_untraced(stacklevel: int) -> None:
+    """Warn of a step before the first forward pass, in the name of so distant a caller."""
+    warnings.warn(
+        "a step comes before the first forward pass of the model, so the graph of the network is "
+        "not known; until then each tensor is seen by itself. If the model is never called as "
+        "model(...), give NeuralGraphOptimizer a graph=ngopt.trace(model, *inputs).",
+        stacklevel=stacklevel,
+    )

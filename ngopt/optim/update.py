@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +29,13 @@ class Options:
     lr: float | Tensor = 1e-3
     weight_decay: float | Tensor = 0.0
     maximize: bool = False
+
+    @classmethod
+    def of(cls, group: Mapping[str, Any]) -> "Options":
+        """Those of a parameter group of any optimizer."""
+        lr: float | Tensor = group["lr"]
+        lr = lr.reshape(()) if isinstance(lr, Tensor) else lr
+        return cls(lr, group.get("weight_decay", 0.0), bool(group.get("maximize", False)))
 
 
 class Updated(NamedTuple):

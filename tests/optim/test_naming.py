@@ -113,6 +113,16 @@ def test_names_by_order_need_the_same_shapes():
             naming.names_by_order(tensors, graph)
 
 
+def test_a_model_knows_names_before_a_graph_does():
+    model, graph = nn.Linear(2, 1), NeuralGraph.per_tensor({"a": (1, 2), "b": (1,)})
+    nameless = [(None, tensor) for tensor in model.parameters()]
+    in_model = {model.weight: "p:weight", model.bias: "p:bias"}
+    assert naming.known_names(nameless, model, "p:", graph) == in_model
+    assert naming.known_names(nameless, None, "", graph) == {model.weight: "a", model.bias: "b"}
+    assert naming.known_names([("w", model.weight), *nameless[1:]], None, "", graph) == {}
+    assert naming.known_names(nameless, None, "", None) == {}
+
+
 def test_names_are_unique_whatever_the_user_calls_them():
     known, alone, twin = (torch.ones(1) for _ in range(3))
     given = [("anything", known), (None, alone), ("weight", twin)]

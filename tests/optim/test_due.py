@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from ngopt.errors import GradientError
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.optim.due import due, gathered
+from ngopt.optim.update import Options
+from ngopt.rules.adam import Adam
+
+GROUPS = [
+    {"params": [torch.ones(2), torch.ones(3)], "lr": torch.tensor([0.5]), "weight_decay": 0.1},
+    {"params": [torch.ones(4)], "lr": 2.0, "weight_decay": 0.0, "maximize": True},
+]
+NAMES = [["a", "b"], ["c"]]
+
+
+@pytest.fixture
+def parameters():
+    a, b, c = (parameter for group in GROUPS for parameter in group["params"])
+    a.grad, b.grad, c.grad = torch.full((2,), 3.0), None, torch.full((4,), 5.0)
+    return {"a": a, "b": b, "c": c}
+
+
+def test_what_has_no_gradient_is_not_due(parameters):
+    found, options = due(GROUPS, NAMES)
+    assert list(found) == list(options) == ["a", "c"]
+    assert all(found[name] is parameters[name] for name in found)
+    assert options["a"] == Options(torch.tensor(0.5), 0.1)
+    assert options["a"].lr.shape == ()
+    assert options["c"] == Options(2.0, maximize=True)
+
+
+def test_a_sparse_gradient_is_refused_by_name(parameters):
+    parameters["b"].grad = torch.ones(3).to_sparse()
+    with pytest.raises(GradientError, match="`b`"):
+        due(GROUPS, NAMES)
+
+
+def test_only_what_has_no_state_begins_anew(parameters):
+    found, _ = due(GROUPS, NAMES)
+    graph, rule = NeuralGraph.per_tensor({"a": (2,), "c": (4,)}), Adam()
+    fresh = gathered(found, {}, graph, rule, torch.device("cpu"))
+    later = {key: value + 7 for key, value in fresh.state["a"].items()}
+    given = gathered(found, {parameters["a"]: later}, graph, rule, torch.device("cpu"))
+    assert list(given.state) == list(given.params) == list(given.grads) == ["a", "c"]
+    assert given.params["a"] is parameters["a"]
+    assert given.grads["c"] is parameters["c"].grad
+    assert all(given.state["a"][key] is value for key, value in later.items())
+    assert all(torch.equal(given.state["c"][key], value) for key, value in fresh.state["c"].items())
+    meta = gathered(found, {parameters["a"]: later}, graph, rule, torch.device("meta"))
+    tensors = [*meta.params.values(), *meta.grads.values(), *meta.state["a"].values()]
+    assert all(tensor.is_meta for tensor in tensors)
