@@ -11,7 +11,6 @@ with warm caches. An optimizer of another package is built from the parameters a
 
 import importlib
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ import tyro
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Muon, Optimizer
 
-from benchmarks.memory import forget_peak, peak_resident
+from benchmarks.contestant import Build, Contestant, Turn
 from benchmarks.models import (
     GPT2,
     ResNet,
@@ -33,21 +32,17 @@ from benchmarks.models import (
     ViT,
     convnet,
     images,
-    loss,
     perceptron,
 )
 from benchmarks.models import words as text
 from benchmarks.pieces import write
 from meta_train.table import table_lines
 from ngopt import NeuralGraphOptimizer
-from ngopt.optim.refreshing import FIRST
 from ngopt.rules import MatrixGNN
 
 REFERENCE = "Adam, foreach"
 LR = 1e-6
 """So small that nothing diverges, whatever the optimizer does with gradients of random labels."""
-AT_LEAST = 0.2
-"""Seconds of a turn: small models take several steps."""
 
 
 class Case(NamedTuple):
@@ -72,8 +67,6 @@ CASES: dict[str, Case] = {
     "stack10": Case("40 layers of 512, batch 32", lambda: Stack(40), images(32, 512)),
     "stack100": Case("400 layers of 512, batch 32", lambda: Stack(400), images(32, 512)),
 }
-
-Build = Callable[[nn.Module], list[Optimizer]]
 
 
 def ours(**options: Any) -> Build:
@@ -153,95 +146,6 @@ class Figures:
     state: float
     transient: float
     first_s: float
-
-
-class Turn(NamedTuple):
-    """Seconds per step of one turn."""
-
-    passes: float
-    step: float
-
-
-class Contestant:
-    """An optimizer, or several that share a model, at work.
-
-    Args:
-        build: makes the optimizers.
-        model: the model; all contestants train the same.
-        batch: what it is trained on.
-    """
-
-    def __init__(self, build: Build, model: nn.Module, batch: Tensor) -> None:
-        self.model, self.batch = model, batch
-        started = time.perf_counter()
-        self.optimizers = build(model)
-        # A rule that looks at the whole model every few steps makes steps of two kinds.
-        self.cycle = max(map(_cycle, self.optimizers))
-        settling = 1 if self.cycle == 1 else FIRST + self.cycle
-        for _ in range(settling):
-            self._once()
-        first = time.perf_counter() - started
-        self.steps = self.cycle
-        usual = min(sum(self.turn()) for _ in range(2))
-        self.first = first - settling * usual
-        self.steps = self.cycle * max(1, round(AT_LEAST / usual / self.cycle))
-
-    def turn(self) -> Turn:
-        """Train for some steps, as many of each kind as there are in the long run."""
-        passes = steps = 0.0
-        for _ in range(self.steps):
-            spent = self._once()
-            passes, steps = passes + spent.passes, steps + spent.step
-        return Turn(passes / self.steps, steps / self.steps)
-
-    def transient(self) -> float:
-        """Bytes that a step takes beside what is there before and after."""
-        self._passes()
-        if self.batch.is_cuda:
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            self._step()
-            return torch.cuda.max_memory_allocated() - before
-        before_mib = forget_peak()
-        self._step()
-        return (peak_resident() - before_mib) * 2**20
-
-    def state(self) -> int:
-        """Bytes of the state."""
-        tensors = [
-            value
-            for optimizer in self.optimizers
-            for state in optimizer.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor)
-        ]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-    def _once(self) -> Turn:
-        return Turn(_seconds(self._passes, self.batch), _seconds(self._step, self.batch))
-
-    def _passes(self) -> None:
-        self.model.zero_grad()
-        loss(self.model(self.batch)).backward()
-
-    def _step(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.step()
-
-
-def _cycle(optimizer: Optimizer) -> int:
-    """Number of steps after which they are of the same kinds again."""
-    return optimizer.rule.refresh_every if isinstance(optimizer, NeuralGraphOptimizer) else 1
-
-
-def _seconds(run: Callable[[], object], like: Tensor) -> float:
-    if like.is_cuda:
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    run()
-    if like.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def other(path: str) -> Build:

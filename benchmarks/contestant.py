@@ -1,0 +1,109 @@
+"""An optimizer at work on a model, and what its steps cost there."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from benchmarks.memory import forget_peak, peak_resident
+from benchmarks.models import loss
+from ngopt import NeuralGraphOptimizer
+from ngopt.optim.refreshing import FIRST
+
+Build = Callable[[nn.Module], list[Optimizer]]
+"""Makes an optimizer, or several, for a model."""
+
+AT_LEAST = 0.2
+"""Seconds of a turn: small models take several steps."""
+
+
+class Turn(NamedTuple):
+    """Seconds per step of one turn."""
+
+    passes: float
+    step: float
+
+
+class Contestant:
+    """An optimizer, or several that share a model, at work.
+
+    Args:
+        build: makes the optimizers.
+        model: the model; all contestants train the same.
+        batch: what it is trained on.
+    """
+
+    def __init__(self, build: Build, model: nn.Module, batch: Tensor) -> None:
+        self.model, self.batch = model, batch
+        started = time.perf_counter()
+        self.optimizers = build(model)
+        # A rule that looks at the whole model every few steps makes steps of two kinds.
+        self.cycle = max(map(_cycle, self.optimizers))
+        settling = 1 if self.cycle == 1 else FIRST + self.cycle
+        for _ in range(settling):
+            self._once()
+        first = time.perf_counter() - started
+        self.steps = self.cycle
+        usual = min(sum(self.turn()) for _ in range(2))
+        self.first = first - settling * usual
+        self.steps = self.cycle * max(1, round(AT_LEAST / usual / self.cycle))
+
+    def turn(self) -> Turn:
+        """Train for some steps, as many of each kind as there are in the long run."""
+        passes = steps = 0.0
+        for _ in range(self.steps):
+            spent = self._once()
+            passes, steps = passes + spent.passes, steps + spent.step
+        return Turn(passes / self.steps, steps / self.steps)
+
+    def transient(self) -> float:
+        """Bytes that a step takes beside what is there before and after."""
+        self._passes()
+        if self.batch.is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self._step()
+            return torch.cuda.max_memory_allocated() - before
+        before_mib = forget_peak()
+        self._step()
+        return (peak_resident() - before_mib) * 2**20
+
+    def state(self) -> int:
+        """Bytes of the state."""
+        tensors = [
+            value
+            for optimizer in self.optimizers
+            for state in optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        ]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def _once(self) -> Turn:
+        return Turn(_seconds(self._passes, self.batch), _seconds(self._step, self.batch))
+
+    def _passes(self) -> None:
+        self.model.zero_grad()
+        loss(self.model(self.batch)).backward()
+
+    def _step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def _cycle(optimizer: Optimizer) -> int:
+    """Number of steps after which they are of the same kinds again."""
+    return optimizer.rule.refresh_every if isinstance(optimizer, NeuralGraphOptimizer) else 1
+
+
+def _seconds(run: Callable[[], object], like: Tensor) -> float:
+    if like.is_cuda:
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if like.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
