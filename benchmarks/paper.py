@@ -174,7 +174,8 @@ def markdown(found: Sequence[Mapping[str, Any]], scale: Scale) -> str:
             "",
             f"Test accuracy in % after {budget.steps} steps. Mean over meta-seeds and inner runs "
             f"(of each: {budget.problems}), and standard deviation over meta-seeds, or over inner "
-            "runs where there is only one meta-seed or none. A run that has diverged counts as 0.",
+            "runs where there is only one meta-seed or none; in brackets the number of meta-seeds "
+            "where not all have been evaluated. A run that has diverged counts as 0.",
             "",
             *table_lines(["", *names], rows),
         ]
@@ -182,7 +183,10 @@ def markdown(found: Sequence[Mapping[str, Any]], scale: Scale) -> str:
 
 
 def cell(contents: Sequence[Mapping[str, Any]], name: str) -> str:
-    """Mean and standard deviation of the accuracies on a network, as text."""
+    """Mean and standard deviation of the accuracies on a network, as text.
+
+    Where some of the meta-seeds are still to be evaluated, the number of the others is added.
+    """
     runs = [
         figures[name]["accuracy"]
         for figures in (content["figures"] for content in contents)
@@ -191,7 +195,8 @@ def cell(contents: Sequence[Mapping[str, Any]], name: str) -> str:
     if not runs:
         return "-"
     values = [100 * value for value in (map(fmean, runs) if len(runs) > 1 else runs[0])]
-    return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):.2f}{spread}{f' ({len(runs)})' * (len(runs) < len(contents))}"
 
 
 def _costs(by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

@@ -122,6 +122,14 @@ def test_deviation_is_over_meta_seeds():
     assert cell(contents, "unseen") == "-"
 
 
+def test_meta_seeds_that_are_missing_are_counted():
+    contents = [found("ff", seed, 0.1) for seed in range(3)]
+    contents[1]["figures"] = {}
+    assert cell(contents, "known") == "10.00 ± 0.00 (2)"
+    contents[0]["figures"] = {}
+    assert cell(contents, "known") == "10.00 (1)"
+
+
 def test_adam_at_the_edge_of_its_sweep_is_said():
     text = markdown([found("adam", None, 0.5, 0.6), found("ff", 0, 0.5)], SCALE)
     assert "known: lr 1 (the edge of what was tried)" in text
