@@ -169,7 +169,6 @@ def test_hundreds_of_tiny_tensors(rule):
     tiny_tensors(300, rule())
 
 
-@pytest.mark.slow
 @every_rule
 def test_ten_thousand_tiny_tensors(rule):
     tiny_tensors(10_000, rule())
