@@ -81,7 +81,10 @@ ROWS = (
     ),
     *_rows(
         "Suites of others",
-        **{"PyTorch's checks of optimizers": "optim.test_optimizer_info"},
+        **{
+            "PyTorch's checks of optimizers": "optim.test_optimizer_info",
+            "small problems of optax and pytorch_optimizer": "optim.test_contract_convergence",
+        },
     ),
     *_rows(
         "Faults",
