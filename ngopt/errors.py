@@ -25,6 +25,10 @@ class GradientError(NgoptError, RuntimeError):
     """A gradient is of a kind that the optimizer cannot use (sparse, complex)."""
 
 
+class CaptureError(NgoptError, RuntimeError):
+    """A step is recorded as a CUDA graph, which would not take the state from step to step."""
+
+
 OF_DAMAGED_DATA = (
     ArithmeticError,
     AttributeError,

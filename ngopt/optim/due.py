@@ -1,6 +1,7 @@
 """What is due at a step: parameters that have a gradient, and what a rule is given of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.naming import check_gradient
-from ngopt.optim.placement import gather
+from ngopt.optim.placement import check_not_captured, gather
 from ngopt.optim.update import Options, init_state
 from ngopt.rules.rule import Rule, State
 
@@ -32,6 +33,7 @@ def due(
 
     Raises:
         GradientError: if a gradient is sparse or complex.
+        CaptureError: if a CUDA graph is being captured.
     """
     found: dict[str, Tensor] = {}
     options: dict[str, Options] = {}
@@ -41,6 +43,8 @@ def due(
             if param.grad is not None:
                 check_gradient(name, param.grad)
                 found[name], options[name] = param, shared
+    for param in islice(found.values(), 1):
+        check_not_captured(param.device)
     return found, options
 
 

@@ -172,6 +172,7 @@ class NeuralGraphOptimizer(Optimizer):
         Raises:
             GradientError: if a gradient is sparse or complex; nothing has changed then.
             GraphError: if a parameter has got another shape since; nothing has changed then.
+            CaptureError: if a CUDA graph is being captured.
         """
         loss = None
         if closure is not None:

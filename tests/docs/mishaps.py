@@ -1,6 +1,7 @@
 """What can go wrong in the hands of users: by what the message begins with, a way to get there."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from meta_train.trainer import MetaTrainer
 from ngopt.fused import switch
 from ngopt.fused.build import NoCompilerError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.optim.placement import check_not_captured
 from ngopt.rules import Adam, MatrixGNN
 from ngopt.rules.library import FORMAT, fingerprint
 from tests.rules.rule_inputs import randomize
@@ -81,6 +83,11 @@ def sparse(folder):
     optimizer.step()
 
 
+def captured(folder):
+    with patch("torch.cuda.is_current_stream_capturing", return_value=True):
+        check_not_captured(torch.device("cuda"))
+
+
 def not_finite(folder):
     model = net()
     with torch.no_grad():
@@ -130,6 +137,7 @@ MISHAPS = {
     "the file `…` holds a": unknown_class,
     "the order of a set": lambda folder: NeuralGraphOptimizer(set(net().parameters())),
     "the gradient of": sparse,
+    "a step cannot be captured": captured,
     "a parameter of shape … is complex": lambda folder: NeuralGraphOptimizer(
         [nn.Parameter(torch.ones(2, dtype=torch.complex64))]
     ),
