@@ -11,6 +11,7 @@ CLAIMS = {
     "RuleError": ValueError,
     "OptionError": ValueError,
     "GradientError": RuntimeError,
+    "CaptureError": RuntimeError,
 }
 
 
