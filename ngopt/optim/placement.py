@@ -54,7 +54,9 @@ def check_not_captured(device: torch.device) -> None:
     A step puts new tensors in the place of those of the state, so that a `state_dict` stays a
     snapshot. A CUDA graph would read the old ones again each time it is replayed.
     """
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return
+    if torch.cuda.is_current_stream_capturing():
         raise CaptureError(
             "a step cannot be captured in a CUDA graph, which would begin each step with the state "
             "of the first.\n  Capture the forward and backward pass, and call step() outside."

@@ -84,7 +84,8 @@ def sparse(folder):
 
 
 def captured(folder):
-    with patch("torch.cuda.is_current_stream_capturing", return_value=True):
+    cuda = {"is_available": lambda: True, "is_current_stream_capturing": lambda: True}
+    with patch.multiple("torch.cuda", **cuda):
         check_not_captured(torch.device("cuda"))
 
 

@@ -10,8 +10,17 @@ from ngopt.optim.placement import check_not_captured
 from tests.contract import Small, assert_same, backward, copy_of, flat_state, train
 
 
-def test_a_capture_elsewhere_is_no_matter():
+def test_a_capture_elsewhere_is_no_matter(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
     check_not_captured(torch.device("cpu"))
+    with pytest.raises(CaptureError, match="call step\\(\\) outside"):
+        check_not_captured(torch.device("cuda"))
+
+
+def test_tensors_that_only_pretend_to_be_on_a_gpu_are_not_captured(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    check_not_captured(torch.device("cuda"))
 
 
 def test_a_refused_step_changes_nothing(monkeypatch):
