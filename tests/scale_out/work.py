@@ -29,10 +29,10 @@ OPTIONS = {"lr": 1e-2, "weight_decay": 0.1}
 RULES = {"Adam": Adam, "MatrixGNN": lambda: randomize(MatrixGNN(context_every=4))}
 
 
-def net():
+def net(device="cpu"):
     """A net whose sizes cannot be divided by the number of processes."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double().to(device)
 
 
 def graph_of():
@@ -42,9 +42,11 @@ def graph_of():
 
 def train(model, optimizer, part=slice(None), start=0, steps=STEPS):
     """Take steps on a part of each batch of 8."""
+    device = next(model.parameters()).device
     for step in range(start, start + steps):
         generator = torch.Generator().manual_seed(step)
-        x, y = (torch.randn(8, n, generator=generator, dtype=torch.float64) for n in (6, 3))
+        drawn = (torch.randn(8, n, generator=generator, dtype=torch.float64) for n in (6, 3))
+        x, y = (tensor.to(device) for tensor in drawn)
         optimizer.zero_grad()
         (model(x[part]) - y[part]).square().mean().backward()
         optimizer.step()
@@ -55,9 +57,9 @@ def full(model):
     return [getattr(p, "full_tensor", lambda p=p: p)().detach() for p in model.parameters()]
 
 
-def data_parallel(rule, rank, group):
+def data_parallel(rule, rank, group, device="cpu"):
     """DistributedDataParallel over the processes of a group."""
-    model = nn.parallel.DistributedDataParallel(net(), process_group=group)
+    model = nn.parallel.DistributedDataParallel(net(device), process_group=group)
     optimizer = NeuralGraphOptimizer(model.module, rule=rule, **OPTIONS)
     train(model, optimizer, slice(rank, None, group.size()))
     return {"params": full(model)}
@@ -65,7 +67,7 @@ def data_parallel(rule, rank, group):
 
 def sharded_net(mesh):
     """The net, sharded with FSDP2."""
-    model = net()
+    model = net(mesh.device_type)
     fully_shard(model[0], mesh=mesh)
     fully_shard(model, mesh=mesh)
     return model
