@@ -57,7 +57,7 @@ ROWS = (
         "Scale-out",
         **{
             "DDP": "scale_out.test_scale_out:test_data",
-            "one process, on a GPU too": "scale_out.test_one_process",
+            "a group of one process": "scale_out.test_one_process",
             "FSDP2": "scale_out.test_scale_out:test_(sharded|state)",
             "torch.distributed.checkpoint": "scale_out.test_scale_out:test_a_checkpoint"
             " optim.test_checkpoint:test_distributed",

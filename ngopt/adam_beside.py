@@ -32,7 +32,7 @@ class AdamBeside:
         Args:
             params: the parameters, by name; only their shapes, dtypes and devices count.
             grads: their gradients, each shaped like its parameter.
-            options: for each of `grads`; without weight decay.
+            options: for each of `grads`; their weight decay does not count.
 
         Returns:
             What Adam, without weight decay, would add to each parameter, in at least single

@@ -4,7 +4,6 @@ import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import repeat
 from os import PathLike
 from textwrap import indent
@@ -225,9 +224,7 @@ def _members(optimizer: Optimizer) -> Iterator[tuple[str, Tensor, dict[str, Any]
 
 
 def _options(optimizer: Optimizer) -> dict[str, Options]:
-    return {
-        name: replace(Options.of(group), weight_decay=0.0) for name, _, group in _members(optimizer)
-    }
+    return {name: Options.of(group) for name, _, group in _members(optimizer)}
 
 
 def _angles(
