@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ngopt.features.blocks import CPU_ENTRIES
+
 EPS = 1e-8
 """Magnitude below which a number counts as zero; always squared and inside a root."""
 
@@ -15,6 +17,33 @@ def root_inverse(square: Tensor) -> Tensor:
 def root(square: Tensor) -> Tensor:
     """Return the square root of a mean of squares (any shape); exactly 0 for 0."""
     return square * root_inverse(square)
+
+
+def row_squares(matrices: Tensor) -> Tensor:
+    """Mean of squares of each row, a block of rows at a time: all squares are never there at once.
+
+    Args:
+        matrices: `(matrices, rows, columns)`.
+
+    Returns:
+        `(matrices, rows, 1)`.
+    """
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    count, rows, columns = matrices.shape
+    height = rows if whole else max(1, CPU_ENTRIES // (count * columns))
+    if height >= rows:
+        return matrices.square().mean(2, keepdim=True)
+    return torch.cat(
+        [b.square().mean(2, keepdim=True) for b in torch.split(matrices, height, 1)], 1
+    )
+
+
+def scaled(tensor: Tensor, factor: Tensor) -> Tensor:
+    """Return `tensor * factor`, in the memory of the tensor where no derivative needs it any more.
+
+    Fresh memory for a large result takes several times as long as the multiplication.
+    """
+    return tensor * factor if torch.is_grad_enabled() else tensor.mul_(factor)
 
 
 def rms(tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -118,7 +118,19 @@ class _Writer:
         if name in ("view", "expand"):
             arguments = arguments[:1]
         kind = Kind.of(node.meta["val"].shape)
+        if name == "div" and kind is Kind.ENTRY:
+            name, arguments[1] = self._inverted(node.name, arguments[1])
         self._define(node.name, kind, emit(name, arguments, node.kwargs))
+
+    def _inverted(self, name: str, divisor: Any) -> tuple[str, Any]:
+        # A division takes many times as long as a product: one by what all entries of a row share
+        # is done once for all of them.
+        kind = self.kinds.get(divisor, Kind.ENTRY)
+        if kind not in (Kind.SCALAR, Kind.ROW):
+            return "div", divisor
+        inverse = f"{name}_inverse"
+        self._define(inverse, kind, emit("reciprocal", [divisor], {}))
+        return "mul", inverse
 
     def _define(self, name: str, kind: Kind, value: str) -> None:
         self.kinds[name] = kind

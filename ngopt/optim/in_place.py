@@ -58,9 +58,11 @@ def update_in_place(
         kept[param] = {key: place(_own(t, grads[name]), param) for key, t in after.items()}
         # Each goes as early as it can: the next change is computed beside what is left.
         del before, after
-        moved = move(params[name], direction, options[name])
+        own = sure and params[name] is param
+        moved = move(params[name], direction, options[name], in_place=own)
         del direction
-        param.copy_(place(moved if sure else torch.where(finite, moved, params[name]), param))
+        if moved is not param:
+            param.copy_(place(moved if sure else torch.where(finite, moved, params[name]), param))
         del moved
     return finite
 

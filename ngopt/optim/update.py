@@ -162,16 +162,25 @@ def directions(
     return changes(rule, wide, gradients, state, graph, fresh=fresh)
 
 
-def move(param: Tensor, direction: Tensor, options: Options) -> Tensor:
-    """Return the parameter after a step along a direction, rounded once to its own dtype."""
-    weight = widen(param)
+def move(param: Tensor, direction: Tensor, options: Options, *, in_place: bool = False) -> Tensor:
+    """Return the parameter after a step along a direction, rounded once to its own dtype.
+
+    Args:
+        param: the parameter.
+        direction: of the same shape, in at least single precision.
+        options: of the parameter.
+        in_place: whether the parameter may be overwritten; it is what comes back then, unless it
+            is in half precision.
+    """
+    weight, rate = widen(param), options.lr
     if isinstance(options.weight_decay, Tensor):
         direction = direction + options.weight_decay * weight
     elif options.weight_decay:
         direction = torch.add(direction, weight, alpha=options.weight_decay)
-    if isinstance(options.lr, Tensor):
-        return (weight - options.lr * direction).to(param.dtype)
-    return torch.sub(weight, direction, alpha=options.lr).to(param.dtype)
+    if isinstance(rate, Tensor):
+        direction, rate = rate * direction, 1.0
+    subtract = Tensor.sub_ if in_place else torch.sub
+    return subtract(weight, direction, alpha=rate).to(param.dtype)
 
 
 def widen(tensor: Tensor) -> Tensor:

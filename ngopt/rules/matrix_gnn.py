@@ -14,6 +14,7 @@ from ngopt.features.entries import Scales
 from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES
 from ngopt.features.positions import POSITIONS, Positions
+from ngopt.features.scale import scaled
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
@@ -277,10 +278,7 @@ class MatrixGNN(Rule):
         fixed = self.skeleton.step_scale(
             part.bundle, part.layout.kind, layers, part.step, view.scales.weight
         )
-        factor = size * view.scale * fixed
-        # In place where no derivative needs the direction any more: a large one is not held twice.
-        direction, kept = found.direction, torch.is_grad_enabled()
-        return direction * factor if kept else direction.mul_(factor), found.after
+        return scaled(found.direction, size * view.scale * fixed), found.after
 
     def _keep(self, given: Given) -> bool:
         """Whether what is computed of all entries is kept for the next pass over them."""

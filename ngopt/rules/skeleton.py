@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import SLOW
-from ngopt.features.scale import EPS, root, root_inverse
+from ngopt.features.scale import EPS, root, root_inverse, row_squares, scaled
 from ngopt.features.tensors import fan_in, input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
@@ -163,7 +163,8 @@ class Skeleton:
         """Return the base direction of a matrix, not yet of the right size.
 
         Args:
-            momentum: :meth:`base` of the momenta themselves, array `(group, out, in, tap)`.
+            momentum: :meth:`base` of the momenta themselves, array `(group, out, in, tap)`; it
+                is overwritten where no derivative needs it.
             matrix: its bundle as matrices.
 
         Returns:
@@ -171,11 +172,11 @@ class Skeleton:
         """
         given = matrix.view(momentum)
         rows, columns = given.shape[1:]
-        square = given.square().mean((1, 2), keepdim=True)
-        given = given * (root_inverse(square) * (rows * columns) ** -0.5)
+        square = row_squares(given).mean(1, keepdim=True)
+        given = scaled(given, root_inverse(square) * (rows * columns) ** -0.5)
         result = rough_polar_factor(given, self.orthogonal)
         if self.equal_rows:
-            result = result * root_inverse(result.square().mean(2, keepdim=True))
+            result = scaled(result, root_inverse(row_squares(result)))
         return matrix.array(result)
 
     def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngopt.features.scale import EPS, log_ratio, rms, root_inverse, unit
+from ngopt.features import scale
+from ngopt.features.scale import EPS, log_ratio, rms, root_inverse, row_squares, scaled, unit
 
 
 @given(st.floats(1e-4, 1e4), st.integers(0, 100))
@@ -16,6 +17,30 @@ def test_rms_and_unit_follow_the_scale(scale, seed):
 def test_root_inverse():
     square = torch.tensor([4.0, 1e-24, 0.0])
     torch.testing.assert_close(root_inverse(square), torch.tensor([0.5, 1 / EPS, 1 / EPS]))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7), (2, 3, 4), (3, 1, 9), (1, 8, 40)], ids=str)
+@pytest.mark.parametrize("turned", [False, True])
+def test_row_squares_a_block_at_a_time(shape, turned, monkeypatch):
+    matrices = torch.randn(shape).mT if turned else torch.randn(shape)
+    expected = matrices.double().square().mean(2, keepdim=True).float()
+    monkeypatch.setattr(scale, "CPU_ENTRIES", 20)
+    largest, square = [], torch.Tensor.square
+    monkeypatch.setattr(torch.Tensor, "square", lambda x: (largest.append(x.numel()), square(x))[1])
+    with torch.no_grad():
+        torch.testing.assert_close(row_squares(matrices), expected)
+    assert max(largest) <= max(20, shape[0] * matrices.shape[2])
+    torch.testing.assert_close(row_squares(matrices), expected)
+
+
+def test_scaled_keeps_what_a_derivative_needs():
+    x, factor = torch.randn(4), torch.tensor(3.0, requires_grad=True)
+    before = x.clone()
+    torch.testing.assert_close(torch.autograd.grad(scaled(x, factor).sum(), factor)[0], x.sum())
+    assert torch.equal(x, before)
+    with torch.no_grad():
+        assert scaled(x, factor) is x
+    assert torch.equal(x, 3 * before)
 
 
 @pytest.mark.parametrize("function", [rms, unit])

@@ -77,6 +77,20 @@ def test_what_depends_on_no_entry_is_computed_outside_the_loop():
     assert "exp" not in entries.replace("expm1 *", "").replace("* exp", "")
 
 
+def test_what_entries_are_divided_by_is_inverted_outside_the_loop():
+    arguments = [Argument(kind) for kind in Kind]
+
+    def function(e, r, c, s):
+        return [e / s + e / r + e / c + s / e]
+
+    text = source(function, arguments, [Result(STORE)])
+    outside, rows, entries = text.partition("void run(")[2].split("for (int64_t")
+    assert [part.count(" / ") for part in (outside, rows, entries)] == [1, 1, 2]
+    e, r, c, s = torch.rand(6, 9) + 1, torch.randn(6), torch.randn(9), torch.tensor(3.0)
+    (found,) = Kernel(function, arguments, [Result(STORE)])(6, 9, [e, r, c, s]).stored
+    torch.testing.assert_close(found, e / s + e / r[:, None] + e / c + s / e)
+
+
 def test_the_random_state_and_the_default_dtype_are_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)

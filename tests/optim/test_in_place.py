@@ -39,6 +39,24 @@ def test_equals_update_bitwise(rule, dtype):
     torch.testing.assert_close(found, expected.state, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("lr", [1e-2, torch.tensor(1e-2)], ids=["number", "tensor"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parameters_keep_their_memory(lr, dtype):
+    rule = MatrixGNN()
+    params, grads, state, options = arguments(rule, dtype=dtype)
+    options = dict.fromkeys(options, Options(lr))
+    due = copy.deepcopy(params)
+    before = {name: (tensor.data_ptr(), tensor._version) for name, tensor in due.items()}
+    kept = {due[name]: tensors for name, tensors in state.items()}
+    with torch.no_grad():
+        update_in_place(due, kept, due, grads, state, MLP, rule, options)
+    # What was saved for a backward pass is found to have changed.
+    assert before == {
+        name: (tensor.data_ptr(), tensor._version - 1) for name, tensor in due.items()
+    }
+    assert all((due[name] != params[name]).any() for name in due)
+
+
 def test_nothing_changes_if_a_gradient_is_not_finite():
     rule = MatrixGNN()
     params, grads, state, options = arguments(rule)

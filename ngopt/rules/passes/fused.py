@@ -16,6 +16,9 @@ from ngopt.rules.passes.kernels import carry, correct, look, mix, weigh
 from ngopt.rules.passes.passes import Corrected, Passes, View
 from ngopt.rules.skeleton import Skeleton
 
+MANY_TAPS = 8
+"""Number of taps from which the matrices that carry messages take less than two bytes per entry."""
+
 
 class Plane(NamedTuple):
     """How the memory of a bundle's arrays is a matrix.
@@ -98,7 +101,9 @@ class FusedPasses(Passes):
         keep: bool,
     ) -> None:
         self._plane, self._weight = plane, weight
-        self._skeleton, self._head, self._graph, self._keep = skeleton, head, graph, keep
+        self._skeleton, self._head, self._graph = skeleton, head, graph
+        # Sums over many taps take little memory, and long to compute.
+        self._keep = keep or plane.shape[3] >= MANY_TAPS
         moments = [state[key] for key in Moments._fields]
         self._known = [weight, gradient, state["step"], *moments]
         self._dtypes = tuple(moment.dtype for moment in moments)
@@ -143,9 +148,7 @@ class FusedPasses(Passes):
         self._matrices = None
         given: list[Tensor] = []
         if matrix is not None:
-            (momentum,) = self._run(mix(self._skeleton, self._dtypes), []).stored
-            array = self._skeleton.orthogonalized(self._plane.array(momentum), matrix)
-            whole = self._plane.flat(array)
+            whole = self._plane.flat(self._orthogonalized(matrix))
             (weighed,) = self._run(weigh(self._skeleton, self._dtypes), [whole]).sums
             given = [whole, self._skeleton.rescale(view.scales.base, weighed / self.shape.numel())]
         given += [view.scales.base, view.scales.fast, view.scales.weight]
@@ -166,6 +169,11 @@ class FusedPasses(Passes):
         corrections = moments.pop() if watched else None
         after = dict(zip(Moments._fields, moments, strict=True))
         return Corrected(direction, found.sums[0] / self.shape.numel(), after, corrections)
+
+    def _orthogonalized(self, matrix: Matrix) -> Tensor:
+        # The momentum is gone when this returns: what is computed next takes its memory.
+        (momentum,) = self._run(mix(self._skeleton, self._dtypes), []).stored
+        return self._skeleton.orthogonalized(self._plane.array(momentum), matrix)
 
     def _run(self, kernel: Kernel, given: Sequence[Tensor]) -> Computed:
         return kernel(*self._plane.sides, [*self._known, *given])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ngopt.fused.switch import plain
-from ngopt.rules import alike
+from ngopt.rules import alike, matrix_gnn
 from ngopt.rules.matrix_gnn import MatrixGNN
-from ngopt.rules.passes import choose
+from ngopt.rules.passes import choose, fused
 from ngopt.rules.passes.fused import FusedPasses, Plane
 from ngopt.rules.passes.plain import PlainPasses
 from tests.hand_built import graph, layout, spaces
@@ -121,6 +121,17 @@ def test_layouts_of_memory(name, monkeypatch):
     assert difference(randomize(MatrixGNN()), described, 3) < 1e-5
     assert isinstance(found[0], FusedPasses)
     assert found[0]._plane.turned == turned
+
+
+@pytest.mark.parametrize(("taps", "times"), [([1], 1), ([2, 3], 2), ([3, 3], 1)], ids=str)
+def test_sums_over_many_taps_are_kept(taps, times, monkeypatch):
+    described = graph(S, [layout(S, "w", ["h", "x", *taps], "oi" + "t" * len(taps))])
+    monkeypatch.setattr(matrix_gnn, "KEPT", 0)
+    counted, carry = [], fused.carry
+    monkeypatch.setattr(fused, "carry", lambda dtypes: (counted.append(1), carry(dtypes))[1])
+    trajectory(randomize(MatrixGNN()), described, 1)
+    # Once for the messages, and once before for their size, unless it is known without them.
+    assert len(counted) == times
 
 
 def test_memory_in_another_order_is_left_to_torch():
