@@ -30,7 +30,7 @@ def row_squares(matrices: Tensor) -> Tensor:
     """
     whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
     count, rows, columns = matrices.shape
-    height = rows if whole else max(1, CPU_ENTRIES // (count * columns))
+    height = rows if whole else max(1, CPU_ENTRIES // max(1, count * columns))
     if height >= rows:
         return matrices.square().mean(2, keepdim=True)
     return torch.cat(

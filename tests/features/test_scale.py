@@ -33,6 +33,13 @@ def test_row_squares_a_block_at_a_time(shape, turned, monkeypatch):
     torch.testing.assert_close(row_squares(matrices), expected)
 
 
+def test_row_squares_of_nothing():
+    with torch.no_grad():
+        assert row_squares(torch.zeros(0, 3, 2)).shape == (0, 3, 1)
+        assert row_squares(torch.zeros(1, 0, 2)).shape == (1, 0, 1)
+        assert row_squares(torch.zeros(1, 3, 0)).shape == (1, 3, 1)
+
+
 def test_scaled_keeps_what_a_derivative_needs():
     x, factor = torch.randn(4), torch.tensor(3.0, requires_grad=True)
     before = x.clone()
