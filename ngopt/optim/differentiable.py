@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim import joining, naming
+from ngopt.optim import annealing, joining, naming
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.placement import placed_rule
 from ngopt.optim.tracing import await_first_forward
@@ -107,11 +107,14 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         grads: dict[str, Tensor] = {}
         options: dict[str, Options] = {}
         places: dict[str, tuple[int, int]] = {}
+        clocks: list[annealing.Clock] = []
         self._frozen = set()
         for number, (group, names) in enumerate(
             zip(self.param_groups, self._optimizer._names, strict=True)
         ):
-            shared = Options.of(group)
+            clock, factor = annealing.annealed(group, self._optimizer.rule)
+            shared = Options.of(group, factor)
+            clocks.append(clock)
             for index, (name, param) in enumerate(zip(names, group["params"], strict=True)):
                 gradient = grouped_grads[number][index]
                 if not param.requires_grad:
@@ -124,6 +127,8 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
             # To compute the step and discard it would leave its derivatives, which are not finite.
             self.skipped_steps += 1
         elif params:
+            for group, clock in zip(self.param_groups, clocks, strict=True):
+                group.update(clock._asdict())
             graph = self._graph(params)
             with torch.set_grad_enabled(self._track_higher_grads):
                 state = self._state(params, places, graph)

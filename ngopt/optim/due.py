@@ -23,13 +23,16 @@ class Gathered(NamedTuple):
 
 
 def due(
-    groups: Iterable[Mapping[str, Any]], names: Iterable[Sequence[str]]
+    groups: Iterable[Mapping[str, Any]],
+    names: Iterable[Sequence[str]],
+    factors: Iterable[float | Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Options]]:
     """Parameters that have a gradient, and their options, by name.
 
     Args:
         groups: the parameter groups of an optimizer.
         names: of the parameters of each group.
+        factors: by which the learning rate of each group is annealed.
 
     Raises:
         GradientError: if a gradient is sparse or complex.
@@ -37,8 +40,8 @@ def due(
     """
     found: dict[str, Tensor] = {}
     options: dict[str, Options] = {}
-    for group, own in zip(groups, names, strict=True):
-        shared = Options.of(group)
+    for group, own, factor in zip(groups, names, factors, strict=True):
+        shared = Options.of(group, factor)
         for name, param in zip(own, group["params"], strict=True):
             if param.grad is not None:
                 check_gradient(name, param.grad)

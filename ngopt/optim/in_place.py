@@ -59,7 +59,8 @@ def update_in_place(
         # Each goes as early as it can: the next change is computed beside what is left.
         del before, after
         own = sure and params[name] is param
-        moved = move(params[name], direction, options[name], in_place=own)
+        annealed = options[name].at(rule, kept[param])
+        moved = move(params[name], direction, annealed, in_place=own)
         del direction
         if moved is not param:
             param.copy_(place(moved if sure else torch.where(finite, moved, params[name]), param))

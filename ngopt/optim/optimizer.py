@@ -1,6 +1,6 @@
 """The optimizer that users see: torch's contract around the pure :func:`ngopt.optim.update`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim import checkpoint, joining, naming
+from ngopt.optim import annealing, checkpoint, joining, naming
 from ngopt.optim.due import Gathered, due, gathered
 from ngopt.optim.in_place import update_in_place
 from ngopt.optim.placement import place, placed_rule, without_autocast
@@ -39,6 +39,9 @@ class NeuralGraphOptimizer(Optimizer):
             meta-trained at. In a compiled step only a tensor can be scheduled without compiling
             again.
         weight_decay: decoupled weight decay, as in AdamW.
+        anneal: whether steps shrink with their number by themselves. By default they do until the
+            learning rate is lowered, by a scheduler or by hand; then they shrink as it says, and no
+            more. True: always, beside any schedule. False: never.
         rule: a rule, or the name or path of one; see `ngopt.list_rules()`.
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
         model: the model that the given tensors belong to.
@@ -74,6 +77,7 @@ class NeuralGraphOptimizer(Optimizer):
         lr: float | Tensor | None = None,
         *,
         weight_decay: float = 0.0,
+        anneal: bool | None = None,
         rule: Rule | str = "default",
         graph: NeuralGraph | None = None,
         model: nn.Module | None = None,
@@ -91,6 +95,7 @@ class NeuralGraphOptimizer(Optimizer):
         self._waiting = {}
         lr = self._rule.lr if lr is None else lr
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
+        defaults |= annealing.DEFAULTS | {"anneal": anneal}
         naming.check_group(defaults, (), set())
         super().__init__(naming.as_groups(params_or_model, model), defaults)
         if graph is not None:
@@ -178,7 +183,7 @@ class NeuralGraphOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        params, options = self._due()
+        params, options, clocks = self._due(torch.compiler.is_compiling())
         if params:
             fresh = self._refreshing.due(params, self._rule.refresh_every)
             rule, given = self._gathered(params)
@@ -189,19 +194,24 @@ class NeuralGraphOptimizer(Optimizer):
             if torch.compiler.is_compiling():
                 with as_it_is:
                     new = update(*arguments, fresh=fresh, finite=finite)
-                self._store(params, new)
+                self._store(params, new, clocks)
             else:
                 with as_it_is:
                     update_in_place(params, self.state, *arguments, fresh=fresh, finite=finite)
-                    self._count(finite)
+                    self._count(finite, clocks)
         return loss
 
     # Everything but update() handles Python objects only, in which a compiler finds no work but
     # reasons to compile again.
     @uncompiled
-    def _due(self) -> tuple[dict[str, Tensor], dict[str, Options]]:
-        """Parameters with a gradient, and their options."""
-        return due(self.param_groups, self._names)
+    def _due(
+        self, compiled: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Options], list[annealing.Clock]]:
+        """Parameters with a gradient, their options, and how far annealing of each group is."""
+        pairs = [annealing.annealed(group, self._rule) for group in self.param_groups]
+        # In compiled code a number that changes would be compiled anew at each step.
+        factors = [torch.tensor(factor) if compiled else factor for _, factor in pairs]
+        return *due(self.param_groups, self._names, factors), [clock for clock, _ in pairs]
 
     @uncompiled
     def _gathered(self, params: Mapping[str, Tensor]) -> tuple[Rule, Gathered]:
@@ -217,13 +227,19 @@ class NeuralGraphOptimizer(Optimizer):
         return rule, gathered(params, self.state, graph, rule, device)
 
     @uncompiled
-    def _store(self, params: Mapping[str, Tensor], new: Updated) -> None:
+    def _store(
+        self, params: Mapping[str, Tensor], new: Updated, clocks: Iterable[annealing.Clock]
+    ) -> None:
         for name, param in params.items():
             param.copy_(place(new.params[name], param))
             self.state[param] = {k: place(v, param) for k, v in new.state[name].items()}
-        self._count(new.finite)
+        self._count(new.finite, clocks)
 
-    def _count(self, finite: Tensor) -> None:
+    def _count(self, finite: Tensor, clocks: Iterable[annealing.Clock]) -> None:
+        """Remember that there was a step, and whether it was skipped."""
+        if finite.device.type != "cpu" or finite:  # elsewhere, nobody waits to know
+            for group, clock in zip(self.param_groups, clocks, strict=True):
+                group.update(clock._asdict())
         if not finite.is_meta:  # nobody knows whether it was
             self._skipped = self._skipped.to(finite.device) + ~finite
 
@@ -231,6 +247,18 @@ class NeuralGraphOptimizer(Optimizer):
         if self._untraced:
             self._untraced.clear()
             warn_untraced(stacklevel=7)
+
+    def restart(self) -> None:
+        """Begin annealing anew, as for new data: steps are full again as soon as gradients agree.
+
+        What is known of past gradients is kept. A learning rate that has been lowered counts as
+        constant from now on.
+        """
+        for group in self.param_groups:
+            group.update(annealing.DEFAULTS | {"anneal": group.get("anneal")})
+        for state in self.state.values():
+            if "evidence" in state:
+                state["evidence"] = torch.zeros_like(state["evidence"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state dict, and under `"ngopt"` what belongs to the whole optimizer.
@@ -265,6 +293,8 @@ class NeuralGraphOptimizer(Optimizer):
         for group in self.param_groups:
             group.setdefault("weight_decay", 0.0)
             group.setdefault("maximize", False)
+            for key, value in annealing.DEFAULTS.items():
+                group.setdefault(key, value)
 
     def _tensors(self) -> dict[str, Tensor]:
         """All parameters by name, in the order of the groups."""

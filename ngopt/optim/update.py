@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -24,18 +24,33 @@ class Options:
         lr: learning rate; a number or a 0-dim tensor.
         weight_decay: decoupled weight decay, as in AdamW; a number or a 0-dim tensor.
         maximize: whether to go up the gradient.
+        annealed: factor of `lr`, also of the decay where it is below 1; a number or a 0-dim tensor.
+            By default the rule anneals each parameter by the number of its own steps.
     """
 
     lr: float | Tensor = 1e-3
     weight_decay: float | Tensor = 0.0
     maximize: bool = False
+    annealed: float | Tensor | None = None
 
     @classmethod
-    def of(cls, group: Mapping[str, Any]) -> "Options":
+    def of(cls, group: Mapping[str, Any], annealed: float | Tensor | None = None) -> "Options":
         """Those of a parameter group of any optimizer."""
         lr: float | Tensor = group["lr"]
         lr = lr.reshape(()) if isinstance(lr, Tensor) else lr
-        return cls(lr, group.get("weight_decay", 0.0), bool(group.get("maximize", False)))
+        maximize = bool(group.get("maximize", False))
+        return cls(lr, group.get("weight_decay", 0.0), maximize, annealed)
+
+    def at(self, rule: Rule, state: Mapping[str, Tensor]) -> "Options":
+        """The same, annealed if nobody has done it.
+
+        Args:
+            rule: that anneals.
+            state: of the parameter, after the step.
+        """
+        if self.annealed is not None or "step" not in state:
+            return self
+        return replace(self, annealed=rule.annealed(state["step"]))
 
 
 class Updated(NamedTuple):
@@ -74,7 +89,9 @@ def update(
     fresh: bool = True,
     finite: Tensor | None = None,
 ) -> Updated:
-    r"""Do one step: :math:`w \leftarrow w - lr \, (rule(g) + weight\_decay \cdot w)`.
+    r"""Do one step: :math:`w \leftarrow w - lr \, (a \, rule(g) + \min(1, a) \, decay \, w)`.
+
+    Here :math:`a` is the factor by which the rule anneals, 1 if it does not.
 
     Changes none of its arguments, waits for no device, and is differentiable with respect to
     the rule's weights, the parameters and the gradients. If any gradient of any parameter is not
@@ -119,7 +136,7 @@ def changed(
     new_params, new_state = dict(params), dict(state)
     found = directions(params, grads, state, graph, rule, options, fresh=fresh)
     for name, direction, after in found:
-        new_params[name] = move(params[name], direction, options[name])
+        new_params[name] = move(params[name], direction, options[name].at(rule, after))
         new_state[name] = after
     return new_params, new_state
 
@@ -173,10 +190,13 @@ def move(param: Tensor, direction: Tensor, options: Options, *, in_place: bool =
             is in half precision.
     """
     weight, rate = widen(param), options.lr
-    if isinstance(options.weight_decay, Tensor):
-        direction = direction + options.weight_decay * weight
-    elif options.weight_decay:
-        direction = torch.add(direction, weight, alpha=options.weight_decay)
+    annealed = 1.0 if options.annealed is None else options.annealed
+    if isinstance(options.weight_decay, Tensor) or options.weight_decay:
+        # Decay shrinks along with steps, as AdamW's does under a schedule; it never leads.
+        share = annealed.clamp(max=1.0) if isinstance(annealed, Tensor) else min(1.0, annealed)
+        multiply = Tensor.mul_ if in_place else torch.mul
+        weight = multiply(weight, 1 - rate * options.weight_decay * share)
+    rate = rate * annealed
     if isinstance(rate, Tensor):
         direction, rate = rate * direction, 1.0
     subtract = Tensor.sub_ if in_place else torch.sub

@@ -13,6 +13,7 @@ from ngopt.features.tensors import structure
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.alike import each, groups
+from ngopt.rules.passes.part import NUMBERS
 from ngopt.rules.rule import Change, State
 
 
@@ -27,7 +28,7 @@ class Given(NamedTuple):
     def only(self, name: str) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """What is given of one parameter; of its state, the moments and the number of steps."""
         state = self.state[name]
-        kept = {key: state[key] for key in ("step", *Moments._fields)}
+        kept = {key: state[key] for key in (*NUMBERS, *Moments._fields)}
         return self.parameters[name], self.gradients[name], kept
 
     def alone(

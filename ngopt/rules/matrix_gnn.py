@@ -15,6 +15,7 @@ from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_mo
 from ngopt.features.neurons import NEURON_FEATURES
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.scale import scaled
+from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
@@ -70,7 +71,7 @@ class MatrixGNN(Rule):
         seed: of the fresh theta; the global random state is left alone.
     """
 
-    lr = 6e-3
+    lr = 1e-3
     replayable = True
     spike_limit = 100.0
 
@@ -132,6 +133,7 @@ class MatrixGNN(Rule):
         """Moments of each parameter before its first step, and what it will see of the model."""
         return {
             name: init_moments(parameter, self.momentum_dtype, self.square_dtype)
+            | {"evidence": torch.zeros((), device=parameter.device)}
             | self._blank(parameter, graph.layout(name))
             for name, parameter in parameters.items()
         }
@@ -239,12 +241,19 @@ class MatrixGNN(Rule):
         layout, layers = given.graph.layout(name), given.graph.shortest_path
         results = [self._direct(*pair, layers) for pair in zip(parts, views, strict=True)]
         update = layout.assemble([update for update, _ in results], parameter)
-        after = {"step": before["step"] + 1}
+        after = {"step": before["step"] + 1, "evidence": before["evidence"]}
+        if views:
+            found = torch.stack([view.evidence for view in views]).mean()
+            after["evidence"] = found.to(before["evidence"])
         for key in Moments._fields:
             after[key] = layout.assemble([moments[key] for _, moments in results], before[key])
         if self.refresh_every > 1:
             after[CONTEXT] = stored(views) if views else self._blank(parameter, layout)[CONTEXT]
         return Change(name, update.to(parameter), after)
+
+    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
+        """Steps begin larger than AdamW's, and shrink; see the skeleton."""
+        return self.skeleton.annealed(age, lowered)
 
     def _look(self, parts: Sequence[Part], graph: NeuralGraph) -> list[View]:
         """See each bundle as a whole and among the others, all on one device and of one dtype."""
@@ -263,9 +272,22 @@ class MatrixGNN(Rule):
             network = (torch.tanh(self.source(context)), self.start, self.rounds)
             neurons = neuron_states(parts, surveys, *network, statistics=self.neuron_statistics)
         return [
-            View(Scales.of(*seen[number]), context[number], scales[number], neurons[number])
-            for number in range(len(parts))
+            View(
+                Scales.of(*seen[n]),
+                context[n],
+                scales[n],
+                self._evidence(part, surveys[n]),
+                neurons[n],
+            )
+            for n, part in enumerate(parts)
         ]
+
+    def _evidence(self, part: Part, survey: Survey) -> Tensor:
+        """Share of a full step that a bundle has earned, 0-dim."""
+        fast, square = survey.whole.fast, survey.whole.square
+        return self.skeleton.evidence(
+            part.arrays.state["evidence"].to(fast), fast, square, part.step
+        )
 
     def _direct(self, part: Part, view: View, layers: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Update array of a bundle, and the arrays of its state after this step."""
@@ -275,10 +297,9 @@ class MatrixGNN(Rule):
             departure = self.skeleton.departure(found.corrections, part.step)
             self.observer(part.name, part.bundle, view.scale, departure, view.neurons)
         size = self.skeleton.rescale(view.scales.base, found.square)
-        fixed = self.skeleton.step_scale(
-            part.bundle, part.layout.kind, layers, part.step, view.scales.weight
-        )
-        return scaled(found.direction, size * view.scale * fixed), found.after
+        fixed = self.skeleton.step_scale(part.bundle, part.layout.kind, layers, view.scales.weight)
+        share = self.skeleton.share(view.evidence, part.step)
+        return scaled(found.direction, size * view.scale * share * fixed), found.after
 
     def _keep(self, given: Given) -> bool:
         """Whether what is computed of all entries is kept for the next pass over them."""

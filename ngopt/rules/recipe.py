@@ -74,6 +74,10 @@ class Recipe(nn.Module, ABC):
             Array `(group, out, in, tap)`.
         """
 
+    def annealed(self, age: float | Tensor, lowered: bool) -> float | Tensor:
+        """Factor of the learning rate; see :meth:`.Rule.annealed`."""
+        return 1.0
+
     def insides(self, part: Part, outputs: Tensor, context: Tensor) -> tuple[Tensor, Tensor] | None:
         """Tell an observer what :meth:`update` makes of the same arguments, if there is more to it.
 

@@ -57,7 +57,8 @@ class Rule(nn.Module, ABC):
 
     A rule is a pure function of its arguments and theta: it changes none of its inputs, so it can
     be differentiated, unrolled and replayed. The optimizer multiplies the update by `lr`, adds
-    weight decay and subtracts: `w <- w - lr * (update + weight_decay * w)`.
+    weight decay and subtracts: `w <- w - lr * (a * update + min(1, a) * weight_decay * w)`, where
+    `a` is :meth:`annealed`.
     """
 
     lr: float = 1e-3
@@ -87,6 +88,15 @@ class Rule(nn.Module, ABC):
         # A copy is a rule of its own, which nobody watches and which has recorded nothing.
         own = ("observer", "replays")
         return {key: value for key, value in self.__dict__.items() if key not in own}
+
+    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
+        """Factor by which the rule wants its learning rate multiplied: 1, unless it anneals.
+
+        Args:
+            age: number of steps so far, this one included.
+            lowered: whether somebody else lowers the learning rate, so that the rule must not.
+        """
+        return 1.0
 
     @property
     @abstractmethod

@@ -72,6 +72,10 @@ class SafeRecipe(Recipe):
             "skeleton": asdict(self.skeleton),
         }
 
+    def annealed(self, age: float | Tensor, lowered: bool) -> float | Tensor:
+        """Steps begin larger than AdamW's, and shrink; see the skeleton."""
+        return self.skeleton.annealed(age, lowered)
+
     def begin(self, parameter: Tensor) -> dict[str, Tensor]:
         """Moments of a parameter before its first step."""
         return init_moments(parameter, self.momentum_dtype, self.square_dtype)
@@ -100,11 +104,11 @@ class SafeRecipe(Recipe):
         """Correct the base direction by the outputs, within bounds."""
         edges = _edges(part)
         base = self._base(part, edges)
-        correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments.square)
+        correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments)
         direction = self.skeleton.direction(base, correction, part.step)
         scale = self.skeleton.scale(self.scale(context))
         fixed = self.skeleton.step_scale(
-            part.bundle, part.layout.kind, part.layers, part.step, edges.weight.square().mean()
+            part.bundle, part.layout.kind, part.layers, edges.weight.square().mean()
         )
         return direction * (scale * fixed)
 
@@ -118,12 +122,12 @@ class SafeRecipe(Recipe):
         fast, slow, _ = edges.moments
         momentum = self.skeleton.base(fast, slow, edges.gradient, part.step)
         direction = self.skeleton.orthogonalized(momentum, matrix)
-        direction = self.skeleton.gate(direction, edges.moments.square)
+        direction = self.skeleton.gate(direction, edges.moments)
         return direction * self.skeleton.rescale(base.square().mean(), direction.square().mean())
 
     def insides(self, part: Part, outputs: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Factor of the step, and by how much the direction is corrected."""
-        correction = self.skeleton.gate(outputs.squeeze(-1), _edges(part).moments.square)
+        correction = self.skeleton.gate(outputs.squeeze(-1), _edges(part).moments)
         scale = self.skeleton.scale(self.scale(context)).squeeze(0)
         return scale, self.skeleton.departure(correction, part.step)
 

@@ -9,13 +9,19 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
-from ngopt.features.moments import SLOW
+from ngopt.features.moments import FAST, SLOW, Moments
 from ngopt.features.scale import EPS, root, root_inverse, row_squares, scaled
 from ngopt.features.tensors import fan_in, input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
 from ngopt.graph.matrix import Matrix
 from ngopt.rules.layers.polar import rough_polar_factor
+
+FORGOTTEN = 3e-3
+"""Fast momentum, in units of the root mean square, from which on an entry counts as without one."""
+
+LITTLE = 1e-4
+"""Signal cannot be told from chance at the first step, where one minus chance is 0."""
 
 FREE_OF_FAN: tuple[Kind, ...] = ("normalization", "elementwise", "embedding")
 """Kinds whose outputs are no sums over many inputs (an embedding picks one)."""
@@ -27,7 +33,7 @@ class Skeleton:
 
     The update of a bundle is
 
-        scale * fan_scale * weight_scale * depth_scale * age_scale * d,
+        evidence * scale * fan_scale * weight_scale * depth_scale * d,
         d = rescaled(a + trust * rms(a) * tanh(correction))
 
     where the base direction `a` starts from Adam's plus `slow` times the slow momentum in Adam's
@@ -62,10 +68,16 @@ class Skeleton:
         weight_low: least factor by the RMS of weights, so that weights can leave 0.
         depth_power: by what power of the number of layers steps shrink.
         depth_reference: number of layers up to which they do not.
+        boost: size of the first full steps, in units of AdamW's at the same learning rate.
+        steady_boost: largest size where the learning rate is lowered from outside.
         age_power: by what power of their number steps shrink.
         age_reference: number of steps after which they begin to.
         late_power: by what more in the long run.
         late_reference: number of steps after which that begins.
+        evidence_least: share of a full step that is taken without evidence; 1 for always all of it.
+        evidence_growth: by what factor the share of a full step grows at most from step to step.
+        evidence_share: share of signal in the gradients from which steps are full.
+        evidence_power: by what power of it they are smaller below.
     """
 
     slow: float = 1.0
@@ -86,10 +98,16 @@ class Skeleton:
     weight_low: float = 0.1
     depth_power: float = 1.0
     depth_reference: float = 6.0
+    boost: float = 6.0
+    steady_boost: float = 2.0
     age_power: float = 0.5
     age_reference: float = 30.0
     late_power: float = 0.5
     late_reference: float = 1000.0
+    evidence_least: float = 0.1
+    evidence_growth: float = 1.6
+    evidence_share: float = 0.15
+    evidence_power: float = 2.0
 
     def __post_init__(self) -> None:
         sane = (
@@ -101,6 +119,9 @@ class Skeleton:
             and min(self.age_power, self.late_power, self.depth_power, self.trust_power) >= 0
             and min(self.age_reference, self.late_reference, self.trust_reference) > 0
             and min(self.depth_reference, self.nesterov_reference) > 0
+            and min(self.boost, self.steady_boost, self.evidence_share) > 0
+            and 0 < self.evidence_least <= 1 <= self.evidence_growth
+            and self.evidence_power >= 0
             and self.fan_free > 0
             and self.weight_reference >= 0
             and 0 < self.weight_low <= 1
@@ -113,8 +134,9 @@ class Skeleton:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1, slow, nesterov, "
                 "scale_bound and powers >= 0, whole orthogonal >= 0, equal_rows True or False, "
-                "0 < fan_low <= fan_high, fan_free > 0, 0 < weight_low <= 1, weight_reference >= 0 "
-                "and other references > 0, all finite."
+                "0 < fan_low <= fan_high, fan_free > 0, 0 < weight_low <= 1, "
+                "weight_reference >= 0, 0 < evidence_least <= 1, evidence_growth >= 1, and boost, "
+                "steady_boost, evidence_share and other references > 0, all finite."
             )
 
     @classmethod
@@ -130,17 +152,21 @@ class Skeleton:
             )
         return cls(**values)
 
-    def gate(self, correction: Tensor, square: Tensor) -> Tensor:
-        """Leave entries alone that never had a gradient, such as masked ones and unseen words.
+    def gate(self, correction: Tensor, moments: Moments) -> Tensor:
+        """Leave entries alone that have had no gradient for long, such as pruned ones.
+
+        Without a gradient, the fast momentum is down to :data:`FORGOTTEN` after 55 steps.
 
         Args:
             correction: what the rule would add, or the orthogonalized momentum.
-            square: mean of squared gradients, of the same shape.
+            moments: of the same shape.
 
         Returns:
-            The same, 0 where the square is 0.
+            The same, next to 0 where the momentum is far below the root of the square, and 0 where
+            there was no gradient.
         """
-        return correction * (square / (square + EPS**2))
+        recent = moments.fast.square()
+        return correction * (recent / (recent + moments.square * FORGOTTEN**2 + EPS**2))
 
     def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
         """Return the direction that a rule corrects.
@@ -224,23 +250,51 @@ class Skeleton:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
         return torch.exp(self.scale_bound * torch.tanh(raw))
 
-    def step_scale(
-        self, bundle: Bundle, kind: Kind, layers: int, step: Tensor, weight: Tensor
-    ) -> Tensor:
+    def step_scale(self, bundle: Bundle, kind: Kind, layers: int, weight: Tensor) -> Tensor:
         """Factor of a step that is not learned, 0-dim.
 
         Args:
             bundle: the bundle.
             kind: of its parameter's layer.
             layers: number of layers of the model, on the shortest path from inputs to outputs.
-            step: number of gradients so far, 0-dim.
             weight: mean of the squares of its weights, 0-dim.
         """
         fixed = self.fan_scale(bundle, kind) * self.depth_scale(layers)
-        factor = self.age_scale(step).to(weight) * fixed
         if "in" not in bundle.roles or kind in FREE_OF_FAN or not self.weight_reference:
-            return factor
-        return factor * self.weight_scale(weight, fan_in(bundle))
+            return torch.full_like(weight, fixed)
+        return fixed * self.weight_scale(weight, fan_in(bundle))
+
+    def evidence(self, before: Tensor, fast: Tensor, square: Tensor, step: Tensor) -> Tensor:
+        """How large a share of a full step gradients have earned by agreeing, 0-dim.
+
+        Steps begin small. While they are, the weights hardly move, and how far gradients agree
+        tells how much of them is signal: half in a fresh transformer, a fiftieth in one that has
+        been trained. What has been trained thus keeps small steps, until gradients agree again.
+
+        Args:
+            before: what this returned at the last look, 0-dim; 0 before the first one.
+            fast: mean of the squares of the fast momentum, 0-dim.
+            square: mean of squared gradients, 0-dim.
+            step: number of gradients so far, 0-dim.
+        """
+        # Of gradients that have nothing in common, this share would be left in their mean.
+        fading = torch.exp(step.to(fast) * math.log(FAST))
+        chance = (1 - FAST) / (1 + FAST) * (1 + fading) / (1 - fading)
+        signal = (fast / (square + EPS**2) - chance) / (1 - chance + LITTLE)
+        # Few gradients may agree by chance.
+        signal = signal.clamp(0.0, 1.0) * (1 - 2 / step.to(fast)).clamp(min=0.0)
+        earned = (signal / self.evidence_share) ** self.evidence_power
+        return torch.maximum(earned, before).clamp(self.evidence_least, 1.0)
+
+    def share(self, evidence: Tensor, step: Tensor) -> Tensor:
+        """Share of a full step that is taken, 0-dim: what has been earned, but not at once.
+
+        Args:
+            evidence: what :meth:`evidence` returned, 0-dim.
+            step: number of gradients so far, 0-dim.
+        """
+        begun = torch.exp((step.to(evidence) - 1) * math.log(self.evidence_growth))
+        return torch.minimum(evidence, self.evidence_least * begun)
 
     def weight_scale(self, square: Tensor, fan: int) -> Tensor:
         """Factor that keeps steps in proportion to small weights, 0-dim.
@@ -263,14 +317,26 @@ class Skeleton:
         """Factor that keeps the effect of a step through many plain layers bounded."""
         return math.pow(min(1.0, self.depth_reference / layers), self.depth_power)
 
-    def age_scale(self, step: Tensor) -> Tensor:
-        """Factor that lets steps shrink, so that noise averages out without a schedule.
+    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
+        """Size of full steps, in units of AdamW's at the same learning rate.
+
+        It shrinks with age, so that noise averages out without a schedule.
 
         Args:
-            step: number of gradients so far, 0-dim.
+            age: number of steps so far.
+            lowered: whether the learning rate is being lowered from outside; then it is no larger
+                than `steady_boost`.
         """
-        early = (1 + step / self.age_reference) ** -self.age_power
-        return early * (1 + step / self.late_reference) ** -self.late_power
+        early: float | Tensor = (1 + age / self.age_reference) ** -self.age_power
+        late: float | Tensor = (1 + age / self.late_reference) ** -self.late_power
+        size = self.boost * early * late
+        if not lowered:
+            return size
+        return (
+            size.clamp(max=self.steady_boost)
+            if isinstance(size, Tensor)
+            else min(size, self.steady_boost)
+        )
 
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.

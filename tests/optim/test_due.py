@@ -22,22 +22,22 @@ def parameters():
 
 
 def test_what_has_no_gradient_is_not_due(parameters):
-    found, options = due(GROUPS, NAMES)
+    found, options = due(GROUPS, NAMES, (2.0, 0.5))
     assert list(found) == list(options) == ["a", "c"]
     assert all(found[name] is parameters[name] for name in found)
-    assert options["a"] == Options(torch.tensor(0.5), 0.1)
+    assert options["a"] == Options(torch.tensor(0.5), 0.1, annealed=2.0)
     assert options["a"].lr.shape == ()
-    assert options["c"] == Options(2.0, maximize=True)
+    assert options["c"] == Options(2.0, maximize=True, annealed=0.5)
 
 
 def test_a_sparse_gradient_is_refused_by_name(parameters):
     parameters["b"].grad = torch.ones(3).to_sparse()
     with pytest.raises(GradientError, match="`b`"):
-        due(GROUPS, NAMES)
+        due(GROUPS, NAMES, (2.0, 0.5))
 
 
 def test_only_what_has_no_state_begins_anew(parameters):
-    found, _ = due(GROUPS, NAMES)
+    found, _ = due(GROUPS, NAMES, (2.0, 0.5))
     graph, rule = NeuralGraph.per_tensor({"a": (2,), "c": (4,)}), Adam()
     fresh = gathered(found, {}, graph, rule, torch.device("cpu"))
     later = {key: value + 7 for key, value in fresh.state["a"].items()}

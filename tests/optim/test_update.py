@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -198,6 +199,11 @@ def test_all_finite(bad):
     assert not all_finite({"a": torch.ones(2), "b": torch.tensor([1.0, bad])})
 
 
+def annealed(options, rule, age):
+    """Options as the optimizer gives them after so many steps at a constant learning rate."""
+    return {n: replace(option, annealed=rule.annealed(age)) for n, option in options.items()}
+
+
 @every_rule
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_step_equals_update_bitwise(rule, dtype):
@@ -225,7 +231,8 @@ def test_step_equals_update_bitwise(rule, dtype):
         graph = optimizer.graph
         state = state or init_state(params, graph, rule)
         with torch.no_grad():
-            params, state, _ = update(params, grads, state, graph, rule, options)
+            aged = annealed(options, rule, seed + 1 - optimizer.skipped_steps)
+            params, state, _ = update(params, grads, state, graph, rule, aged)
         optimizer.step()
         assert_same(params, {n: model.get_parameter(n).detach() for n in names})
         own = {n: optimizer.state[model.get_parameter(n)] for n in names}

@@ -13,13 +13,8 @@ from tests.rules.untrained import rough_polar_factor, untrained_update
 
 SKELETONS = {
     "default": {},
-    "orthogonal": {"orthogonal": 5, "slow": 1.5, "age_power": 0.7, "equal_rows": False},
-    "aged": {
-        "age_reference": 3.0,
-        "late_reference": 5.0,
-        "nesterov_reference": 2.0,
-        "depth_reference": 1.0,
-    },
+    "orthogonal": {"orthogonal": 5, "slow": 1.5, "equal_rows": False},
+    "aged": {"nesterov_reference": 2.0, "depth_reference": 1.0},
     "adam_like": {"orthogonal": 0, "slow": 4.0, "fan_power": 0.25, "fan_free": 0.5},
 }
 DESCRIBED = {**GRAPHS, **{name: zoo_graph(name) for name in ("grouped", "lstm")}}
@@ -38,7 +33,8 @@ def test_fresh_rule_takes_the_untrained_step(skeleton, described):
         given = layout.views(parameters[name]), layout.views(gradients[name])
         arrays = layout.views(update[name]), *given, *moments
         for part, found, weight, gradient, *means in zip(layout.bundles, *arrays, strict=True):
-            seen = layout, part, weight, gradient, means, 4, described.shortest_path
+            share = min(float(new[name]["evidence"]), 0.1 * 1.6**3)
+            seen = layout, part, weight, gradient, means, 4, described.shortest_path, share
             expected = untrained_update(rule.skeleton, *seen)
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
 
@@ -56,7 +52,7 @@ def test_the_gates_of_an_lstm_are_one_matrix(name):
 
 def test_fresh_rule_can_follow_torch_adam():
     plain = {"orthogonal": 0, "slow": 0.0, "nesterov": 0.0, "fan_power": 0.0, "fan_free": 1.0}
-    plain |= {"age_power": 0.0, "late_power": 0.0, "depth_power": 0.0, "weight_reference": 0.0}
+    plain |= {"depth_power": 0.0, "weight_reference": 0.0, "evidence_least": 1.0}
     rule = MatrixGNN(momentum_dtype="float32", skeleton=plain)
     ours = draw(MLP, 0, torch.float32)
     theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ngopt.errors import RuleError
+from ngopt.features.moments import Moments, init_moments, update_moments
 from ngopt.features.scale import rms
 from ngopt.rules.skeleton import Skeleton
 from tests.hand_built import bundle, spaces
@@ -82,10 +83,69 @@ def test_base_has_less_and_less_of_the_gradient_itself():
 
 
 def test_gate_closes_where_there_never_was_a_gradient():
-    square = torch.tensor([0.0, 1e-10, 1.0])
-    gated = Skeleton().gate(torch.full((3,), 2.0), square)
+    sizes = torch.tensor([0.0, 1e-5, 1.0])
+    gated = Skeleton().gate(torch.full((3,), 2.0), Moments(sizes, sizes, sizes.square()))
     assert gated[0] == 0
-    torch.testing.assert_close(gated[1:], torch.tensor([2.0, 2.0]))
+    torch.testing.assert_close(gated[1:], torch.tensor([2.0, 2.0]), rtol=1e-4, atol=0.0)
+
+
+def test_gate_closes_where_there_was_no_gradient_for_long():
+    state = init_moments(torch.zeros(2), "float32")
+    gates = []
+    for step in range(300):
+        gradient = torch.tensor([1.0, 1.0 if step < 100 else 0.0])
+        state, moments = update_moments(state, gradient)
+        gates.append(Skeleton().gate(torch.ones(2), moments))
+    kept, pruned = torch.stack(gates).unbind(1)
+    torch.testing.assert_close(kept, torch.ones(300), rtol=1e-4, atol=0.0)
+    torch.testing.assert_close(pruned[:110], torch.ones(110), rtol=1e-3, atol=0.0)
+    assert (pruned[110:].diff() <= 0).all()
+    assert pruned[180] < 0.01
+
+
+def agreeing(share, steps, size=4000):
+    """Mean squares of momentum and gradient, of gradients of which a share is signal."""
+    torch.manual_seed(0)
+    signal = share**0.5 * torch.randn(size)
+    state = init_moments(signal, "float32")
+    for _ in range(steps):
+        gradient = signal + (1 - share) ** 0.5 * torch.randn(size)
+        state, moments = update_moments(state, gradient)
+        yield moments.fast.square().mean(), moments.square.mean(), state["step"]
+
+
+@pytest.mark.parametrize(
+    ("share", "least", "most"), [(0.0, 0.1, 0.1), (0.03, 0.1, 0.11), (0.3, 1.0, 1.0)]
+)
+def test_steps_are_full_once_gradients_have_agreed(share, least, most):
+    skeleton, evidence = Skeleton(), torch.tensor(0.0)
+    for fast, square, step in agreeing(share, 30):
+        evidence = skeleton.evidence(evidence, fast, square, step)
+    assert least <= evidence <= most
+
+
+def test_evidence_of_the_first_two_gradients_is_none_and_what_is_earned_stays():
+    skeleton, found = Skeleton(), [torch.tensor(0.0)]
+    for share, steps in ((1.0, 10), (0.0, 40)):
+        for fast, square, step in agreeing(share, steps):
+            found.append(skeleton.evidence(found[-1], fast, square, step))
+    assert [float(evidence) for evidence in found[1:3]] == pytest.approx([0.1, 0.1])
+    assert float(found[10]) == float(found[-1]) == 1.0
+
+
+def test_a_step_grows_to_what_is_earned_by_a_factor():
+    skeleton = Skeleton(evidence_least=0.1, evidence_growth=2.0)
+    steps = [1.0, 2.0, 4.0, 5.0, 1000.0]
+    found = [float(skeleton.share(torch.tensor(1.0), torch.tensor(step))) for step in steps]
+    assert found == pytest.approx([0.1, 0.2, 0.8, 1.0, 1.0])
+    assert float(skeleton.share(torch.tensor(0.3), torch.tensor(5.0))) == pytest.approx(0.3)
+
+
+def test_no_gradients_are_no_evidence():
+    nothing = torch.tensor(0.0)
+    for step in (1.0, 2.0, 100.0):
+        found = Skeleton().evidence(nothing, nothing, nothing, torch.tensor(step))
+        assert float(found) == pytest.approx(0.1)
 
 
 def test_scale_is_bounded_and_starts_at_one():
@@ -99,22 +159,34 @@ S = spaces(x=4, h=64, wide=100_000)
 
 
 @pytest.mark.parametrize("other", ["age", "late"])
-def test_steps_shrink_with_age(other):
+@pytest.mark.parametrize("number", [float, torch.tensor])
+def test_steps_shrink_with_age(other, number):
     named = {"age": "late", "late": "age"}[other]
 
     def found(power, reference):
         options = {f"{other}_power": 0.0, f"{named}_power": power, f"{named}_reference": reference}
-        return Skeleton(**options).age_scale(torch.tensor([0.0, 300.0, 9900.0]))
+        skeleton = Skeleton(boost=2.0, **options)
+        return [float(skeleton.annealed(number(age))) for age in (0.0, 300.0, 9900.0)]
 
-    torch.testing.assert_close(found(0.5, 100), torch.tensor([1.0, 0.5, 0.1]))
-    torch.testing.assert_close(found(1.0, 300)[:2], torch.tensor([1.0, 0.5]))
-    assert torch.equal(found(0.0, 100), torch.ones(3))
+    assert found(0.5, 100) == pytest.approx([2.0, 1.0, 0.2])
+    assert found(1.0, 300)[:2] == pytest.approx([2.0, 1.0])
+    assert found(0.0, 100) == [2.0] * 3
 
 
 def test_steps_shrink_faster_in_the_long_run():
-    ages = torch.tensor([0.0, 3.0, 15.0])
-    skeleton = Skeleton(age_power=0.5, age_reference=1, late_power=0.25, late_reference=1)
-    torch.testing.assert_close(skeleton.age_scale(ages), torch.tensor([1.0, 2**-1.5, 2**-3]))
+    powers = {"age_power": 0.5, "age_reference": 1.0, "late_power": 0.25, "late_reference": 1.0}
+    skeleton = Skeleton(boost=1.0, **powers)
+    found = [skeleton.annealed(age) for age in (0.0, 3.0, 15.0)]
+    assert found == pytest.approx([1.0, 2**-1.5, 2**-3])
+
+
+@pytest.mark.parametrize("number", [float, torch.tensor])
+def test_steps_are_steady_where_the_learning_rate_is_lowered(number):
+    skeleton = Skeleton(boost=6.0, steady_boost=2.0)
+    assert float(skeleton.annealed(number(0.0), lowered=True)) == 2.0
+    late = skeleton.annealed(1000.0)
+    assert late < 2.0
+    assert float(skeleton.annealed(number(1000.0), lowered=True)) == pytest.approx(late)
 
 
 def test_corrections_shrink_with_age():
@@ -139,14 +211,14 @@ def test_steps_shrink_with_the_number_of_plain_layers():
 
 
 def test_what_is_not_learned_of_a_step():
-    skeleton, step = Skeleton(late_power=0.0), torch.tensor(90.0)
+    skeleton = Skeleton()
     square = torch.tensor(0.25 / (3 * 64))
     part = bundle("linear", S, ["h", "h"], "oi")
-    shared = skeleton.fan_scale(part, "linear") * 0.5 * 0.5
-    found = skeleton.step_scale(part, "linear", 12, step, square)
+    shared = skeleton.fan_scale(part, "linear") * 0.5
+    found = skeleton.step_scale(part, "linear", 12, square)
     torch.testing.assert_close(found, torch.tensor(shared * 0.25))
-    unaware = Skeleton(weight_reference=0.0, late_power=0.0)
-    found = unaware.step_scale(part, "linear", 12, step, square)
+    unaware = Skeleton(weight_reference=0.0)
+    found = unaware.step_scale(part, "linear", 12, square)
     torch.testing.assert_close(found, torch.tensor(shared))
 
 
@@ -161,8 +233,7 @@ def test_what_is_not_learned_of_a_step():
 )
 def test_only_weights_of_sums_take_steps_in_proportion_to_their_size(part, kind):
     found = [
-        Skeleton().step_scale(part, kind, 1, torch.tensor(0.0), torch.tensor(square))
-        for square in (0.0, 1e-6, 1e6)
+        Skeleton().step_scale(part, kind, 1, torch.tensor(square)) for square in (0.0, 1e-6, 1e6)
     ]
     assert found == [2.0, 2.0, 2.0]
 
@@ -231,6 +302,13 @@ def test_fan_scale_is_configurable():
         {"weight_reference": -1.0},
         {"weight_low": 0.0},
         {"weight_low": 1.5},
+        {"boost": 0.0},
+        {"steady_boost": -1.0},
+        {"evidence_least": 0.0},
+        {"evidence_least": 1.5},
+        {"evidence_growth": 0.9},
+        {"evidence_share": 0.0},
+        {"evidence_power": -1.0},
     ],
     ids=str,
 )

@@ -26,7 +26,7 @@ def rough_polar_factor(matrices, steps):
     return left @ torch.diag_embed(values) @ right
 
 
-def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, layers):
+def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, layers, share):
     """Update of a bundle by a rule that has learned nothing, array `(group, out, in, tap)`.
 
     Args:
@@ -38,6 +38,7 @@ def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, 
         moments: fast, slow and square, bias-corrected, each an array of the bundle.
         step: number of gradients so far.
         layers: of the model.
+        share: of a full step that is taken.
     """
     fast, slow, square = moments
     early = skeleton.nesterov / (1 + step / skeleton.nesterov_reference)
@@ -50,12 +51,10 @@ def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, 
         if skeleton.equal_rows:
             sizes = orthogonal.norm(dim=2, keepdim=True)
             orthogonal = torch.where(sizes > 0, orthogonal / sizes, 0.0)
-        orthogonal = matrix.array(orthogonal)
+        orthogonal = matrix.array(orthogonal) * fast**2 / (fast**2 + 3e-3**2 * square)
         direction = orthogonal * direction.norm() / orthogonal.norm()
-    age = (1 + step / skeleton.age_reference) ** -skeleton.age_power
-    age *= (1 + step / skeleton.late_reference) ** -skeleton.late_power
     depth = min(1.0, skeleton.depth_reference / layers) ** skeleton.depth_power
-    update = direction * age * depth * skeleton.fan_scale(bundle, layout.kind)
+    update = direction * share * depth * skeleton.fan_scale(bundle, layout.kind)
     if "in" not in bundle.roles or layout.kind in ("normalization", "elementwise", "embedding"):
         return update
     proportion = weight.square().mean().sqrt() * (3 * fan_in(bundle)) ** 0.5

@@ -86,7 +86,7 @@ def weigh(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
     def function(*given: Tensor) -> Sequence[Tensor]:
         *arguments, whole = given
         edges, _ = edges_of(*arguments)
-        return [skeleton.gate(whole, edges.moments.square).square()]
+        return [skeleton.gate(whole, edges.moments).square()]
 
     arguments = [*known(dtypes), Argument(Kind.ENTRY)]
     return Kernel(function, arguments, [Result((Use.SUM,))])
@@ -118,10 +118,9 @@ def correct(
             return taken
 
         edges, after = edges_of(*take(6))
-        square = edges.moments.square
         if matrix:
             whole, factor = take(2)
-            base = skeleton.gate(whole, square) * factor
+            base = skeleton.gate(whole, edges.moments) * factor
         else:
             base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
         mean, fast, weight, row, column = take(5)
@@ -130,7 +129,8 @@ def correct(
         weights = [flat[unit::hidden] for unit in range(hidden)]
         offsets = [context, *([take(hidden), take(hidden)] if neurons else [])]
         features = entry_features(edges, base, scales)
-        correction = skeleton.gate(unit_by_unit(features, weights, outputs, offsets), square)
+        correction = unit_by_unit(features, weights, outputs, offsets)
+        correction = skeleton.gate(correction, edges.moments)
         direction = skeleton.correct(base, correction, mean, after["step"])
         moments = [after[key] for key in Moments._fields]
         return [direction, direction.square(), *moments, *([correction] if watched else [])]

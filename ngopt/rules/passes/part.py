@@ -11,6 +11,9 @@ from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import Matrix, matrices
 from ngopt.rules.passes.passes import Passes
 
+NUMBERS = ("step", "evidence")
+"""What is kept of a parameter beside its moments."""
+
 
 class Arrays(NamedTuple):
     """What is known of the entries of a bundle before a step.
@@ -56,5 +59,6 @@ def arrays_of(
     views = zip(*(layout.views(tensor) for tensor in tensors), strict=True)
     found: Sequence[Matrix | None] = matrices(layout) or [None] * len(layout.bundles)
     for bundle, matrix, (weight, slope, *moments) in zip(layout.bundles, found, views, strict=True):
-        before = {"step": state["step"], **dict(zip(Moments._fields, moments, strict=True))}
+        before = {key: state[key] for key in NUMBERS}
+        before.update(zip(Moments._fields, moments, strict=True))
         yield bundle, matrix, Arrays(weight, slope, before)

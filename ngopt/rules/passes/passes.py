@@ -20,12 +20,14 @@ class View(NamedTuple):
         scales: mean squares of its weights, its moments and its base direction.
         context: its features.
         scale: learned factor of its step.
+        evidence: what share of a full step its gradients have earned.
         neurons: states of its output and of its input neurons, or none.
     """
 
     scales: Scales
     context: Tensor
     scale: Tensor
+    evidence: Tensor
     neurons: tuple[Tensor, ...]
 
 

@@ -64,7 +64,7 @@ class PlainPasses(Passes):
             entries = entry_features(edges, base, view.scales.seen_from(block))
             neurons = zip(view.neurons, (block.rows, block.columns), strict=False)
             correction = self._head(entries, view.context, *(of(states) for states, of in neurons))
-            correction = skeleton.gate(correction, edges.moments.square)
+            correction = skeleton.gate(correction, edges.moments)
             if watched:
                 corrections = block.put(corrections, correction, like)
             corrected = skeleton.correct(base, correction, view.scales.base, self._step)
@@ -87,7 +87,7 @@ class PlainPasses(Passes):
         whole = self._skeleton.orthogonalized(momentum, matrix)
         direction: Tensor | None = None
         for block, edges, _ in self._strand:
-            gated = self._skeleton.gate(block.of(whole), edges.moments.square)
+            gated = self._skeleton.gate(block.of(whole), edges.moments)
             direction = block.put(direction, gated, like)
         assert direction is not None
         return direction * self._skeleton.rescale(square, direction.square().mean())

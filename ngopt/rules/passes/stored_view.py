@@ -45,9 +45,9 @@ def recalled(vector: Tensor, bundles: Sequence[Bundle], width: int) -> list[View
             size = math.prod(shape)
             tensors.append(vector[at : at + size].view(shape))
             at += size
-        rows, columns, fast, weight, base, context, scale, *neurons = tensors
+        rows, columns, fast, weight, base, context, scale, evidence, *neurons = tensors
         scales = Scales.of_factors(rows, columns, fast, weight, base)
-        views.append(View(scales, context, scale, tuple(neurons)))
+        views.append(View(scales, context, scale, evidence, tuple(neurons)))
     return views
 
 
@@ -59,7 +59,7 @@ def count(bundles: Sequence[Bundle], width: int) -> int:
 def _tensors(view: View) -> list[Tensor]:
     scales = view.scales
     numbers = [*scales.factors, scales.fast, scales.weight, scales.base]
-    return [*numbers, view.context, view.scale, *view.neurons]
+    return [*numbers, view.context, view.scale, view.evidence, *view.neurons]
 
 
 def _shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
@@ -67,4 +67,4 @@ def _shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
     group, out, into, _ = bundle.shape
     neurons = width and not thin(bundle, width)
     states = [(group, out, width), (group, into, width)] if neurons else []
-    return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), *states]
+    return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), (), *states]

@@ -1,0 +1,73 @@
+"""Built-in annealing of a parameter group, and how it makes way for a schedule of the script.
+
+As long as the learning rate stays what it was, steps shrink with their number. Once it is lowered,
+by a scheduler or by hand, it alone decides how they shrink: annealing holds still.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ngopt.rules.rule import Rule
+
+LOWER = 1 - 1e-6
+"""A learning rate below this share of its peak has been lowered; above, it was rounded."""
+
+DEFAULTS: dict[str, Any] = {"anneal": None, "age": 0, "peak_lr": 0.0, "lowered": False}
+"""What a parameter group holds of its annealing."""
+
+
+class Clock(NamedTuple):
+    """How far annealing has come.
+
+    Args:
+        age: number of steps at the peak of the learning rate; warm-up does not count.
+        peak_lr: largest learning rate so far.
+        lowered: whether it has been lower since.
+    """
+
+    age: int
+    peak_lr: float
+    lowered: bool
+
+    @classmethod
+    def of(cls, group: Mapping[str, Any]) -> "Clock":
+        """That of a parameter group."""
+        return cls(*(group.get(key, DEFAULTS[key]) for key in cls._fields))
+
+    def after(self, lr: float) -> "Clock":
+        """The same after one more step.
+
+        Args:
+            lr: learning rate of that step.
+
+        >>> clock = Clock(0, 0.0, False)
+        >>> for lr in (0.1, 0.2, 0.2, 0.2, 0.1):
+        ...     clock = clock.after(lr)
+        ...     print(clock.age, clock.lowered)
+        1 False
+        1 False
+        2 False
+        3 False
+        3 True
+        """
+        lowered = self.lowered or lr < LOWER * self.peak_lr
+        first = not self.age
+        aged = first or (not lowered and lr <= self.peak_lr)
+        return Clock(self.age + aged, max(lr, self.peak_lr), lowered)
+
+
+def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, float]:
+    """The clock of a group after one more step, and the factor of its learning rate at that step.
+
+    Args:
+        group: a parameter group; it is left as it is.
+        rule: that anneals.
+    """
+    lr, anneal, before = group["lr"], group.get("anneal"), Clock.of(group)
+    clock = before.after(float(lr.detach()) if isinstance(lr, Tensor) else float(lr))
+    if anneal:
+        clock = clock._replace(age=before.age + 1)
+    lowered = clock.lowered if anneal is None else not anneal
+    return clock, float(rule.annealed(0 if anneal is False else clock.age, lowered))

@@ -1,0 +1,198 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from ngopt import NeuralGraphOptimizer
+from ngopt.optim.annealing import Clock
+from ngopt.rules.adam import Adam
+from ngopt.rules.matrix_gnn import MatrixGNN
+
+SKELETON = MatrixGNN().skeleton
+
+
+class Constant(MatrixGNN):
+    """Goes one way whatever the gradients are, so that a step tells how it was annealed."""
+
+    def stream(self, parameters, gradients, state, graph):
+        for change in super().stream(parameters, gradients, state, graph):
+            yield change._replace(update=torch.ones_like(change.update))
+
+    replayable = False
+
+
+def steps_of(rates, **options):
+    """Sizes of the steps at learning rates that a script sets, in units of them."""
+    parameter = nn.Parameter(torch.zeros((), dtype=torch.float64))
+    optimizer = NeuralGraphOptimizer([parameter], lr=1.0, rule=Constant(), **options)
+    sizes = []
+    for rate in rates:
+        optimizer.param_groups[0]["lr"] = rate
+        before = parameter.item()
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        sizes.append((before - parameter.item()) / rate)
+    return sizes
+
+
+def built_in(*ages):
+    return [SKELETON.annealed(age) for age in ages]
+
+
+def test_at_a_constant_rate_steps_shrink_with_their_number():
+    assert steps_of([0.5] * 5) == pytest.approx(built_in(1, 2, 3, 4, 5))
+
+
+def test_warm_up_does_not_age():
+    rates = [0.1, 0.2, 0.3, 0.3, 0.3]
+    assert steps_of(rates) == pytest.approx(built_in(1, 1, 1, 2, 3))
+
+
+def test_once_the_rate_is_lowered_it_alone_decides():
+    rates = [1.0, 1.0, 0.5, 0.5, 0.25, 1.0, 2.0]
+    assert steps_of(rates) == pytest.approx([*built_in(1, 2), *[SKELETON.steady_boost] * 5])
+
+
+def test_the_size_never_grows_where_the_rate_is_lowered_late():
+    rates = [1.0] * 300 + [0.1] * 3
+    found = steps_of(rates)
+    assert found[-3:] == pytest.approx(built_in(300) * 3)
+    assert found[-1] < SKELETON.steady_boost
+
+
+@pytest.mark.parametrize(
+    ("anneal", "expected"),
+    [(True, built_in(1, 2, 3, 4)), (False, [SKELETON.steady_boost] * 4)],
+)
+def test_who_wants_to_decides_by_an_option(anneal, expected):
+    assert steps_of([0.1, 0.2, 0.2, 0.1], anneal=anneal) == pytest.approx(expected)
+
+
+def test_rounding_is_no_schedule():
+    rates = [0.1, 0.1 * (1 - 1e-9), 0.1 * (1 + 1e-15), 0.1]
+    assert not Clock(1, 0.1, False).after(rates[1]).lowered
+    assert steps_of(rates)[-1] < built_in(1)[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "lowered"),
+    [
+        (lambda o: lr_scheduler.ConstantLR(o, 1.0), False),
+        (lambda o: lr_scheduler.LinearLR(o, 0.1, 1.0, 3), False),
+        (lambda o: lr_scheduler.StepLR(o, 3), True),
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 20), True),
+        (lambda o: lr_scheduler.OneCycleLR(o, 1.0, 20, cycle_momentum=False), True),
+        (lambda o: lr_scheduler.LambdaLR(o, lambda step: min(1.0, step / 5)), False),
+    ],
+    ids=["constant", "warm-up", "step", "cosine", "one-cycle", "warm-up by hand"],
+)
+def test_schedulers(make, lowered):
+    parameter = nn.Parameter(torch.zeros(3))
+    optimizer = NeuralGraphOptimizer([parameter], lr=1e-3)
+    scheduler = make(optimizer)
+    for _ in range(12):
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lowered"] is lowered
+
+
+def test_groups_age_on_their_own():
+    first, second = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+    optimizer = NeuralGraphOptimizer([{"params": [first]}, {"params": [second], "lr": 0.1}])
+    for step in range(4):
+        first.grad, second.grad = torch.ones(3), torch.ones(3)
+        optimizer.param_groups[1]["lr"] = 0.1 / (step + 1)
+        optimizer.step()
+    assert [group["age"] for group in optimizer.param_groups] == [4, 1]
+    assert [group["lowered"] for group in optimizer.param_groups] == [False, True]
+
+
+def test_a_skipped_step_does_not_age():
+    parameter = nn.Parameter(torch.zeros(3))
+    optimizer = NeuralGraphOptimizer([parameter])
+    for gradient in (1.0, math.nan, 1.0):
+        parameter.grad = torch.full((3,), gradient)
+        optimizer.step()
+    assert optimizer.param_groups[0]["age"] == 2
+
+
+def test_annealing_goes_on_after_a_checkpoint():
+    def begun():
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        return model, NeuralGraphOptimizer(model.parameters())
+
+    def train(model, optimizer, rates):
+        for rate in rates:
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+            model(torch.ones(1, 3)).square().sum().backward()
+            optimizer.step()
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    rates = [1e-3, 2e-3, 2e-3, 1e-3, 5e-4, 5e-4]
+    model, optimizer = begun()
+    whole = train(model, optimizer, rates)
+    for half in range(1, len(rates)):
+        model, optimizer = begun()
+        train(model, optimizer, rates[:half])
+        other, again = begun()
+        other.load_state_dict(model.state_dict())
+        again.load_state_dict(optimizer.state_dict())
+        assert torch.equal(train(other, again, rates[half:]), whole)
+
+
+def test_a_state_from_before_there_was_annealing_begins_it():
+    parameter = nn.Parameter(torch.zeros(3))
+    optimizer = NeuralGraphOptimizer([parameter])
+    saved = optimizer.state_dict()
+    for key in ("anneal", *Clock._fields):
+        del saved["param_groups"][0][key]
+    optimizer.load_state_dict(saved)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    assert optimizer.param_groups[0]["age"] == 1
+
+
+def test_restart_begins_anew_and_forgets_no_gradient():
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = NeuralGraphOptimizer(model.parameters())
+    for rate in itertools.chain([1e-3] * 20, [1e-4] * 5):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        model(torch.ones(1, 3)).square().sum().backward()
+        optimizer.step()
+    before = {p: dict(optimizer.state[p]) for p in model.parameters()}
+    assert all(state["evidence"] > 0.1 for state in before.values())
+    optimizer.restart()
+    group = optimizer.param_groups[0]
+    assert (group["age"], group["lowered"], group["lr"]) == (0, False, 1e-4)
+    for parameter, state in before.items():
+        now = optimizer.state[parameter]
+        assert now["evidence"] == 0.0
+        assert all(torch.equal(now[key], state[key]) for key in ("step", "fast", "slow", "square"))
+
+
+def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
+    parameter = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    optimizer = NeuralGraphOptimizer([parameter], lr=0.01, weight_decay=0.1)
+    shares = []
+    for _ in range(3000):
+        before = parameter.detach().clone()
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        shares.append(((1 - parameter / before) / (0.01 * 0.1)).mean().item())
+    expected = [min(1.0, SKELETON.annealed(age)) for age in range(1, 3001)]
+    assert shares == pytest.approx(expected, rel=1e-6)
+    assert shares[0] == pytest.approx(1.0)
+    assert shares[-1] < 0.5
+
+
+def test_rules_that_do_not_anneal_are_left_alone():
+    rule = Adam()
+    assert rule.annealed(5) == rule.annealed(torch.tensor(5.0), lowered=True) == 1.0
