@@ -23,9 +23,9 @@ CAPTION = (
     "it never is. Seconds are those of whole steps with forward and backward passes, without "
     "evaluations. Early rise: the largest loss in the first 50 steps over the first, of the worst "
     "seed; `-` where losses have no sign. Worse, better: the means differ by more than the larger "
-    "of the two standard deviations; runs that diverge are worse. Cost: seconds of a step over those "
-    "of the recipe's. In the means over workloads (interquartile), a share of steps that is `-` "
-    "counts as 1, and one of seconds as the cost, if that is more than 1, else as 1."
+    "of the two standard deviations; runs that diverge are worse. Cost: seconds of a step, over "
+    "those of the recipe's. In the means over workloads (interquartile), a share of steps that is "
+    "`-` counts as 1, and one of seconds as the cost, if that is more than 1, else as 1."
 )
 
 
@@ -50,10 +50,10 @@ class Curve:
     @classmethod
     def of(cls, results: Sequence[Result]) -> "Curve":
         """Average over the seeds of one optimizer; those that diverged have no metric since."""
-        longest = max(results, key=lambda result: len(result.at))
+        longest = max(results, key=lambda result: result.at[-1])
         count = len(longest.at)
         metrics = [_padded(result.metrics, count) for result in results]
-        whole = [result.seconds for result in results if len(result.at) == count]
+        whole = [result.seconds for result in results if result.at == longest.at]
         rises = [result.early for result in results]
         return cls(
             at=longest.at,
@@ -77,7 +77,9 @@ class Curve:
 
     @property
     def spread(self) -> float:
-        """Standard deviation over seeds at the end, 0 for a single seed."""
+        """Standard deviation over seeds at the end, 0 for a single seed, NaN if one diverged."""
+        if math.isnan(self.final):
+            return math.nan
         return stdev(self.finals) if len(self.finals) > 1 else 0.0
 
 
@@ -210,6 +212,8 @@ def verdict(curve: Curve, recipe: Curve, higher: bool) -> str:
     """
     if math.isnan(curve.final):
         return "worse"
+    if math.isnan(recipe.final):
+        return "better"
     gain = (curve.final - recipe.final) * (1 if higher else -1)
     if abs(gain) <= max(curve.spread, recipe.spread):
         return "same"
@@ -332,7 +336,7 @@ def plot(
 
     columns = min(4, len(workloads))
     lines = math.ceil(len(workloads) / columns)
-    figure = Figure(figsize=(4.5 * columns, 3.2 * lines + 0.6), layout="constrained")
+    figure = Figure(figsize=(4.5 * columns, 3.2 * lines + 1), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     colors = {name: f"C{number}" for number, name in enumerate(OPTIMIZERS)}
     drawn: dict[str, Any] = {}
@@ -349,7 +353,7 @@ def plot(
         axes.set_ylabel(workload.metric)
     for axes in panels[len(workloads) :]:
         axes.set_axis_off()
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=len(drawn))
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=2 * columns)
     figure.savefig(path)
 
 
