@@ -1,11 +1,16 @@
+import doctest
+import importlib
 import json
 import os
+import pkgutil
+import sys
 from dataclasses import replace
 
 import pytest
 
+from benchmarks import workloads
 from benchmarks.workloads import __main__ as command
-from benchmarks.workloads import discovery, trained
+from benchmarks.workloads import char_gpt, discovery, trained
 from benchmarks.workloads.__main__ import Options, do
 from benchmarks.workloads.claims import claim
 from meta_train.errors import MetaTrainError
@@ -125,6 +130,34 @@ def test_trained_models_are_trained_once(options):
 
 
 def test_workloads_are_found():
-    found, failed = discovery.discovered()
+    found, _ = discovery.discovered()
     assert "char_gpt" in found
-    assert not set(found) & set(failed)
+    assert found["char_gpt"] is char_gpt.WORKLOAD
+
+
+def test_a_file_may_have_several_workloads(monkeypatch):
+    found, _ = discovery.discovered()
+    monkeypatch.delattr(char_gpt, "WORKLOAD")
+    monkeypatch.setattr(char_gpt, "WORKLOADS", [toy(), toy(name="other")], raising=False)
+    assert set(found) - {"char_gpt"} | {"toy", "other"} == set(discovery.discovered()[0])
+    monkeypatch.setattr(char_gpt, "WORKLOADS", [toy(), toy()])
+    with pytest.raises(MetaTrainError, match="two workloads called `toy`"):
+        discovery.discovered()
+
+
+def test_a_file_that_needs_a_missing_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "benchmarks.workloads.char_gpt", None)
+    found, failed = discovery.discovered()
+    assert "char_gpt" not in found
+    assert "char_gpt" in failed
+
+
+@pytest.mark.parametrize("name", sorted(i.name for i in pkgutil.iter_modules(workloads.__path__)))
+def test_examples_in_docstrings(name):
+    if name == "__main__":
+        pytest.skip("has none")
+    try:
+        module = importlib.import_module(f"{workloads.__name__}.{name}")
+    except ImportError as missing:
+        pytest.skip(str(missing))
+    assert doctest.testmod(module).failed == 0
