@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -32,19 +32,7 @@ from benchmarks.workloads.run import Result, run, seed_all
 from benchmarks.workloads.workload import Training, Workload
 from meta_train.errors import MetaTrainError
 
-Name = Literal[
-    "recipe",
-    "ngopt",
-    "params",
-    "swap",
-    "adamw_default",
-    "muon",
-    "soap",
-    "schedule_free",
-    "nadamw",
-    "prodigy",
-]
-assert set(get_args(Name)) == set(OPTIMIZERS)
+Name = Literal[tuple(OPTIMIZERS)]
 DEFAULTS: tuple[Name, ...] = (
     "recipe",
     "ngopt",
@@ -119,7 +107,7 @@ class Session:
             for workload in workloads
             for name in self.options.optimizers
         ]
-        for workload, name, seed in tqdm(todo, "runs"):
+        for workload, name, seed in tqdm(todo, "runs", disable=None):
             if workload.name in self.left_out or name in self.left_out:
                 continue
             path = self.folder / workload.name / f"{name}-{seed}.json"

@@ -112,7 +112,8 @@ def run(
     # Other programs on the machine take seconds too, but not the CPU seconds of this one.
     clock = time.process_time if single else time.perf_counter
     spent, diverged = 0.0, None
-    for step in tqdm(range(1, steps + 1), f"{workload.name}, {name}, {seed}", leave=False):
+    label = f"{workload.name}, {name}, {seed}"
+    for step in tqdm(range(1, steps + 1), label, leave=False, disable=None):  # not in log files
         started = clock()
         losses.append(training.step(optimizers))
         for schedule in schedules:

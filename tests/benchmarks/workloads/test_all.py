@@ -30,5 +30,4 @@ def test_two_steps_and_a_metric(name, tmp_path, monkeypatch):
     assert all(loss is not None for loss in found.losses)
     assert found.metrics[-1] is not None
     assert math.isfinite(found.metrics[-1])
-    assert workload.steps % workload.every == 0
     assert workload.task in ("fresh", "fine-tuning")
