@@ -135,7 +135,7 @@ class Session:
             result = run(workload, training, name, OPTIMIZERS[name], seed, steps, every)
         except ImportError as error:
             self.left_out[name] = str(error)
-        except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             tqdm.write(traceback.format_exc(), file=sys.stderr)
             self.failed.append(f"{workload.name}, {name}, seed {seed}: {error}")
         else:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def run(
         diverged=diverged,
         clock="process" if single else "wall",
         command=command(),
-        commit=commit(),
+        commit=_commit(),
         torch=torch.__version__,
     )
 
@@ -165,6 +166,11 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@cache  # the code at work is the one that was there in the beginning
+def _commit() -> str | None:
+    return commit()
 
 
 def _metric(training: Training, optimizers: Sequence[Optimizer]) -> float:
