@@ -31,6 +31,7 @@ from benchmarks.workloads.report import report
 from benchmarks.workloads.run import Result, run, seed_all
 from benchmarks.workloads.workload import Training, Workload
 from meta_train.errors import MetaTrainError
+from ngopt.errors import NgoptError
 
 Name = Literal[tuple(OPTIMIZERS)]
 DEFAULTS: tuple[Name, ...] = (
@@ -43,6 +44,8 @@ DEFAULTS: tuple[Name, ...] = (
     "nadamw",
     "prodigy",
 )
+FAILURES = (NgoptError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
+"""What may go wrong in one run without harm to the others."""
 TINY = 4
 """Number of steps when everything is only tried."""
 
@@ -135,7 +138,7 @@ class Session:
             result = run(workload, training, name, OPTIMIZERS[name], seed, steps, every)
         except ImportError as error:
             self.left_out[name] = str(error)
-        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        except FAILURES as error:
             tqdm.write(traceback.format_exc(), file=sys.stderr)
             self.failed.append(f"{workload.name}, {name}, seed {seed}: {error}")
         else:
