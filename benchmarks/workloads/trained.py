@@ -1,0 +1,48 @@
+"""Models that a workload has trained by its recipe, for others to start from."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.workloads.claims import claim
+from benchmarks.workloads.optimizers import its_own
+from benchmarks.workloads.run import run
+from benchmarks.workloads.workload import Workload
+
+
+class Shelf:
+    """Where trained models are kept.
+
+    Args:
+        folder: of their files.
+        steps: how long they are trained; None for as long as the recipe says.
+    """
+
+    def __init__(self, folder: Path, steps: int | None = None) -> None:
+        self.folder, self.steps = folder, steps
+
+
+shelf = Shelf(Path("runs/workloads/trained"))
+"""Of this process; the command line changes it."""
+
+
+def trained(workload: Workload, seed: int = 0) -> nn.Module:
+    """The model of a workload as its recipe has trained it, which is done once.
+
+    Args:
+        workload: of one model.
+        seed: of its weights and batches.
+    """
+    steps = shelf.steps or workload.steps
+    training = workload.build(seed)
+    ((model, _),) = training.recipes
+    path = shelf.folder / f"{workload.name}-{seed}-{steps}.pt"
+    with claim(path, wait=True):
+        if not path.is_file():
+            run(workload, training, "recipe", its_own, seed, steps, every=steps)
+            partial = path.with_suffix(".partial")
+            torch.save(model.state_dict(), partial)
+            partial.replace(path)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
