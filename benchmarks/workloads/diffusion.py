@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -85,13 +86,18 @@ class Residual(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Three residual layers that see both coordinates and the time as sinusoids."""
+    """Three residual layers that see both coordinates and the time.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: of the layers.
+        plain: whether they see them as numbers; as sinusoids otherwise.
+    """
+
+    def __init__(self, width: int, plain: bool = False) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.plain = width, plain
         self.layers = nn.Sequential(
-            nn.Linear(3 * width, width),
+            nn.Linear(3 if plain else 3 * width, width),
             nn.GELU(),
             *(Residual(width) for _ in range(3)),
             nn.Linear(width, 2),
@@ -99,6 +105,8 @@ class Perceptron(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """From noisy points (n, 2) and times (n,) to their noise."""
+        if self.plain:
+            return self.layers(torch.cat([x, time[:, None]], 1))
         seen = [sinusoids(values, self.width) for values in (25 * x[:, 0], 25 * x[:, 1], time)]
         return self.layers(torch.cat(seen, 1))
 
@@ -169,18 +177,24 @@ def clothes(seed: int) -> Denoising:
     )
 
 
-def moons(seed: int) -> Denoising:
-    """A run of the perceptron on two moons."""
+def moons(seed: int, *, plain: bool = False, times: int = 50) -> Denoising:
+    """A run of the perceptron on two moons.
+
+    Args:
+        seed: of weights, batches, times and noise.
+        plain: whether the perceptron sees coordinates and time as numbers.
+        times: how many there are.
+    """
     torch.manual_seed(seed)
     train = two_moons(8000, torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(seed)
     return Denoising(
-        Perceptron(128),
+        Perceptron(128, plain),
         Recipe(torch.optim.AdamW, lr=1e-3, decayed=0.01),
         epochs((train,), SMALL_BATCH, generator),
         two_moons(8000, torch.Generator().manual_seed(2)),
         generator,
-        times=50,
+        times=times,
         clip=1.0,
     )
 
@@ -204,5 +218,16 @@ WORKLOADS = (
         every=SMALL_STEPS // 20,
         metric="held-out noise MSE",
         source="https://github.com/tanelp/tiny-diffusion",
+    ),
+    # Many a first attempt gives the network the number of the step, up to 999, as it is: its first
+    # gradients are large, and so is what a step of usual size does to the loss.
+    Workload(
+        name="diffusion_plain_time",
+        title="diffusion perceptron told times up to 999, two moons",
+        build=partial(moons, plain=True, times=1000),
+        steps=SMALL_STEPS,
+        every=SMALL_STEPS // 20,
+        metric="held-out noise MSE",
+        source="https://github.com/tanelp/tiny-diffusion, without sinusoids and with 1000 times",
     ),
 )

@@ -11,7 +11,7 @@ from benchmarks.workloads.workload import Recipe, Training, Workload
 
 VISCOSITY = 0.01 / np.pi
 INSIDE, SIDES, START = 2540, 80, 160
-WIDTH, LAYERS, STEPS = 20, 3, 6000
+WIDTH, LAYERS, STEPS = 20, 3, 8000
 
 
 def exact(x: np.ndarray, t: np.ndarray) -> np.ndarray:
