@@ -92,6 +92,6 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=75,
     metric="validation loss",
-    source="nanoGPT's recipe for `char_gpt`; two of eight experts and the loss for their balance as "
-    "in W. Fedus et al., Switch Transformers, 2021",
+    source="nanoGPT's recipe for `char_gpt`; two of eight experts and the loss for their balance "
+    "as in W. Fedus et al., Switch Transformers, 2021",
 )

@@ -8,7 +8,7 @@ import torch
 from meta_train.data.folder import data_folder
 from meta_train.data.text import tiny_shakespeare
 
-SPEAKERS, PIECE, SHORTEST = 8, 130, 30
+SPEAKERS, LONGEST, SHORTEST = 8, 130, 30
 
 
 def speeches() -> dict[str, list[tuple[str, int]]]:
@@ -37,6 +37,6 @@ def _pieces(spoken: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return [
         (piece, speaker)
         for words, speaker in spoken
-        for piece in textwrap.wrap(words, PIECE)
+        for piece in textwrap.wrap(words, LONGEST)
         if len(piece) >= SHORTEST
     ]
