@@ -15,6 +15,8 @@ from meta_train.data.images import images
 
 WIDTH = 128
 """Features of the convnet."""
+SIZE = 16
+"""Of the images of CIFAR-10 in pixels: a quarter of the time of 32."""
 
 
 class Classification(Training):
@@ -124,7 +126,7 @@ def _on_digits(seed: int, model: nn.Module, recipe: Recipe) -> Classification:
 @cache
 def _half(*, second: bool) -> Dataset:
     splits = {}
-    for split, (pixels, labels) in images("cifar10", 32).splits.items():
+    for split, (pixels, labels) in images("cifar10", SIZE).splits.items():
         chosen = (labels >= 5) == second
         splits[split] = pixels[chosen], labels[chosen] - 5 * second
     return Dataset("cifar10", splits, classes=5)
