@@ -12,6 +12,19 @@ from benchmarks.workloads.workload import Recipe, Training, Workload, cosine
 LAYERS, HEADS, WIDTH, LENGTH, BATCH, STEPS = 4, 4, 128, 64, 12, 2000
 
 
+class Perceptron(nn.Module):
+    """Two layers without biases, the hidden one four times as wide."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (..., width) to the same."""
+        return self.down(F.gelu(self.up(x)))
+
+
 class Block(nn.Module):
     """A pre-norm transformer block without biases."""
 
@@ -22,8 +35,7 @@ class Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.mix = nn.Linear(width, width, bias=False)
         self.norm_2 = nn.LayerNorm(width, bias=False)
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
+        self.perceptron: nn.Module = Perceptron(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (batch, length, width) to the same."""
@@ -32,7 +44,7 @@ class Block(nn.Module):
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
         heads = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.mix(heads.transpose(1, 2).reshape(batch, length, width))
-        return x + self.down(F.gelu(self.up(self.norm_2(x))))
+        return x + self.perceptron(self.norm_2(x))
 
 
 class GPT(nn.Module):

@@ -1,0 +1,41 @@
+"""Looking at a model without changing it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+CHUNK = 500
+"""Largest number of rows in a forward pass."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode, without gradients; afterwards each module is as before.
+
+    `model.train()` would not do afterwards: modules that a recipe keeps in evaluation mode, such as
+    those of a frozen backbone, would leave it.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+    """Share of rows whose greatest output is that of their label.
+
+    Args:
+        model: from inputs (rows, ...) to logits (rows, classes).
+        inputs: (n, ...).
+        labels: (n,) int64.
+    """
+    with evaluating(model):
+        pairs = zip(inputs.split(CHUNK), labels.split(CHUNK), strict=True)
+        right = sum((model(x).argmax(1) == y).sum().item() for x, y in pairs)
+    return right / len(labels)
