@@ -8,8 +8,7 @@ from benchmarks.workloads.pictures import epochs, evaluating, outputs
 from benchmarks.workloads.workload import Recipe, Training, Workload, cosine
 from meta_train.data.images import images
 
-BATCH, WIDTH, TEMPERATURE, EPOCHS = 256, 16, 0.07, 3
-STEPS = EPOCHS * (55_000 // BATCH)
+BATCH, WIDTH, TEMPERATURE, STEPS = 256, 16, 0.07, 640
 KNOWN, TESTED, NEIGHBOURS = 4000, 1000, 20
 
 
