@@ -70,7 +70,7 @@ WORKLOAD = Workload(
     title="VAE, MNIST",
     build=Autoencoding,
     steps=STEPS,
-    every=STEPS // 20,
+    every=STEPS // 22,
     metric="negative test ELBO",
     source="https://github.com/pytorch/examples/tree/main/vae",
 )
