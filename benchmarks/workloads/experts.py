@@ -8,7 +8,7 @@ from benchmarks.workloads.char_gpt import GPT, HEADS, LAYERS, LENGTH, WIDTH, Cha
 from benchmarks.workloads.texts import Characters
 from benchmarks.workloads.workload import Recipe, Workload, cosine
 
-EXPERTS, CHOSEN, HIDDEN, BALANCE, STEPS = 8, 2, 2 * WIDTH, 0.01, 1500
+EXPERTS, CHOSEN, HIDDEN, BALANCE, STEPS = 8, 2, 2 * WIDTH, 0.01, 1000
 
 
 class Experts(nn.Module):
@@ -90,7 +90,7 @@ WORKLOAD = Workload(
     title="mixture of experts, Shakespeare's characters",
     build=ExpertGPT,
     steps=STEPS,
-    every=75,
+    every=50,
     metric="validation loss",
     source="nanoGPT's recipe for `char_gpt`; two of eight experts and the loss for their balance "
     "as in W. Fedus et al., Switch Transformers, 2021",
