@@ -284,10 +284,9 @@ class MatrixGNN(Rule):
 
     def _evidence(self, part: Part, survey: Survey) -> Tensor:
         """Share of a full step that a bundle has earned, 0-dim."""
-        fast, square = survey.whole.fast, survey.whole.square
-        return self.skeleton.evidence(
-            part.arrays.state["evidence"].to(fast), fast, square, part.step
-        )
+        means = survey.whole.fast, survey.slow, survey.whole.square
+        before = part.arrays.state["evidence"].to(survey.slow)
+        return self.skeleton.evidence(before, *means, part.step)
 
     def _direct(self, part: Part, view: View, layers: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Update array of a bundle, and the arrays of its state after this step."""

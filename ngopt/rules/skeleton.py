@@ -77,7 +77,8 @@ class Skeleton:
         evidence_least: share of a full step that is taken without evidence; 1 for always all of it.
         evidence_growth: by what factor the share of a full step grows at most from step to step.
         evidence_share: share of signal in the gradients from which steps are full.
-        evidence_power: by what power of it they are smaller below.
+        evidence_lasting: the same for the slow momentum, in units of what chance leaves in it.
+        evidence_power: by what power of these shares steps are smaller below.
     """
 
     slow: float = 1.0
@@ -107,6 +108,7 @@ class Skeleton:
     evidence_least: float = 0.1
     evidence_growth: float = 1.6
     evidence_share: float = 0.15
+    evidence_lasting: float = 4.0
     evidence_power: float = 2.0
 
     def __post_init__(self) -> None:
@@ -119,7 +121,8 @@ class Skeleton:
             and min(self.age_power, self.late_power, self.depth_power, self.trust_power) >= 0
             and min(self.age_reference, self.late_reference, self.trust_reference) > 0
             and min(self.depth_reference, self.nesterov_reference) > 0
-            and min(self.boost, self.steady_boost, self.evidence_share) > 0
+            and min(self.boost, self.steady_boost) > 0
+            and min(self.evidence_share, self.evidence_lasting) > 0
             and 0 < self.evidence_least <= 1 <= self.evidence_growth
             and self.evidence_power >= 0
             and self.fan_free > 0
@@ -136,7 +139,8 @@ class Skeleton:
                 "scale_bound and powers >= 0, whole orthogonal >= 0, equal_rows True or False, "
                 "0 < fan_low <= fan_high, fan_free > 0, 0 < weight_low <= 1, "
                 "weight_reference >= 0, 0 < evidence_least <= 1, evidence_growth >= 1, and boost, "
-                "steady_boost, evidence_share and other references > 0, all finite."
+                "steady_boost, evidence_share, evidence_lasting and other references > 0, all "
+                "finite."
             )
 
     @classmethod
@@ -264,26 +268,32 @@ class Skeleton:
             return torch.full_like(weight, fixed)
         return fixed * self.weight_scale(weight, fan_in(bundle))
 
-    def evidence(self, before: Tensor, fast: Tensor, square: Tensor, step: Tensor) -> Tensor:
+    def evidence(
+        self, before: Tensor, fast: Tensor, slow: Tensor, square: Tensor, step: Tensor
+    ) -> Tensor:
         """How large a share of a full step gradients have earned by agreeing, 0-dim.
 
         Steps begin small. While they are, the weights hardly move, and how far gradients agree
         tells how much of them is signal: half in a fresh transformer, a fiftieth in one that has
-        been trained. What has been trained thus keeps small steps, until gradients agree again.
+        been trained. Where most is noise, agreement over many steps tells. What has been trained
+        keeps small steps, until gradients agree again.
 
         Args:
             before: what this returned at the last look, 0-dim; 0 before the first one.
             fast: mean of the squares of the fast momentum, 0-dim.
+            slow: mean of the squares of the slow momentum, 0-dim.
             square: mean of squared gradients, 0-dim.
             step: number of gradients so far, 0-dim.
         """
-        # Of gradients that have nothing in common, this share would be left in their mean.
-        fading = torch.exp(step.to(fast) * math.log(FAST))
-        chance = (1 - FAST) / (1 + FAST) * (1 + fading) / (1 - fading)
-        signal = (fast / (square + EPS**2) - chance) / (1 - chance + LITTLE)
+        count = step.to(fast)
+        signal, _ = _signal(fast, square, count, FAST)
+        lasting, chance = _signal(slow, square, count, SLOW)
+        most = torch.maximum(
+            signal / self.evidence_share, lasting / (chance * self.evidence_lasting)
+        )
         # Few gradients may agree by chance.
-        signal = signal.clamp(0.0, 1.0) * (1 - 2 / step.to(fast)).clamp(min=0.0)
-        earned = (signal / self.evidence_share) ** self.evidence_power
+        earned = most.clamp(0.0, 1e3) * (1 - 2 / count).clamp(min=0.0)
+        earned = earned**self.evidence_power
         return torch.maximum(earned, before).clamp(self.evidence_least, 1.0)
 
     def share(self, evidence: Tensor, step: Tensor) -> Tensor:
@@ -348,3 +358,21 @@ class Skeleton:
             return self.fan_free
         factor = math.pow(self.fan_reference / input_indices(bundle), self.fan_power)
         return min(max(factor, self.fan_low), self.fan_high)
+
+
+def _signal(momentum: Tensor, square: Tensor, count: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+    """How much of gradients is signal, and how much of them chance leaves in their momentum.
+
+    Args:
+        momentum: mean of its squares, 0-dim.
+        square: mean of squared gradients, 0-dim.
+        count: number of gradients so far, 0-dim.
+        decay: of the momentum.
+
+    Returns:
+        The share of signal, about 0 for gradients that have nothing in common, which may be below,
+        and what would be left of those in the momentum; both 0-dim.
+    """
+    fading = torch.exp(count * math.log(decay))
+    chance = (1 - decay) / (1 + decay) * (1 + fading) / (1 - fading)
+    return (momentum / (square + EPS**2) - chance) / (1 - chance + LITTLE), chance

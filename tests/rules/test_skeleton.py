@@ -111,7 +111,7 @@ def agreeing(share, steps, size=4000):
     for _ in range(steps):
         gradient = signal + (1 - share) ** 0.5 * torch.randn(size)
         state, moments = update_moments(state, gradient)
-        yield moments.fast.square().mean(), moments.square.mean(), state["step"]
+        yield *(m.square().mean() for m in moments[:2]), moments.square.mean(), state["step"]
 
 
 @pytest.mark.parametrize(
@@ -119,16 +119,24 @@ def agreeing(share, steps, size=4000):
 )
 def test_steps_are_full_once_gradients_have_agreed(share, least, most):
     skeleton, evidence = Skeleton(), torch.tensor(0.0)
-    for fast, square, step in agreeing(share, 30):
-        evidence = skeleton.evidence(evidence, fast, square, step)
+    for seen in agreeing(share, 30):
+        evidence = skeleton.evidence(evidence, *seen)
     assert least <= evidence <= most
+
+
+def test_little_signal_is_evidence_in_the_long_run():
+    skeleton, found = Skeleton(), [torch.tensor(0.0)]
+    for seen in agreeing(0.04, 200):
+        found.append(skeleton.evidence(found[-1], *seen))
+    assert float(found[20]) < 0.2
+    assert float(found[200]) == 1.0
 
 
 def test_evidence_of_the_first_two_gradients_is_none_and_what_is_earned_stays():
     skeleton, found = Skeleton(), [torch.tensor(0.0)]
     for share, steps in ((1.0, 10), (0.0, 40)):
-        for fast, square, step in agreeing(share, steps):
-            found.append(skeleton.evidence(found[-1], fast, square, step))
+        for seen in agreeing(share, steps):
+            found.append(skeleton.evidence(found[-1], *seen))
     assert [float(evidence) for evidence in found[1:3]] == pytest.approx([0.1, 0.1])
     assert float(found[10]) == float(found[-1]) == 1.0
 
@@ -144,7 +152,7 @@ def test_a_step_grows_to_what_is_earned_by_a_factor():
 def test_no_gradients_are_no_evidence():
     nothing = torch.tensor(0.0)
     for step in (1.0, 2.0, 100.0):
-        found = Skeleton().evidence(nothing, nothing, nothing, torch.tensor(step))
+        found = Skeleton().evidence(*[nothing] * 4, torch.tensor(step))
         assert float(found) == pytest.approx(0.1)
 
 
@@ -308,6 +316,7 @@ def test_fan_scale_is_configurable():
         {"evidence_least": 1.5},
         {"evidence_growth": 0.9},
         {"evidence_share": 0.0},
+        {"evidence_lasting": 0.0},
         {"evidence_power": -1.0},
     ],
     ids=str,
