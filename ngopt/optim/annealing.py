@@ -1,7 +1,8 @@
 """Built-in annealing of a parameter group, and how it makes way for a schedule of the script.
 
-As long as the learning rate stays what it was, steps shrink with their number. Once it is lowered,
-by a scheduler or by hand, it alone decides how they shrink: annealing holds still.
+As long as the learning rate stays what it was, steps begin large and shrink with their number. Once
+a script changes it, steps are never much larger than AdamW's; once it is lowered, it alone decides
+how they shrink: annealing holds still.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,16 @@ from torch import Tensor
 
 from ngopt.rules.rule import Rule
 
-LOWER = 1 - 1e-6
-"""A learning rate below this share of its peak has been lowered; above, it was rounded."""
+ROUNDING = 1e-6
+"""A learning rate that is this near to its peak, relative to it, has been rounded, not changed."""
 
-DEFAULTS: dict[str, Any] = {"anneal": None, "age": 0, "peak_lr": 0.0, "lowered": False}
+DEFAULTS: dict[str, Any] = {
+    "anneal": None,
+    "age": 0,
+    "peak_lr": 0.0,
+    "scheduled": False,
+    "lowered": False,
+}
 """What a parameter group holds of its annealing."""
 
 
@@ -24,11 +31,13 @@ class Clock(NamedTuple):
     Args:
         age: number of steps at the peak of the learning rate; warm-up does not count.
         peak_lr: largest learning rate so far.
-        lowered: whether it has been lower since.
+        scheduled: whether it has ever changed.
+        lowered: whether it has been lower than its peak since.
     """
 
     age: int
     peak_lr: float
+    scheduled: bool
     lowered: bool
 
     @classmethod
@@ -42,20 +51,22 @@ class Clock(NamedTuple):
         Args:
             lr: learning rate of that step.
 
-        >>> clock = Clock(0, 0.0, False)
+        >>> clock = Clock(0, 0.0, False, False)
         >>> for lr in (0.1, 0.2, 0.2, 0.2, 0.1):
         ...     clock = clock.after(lr)
-        ...     print(clock.age, clock.lowered)
-        1 False
-        1 False
-        2 False
-        3 False
-        3 True
+        ...     print(clock.age, clock.scheduled, clock.lowered)
+        1 False False
+        1 True False
+        2 True False
+        3 True False
+        3 True True
         """
-        lowered = self.lowered or lr < LOWER * self.peak_lr
-        first = not self.age
-        aged = first or (not lowered and lr <= self.peak_lr)
-        return Clock(self.age + aged, max(lr, self.peak_lr), lowered)
+        if not self.age:
+            return Clock(1, lr, self.scheduled, self.lowered)
+        raised = lr > self.peak_lr * (1 + ROUNDING)
+        lowered = self.lowered or lr < self.peak_lr * (1 - ROUNDING)
+        age = self.age + (not raised and not lowered)
+        return Clock(age, max(lr, self.peak_lr), self.scheduled or raised or lowered, lowered)
 
 
 def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, float]:
@@ -69,5 +80,5 @@ def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, float]:
     clock = before.after(float(lr.detach()) if isinstance(lr, Tensor) else float(lr))
     if anneal:
         clock = clock._replace(age=before.age + 1)
-    lowered = clock.lowered if anneal is None else not anneal
-    return clock, float(rule.annealed(0 if anneal is False else clock.age, lowered))
+    scheduled = clock.scheduled if anneal is None else not anneal
+    return clock, float(rule.annealed(0 if anneal is False else clock.age, scheduled))

@@ -40,8 +40,8 @@ class NeuralGraphOptimizer(Optimizer):
             again.
         weight_decay: decoupled weight decay, as in AdamW.
         anneal: whether steps shrink with their number by themselves. By default they do until the
-            learning rate is lowered, by a scheduler or by hand; then they shrink as it says, and no
-            more. True: always, beside any schedule. False: never.
+            script lowers the learning rate, by a scheduler or by hand; then they shrink as it says,
+            and no more. True: always, beside any schedule. False: never.
         rule: a rule, or the name or path of one; see `ngopt.list_rules()`.
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
         model: the model that the given tensors belong to.
@@ -251,8 +251,8 @@ class NeuralGraphOptimizer(Optimizer):
     def restart(self) -> None:
         """Begin annealing anew, as for new data: steps are full again as soon as gradients agree.
 
-        What is known of past gradients is kept. A learning rate that has been lowered counts as
-        constant from now on.
+        What is known of past gradients is kept. A learning rate that the script has changed counts
+        as constant from now on.
         """
         for group in self.param_groups:
             group.update(annealing.DEFAULTS | {"anneal": group.get("anneal")})

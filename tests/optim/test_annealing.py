@@ -46,9 +46,13 @@ def test_at_a_constant_rate_steps_shrink_with_their_number():
     assert steps_of([0.5] * 5) == pytest.approx(built_in(1, 2, 3, 4, 5))
 
 
-def test_warm_up_does_not_age():
-    rates = [0.1, 0.2, 0.3, 0.3, 0.3]
-    assert steps_of(rates) == pytest.approx(built_in(1, 1, 1, 2, 3))
+def test_warm_up_does_not_age_and_keeps_steps_small():
+    rates = [0.1, 0.2, 0.3, *[0.3] * 500]
+    found, steady = steps_of(rates), SKELETON.steady_boost
+    assert found[:1] == pytest.approx(built_in(1))
+    assert found[1:5] == pytest.approx([steady] * 4)
+    assert found[-1:] == pytest.approx(built_in(501))
+    assert found[-1] < steady
 
 
 def test_once_the_rate_is_lowered_it_alone_decides():
@@ -73,8 +77,8 @@ def test_who_wants_to_decides_by_an_option(anneal, expected):
 
 def test_rounding_is_no_schedule():
     rates = [0.1, 0.1 * (1 - 1e-9), 0.1 * (1 + 1e-15), 0.1]
-    assert not Clock(1, 0.1, False).after(rates[1]).lowered
-    assert steps_of(rates)[-1] < built_in(1)[0]
+    assert not Clock(1, 0.1, False, False).after(rates[1]).scheduled
+    assert steps_of(rates) == pytest.approx(built_in(1, 2, 3, 4))
 
 
 @pytest.mark.parametrize(
@@ -195,4 +199,4 @@ def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
 
 def test_rules_that_do_not_anneal_are_left_alone():
     rule = Adam()
-    assert rule.annealed(5) == rule.annealed(torch.tensor(5.0), lowered=True) == 1.0
+    assert rule.annealed(5) == rule.annealed(torch.tensor(5.0), scheduled=True) == 1.0

@@ -189,12 +189,12 @@ def test_steps_shrink_faster_in_the_long_run():
 
 
 @pytest.mark.parametrize("number", [float, torch.tensor])
-def test_steps_are_steady_where_the_learning_rate_is_lowered(number):
+def test_steps_are_steady_where_a_script_changes_the_learning_rate(number):
     skeleton = Skeleton(boost=6.0, steady_boost=2.0)
-    assert float(skeleton.annealed(number(0.0), lowered=True)) == 2.0
+    assert float(skeleton.annealed(number(0.0), scheduled=True)) == 2.0
     late = skeleton.annealed(1000.0)
     assert late < 2.0
-    assert float(skeleton.annealed(number(1000.0), lowered=True)) == pytest.approx(late)
+    assert float(skeleton.annealed(number(1000.0), scheduled=True)) == pytest.approx(late)
 
 
 def test_corrections_shrink_with_age():
