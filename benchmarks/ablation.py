@@ -55,6 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "depth-scaling-off": {"skeleton": {"depth_power": 0.0}},
     "ageing-off": {"skeleton": {"age_power": 0.0}},
     "late-ageing-off": {"skeleton": {"late_power": 0.0}},
+    "evidence-off": {"skeleton": {"evidence_least": 1.0}},
     "fading-off": {"skeleton": {"trust_power": 0.0}},
     "scale-off": {"skeleton": {"scale_bound": 0.0}},
     "direction-off": {"skeleton": {"trust": 0.0}},

@@ -17,7 +17,7 @@ _DEFAULT = Config(
     problems=32,
     truncation=30,
     lengths=Lengths(60, 1000),
-    unroll=UnrollOptions(lr=6e-3, lr_spread=2.0, average=0.9),
+    unroll=UnrollOptions(lr=1e-3, lr_spread=2.0, average=0.9),
     meta_loss=MetaLoss(scale="log"),
     outer=OuterOptions(lr=2e-3),
 )
@@ -42,7 +42,7 @@ _PRETRAINED = replace(
     sigma=0.05,
     truncation=50,
     lengths=Lengths(200, 1000),
-    unroll=UnrollOptions(lr=6e-3, lr_spread=1.5),
+    unroll=UnrollOptions(lr=1e-3, lr_spread=1.5),
     outer=OuterOptions(lr=0.01, beta1=0.95),
     frozen=("start", "source", "rounds", "scale"),
     board=BoardOptions(every=0),

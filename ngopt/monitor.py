@@ -19,6 +19,7 @@ from ngopt.errors import OptionError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.images import graph_image
 from ngopt.measures import angle, change, sizes
+from ngopt.optim.annealing import Clock
 from ngopt.optim.naming import name_all
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.uncompiled import uncompiled
@@ -257,7 +258,9 @@ def _described(optimizer: Optimizer) -> str:
         lines += [indent(json.dumps(rule.config, indent=2), "    "), ""]
     for number, group in enumerate(optimizer.param_groups):
         options = ", ".join(
-            f"{key} {value}" for key, value in group.items() if not key.startswith("param")
+            f"{key} {value}"
+            for key, value in group.items()
+            if not key.startswith("param") and key not in Clock._fields
         )
         entries = sum(param.numel() for param in group["params"] if not is_lazy(param))
         tensors = len(group["params"])

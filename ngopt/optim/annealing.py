@@ -82,3 +82,34 @@ def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, float]:
         clock = clock._replace(age=before.age + 1)
     scheduled = clock.scheduled if anneal is None else not anneal
     return clock, float(rule.annealed(0 if anneal is False else clock.age, scheduled))
+
+
+def described(group: Mapping[str, Any], rule: Rule) -> str:
+    """The options of a group, one a line, with what makes its steps shrink in plain words.
+
+    Args:
+        group: a parameter group.
+        rule: that anneals, or not.
+
+    >>> from ngopt.rules import MatrixGNN
+    >>> print(described({"lr": 1e-3, **DEFAULTS, "age": 7}, MatrixGNN()), end="")
+        anneal: None (steps shrink by themselves until lr is lowered; 7 so far)
+        lr: 0.001
+    """
+    hidden = ("params", *Clock._fields)
+    shown = {key: str(value) for key, value in group.items() if key not in hidden}
+    shown["anneal"] = f"{group.get('anneal')} ({_words(group, rule)})"
+    return "".join(f"    {key}: {shown[key]}\n" for key in sorted(shown))
+
+
+def _words(group: Mapping[str, Any], rule: Rule) -> str:
+    anneal, clock = group.get("anneal"), Clock.of(group)
+    if rule.annealed(1) == rule.annealed(10**9) == 1.0:
+        return "the rule has no annealing of its own; lr alone makes steps shrink"
+    if anneal is None and clock.lowered:
+        return "lr was lowered; now it alone makes steps shrink"
+    if anneal is None:
+        return f"steps shrink by themselves until lr is lowered; {clock.age:,} so far"
+    if anneal:
+        return f"steps shrink by themselves, also while lr is lowered; {clock.age:,} so far"
+    return "lr alone makes steps shrink"

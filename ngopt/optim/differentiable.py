@@ -127,8 +127,8 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
             # To compute the step and discard it would leave its derivatives, which are not finite.
             self.skipped_steps += 1
         elif params:
-            for group, clock in zip(self.param_groups, clocks, strict=True):
-                group.update(clock._asdict())
+            for number in {number for number, _ in places.values()}:
+                self.param_groups[number].update(clocks[number]._asdict())
             graph = self._graph(params)
             with torch.set_grad_enabled(self._track_higher_grads):
                 state = self._state(params, places, graph)

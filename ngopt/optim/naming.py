@@ -95,6 +95,11 @@ def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[T
                 f"{name}={value} makes no sense: it must be a number that is at least 0.\n"
                 "  To go up the gradient, use maximize=True."
             )
+    if group.get("anneal") not in (None, True, False):
+        raise OptionError(
+            f"anneal={group['anneal']!r} makes no sense: it must be None, True or False.\n"
+            "  Leave it out, and steps shrink by themselves until the learning rate is lowered."
+        )
     seen = set(held)
     for tensor in tensors:
         if tensor in seen:

@@ -210,7 +210,7 @@ class NeuralGraphOptimizer(Optimizer):
         """Parameters with a gradient, their options, and how far annealing of each group is."""
         pairs = [annealing.annealed(group, self._rule) for group in self.param_groups]
         # In compiled code a number that changes would be compiled anew at each step.
-        factors = [torch.tensor(factor) if compiled else factor for _, factor in pairs]
+        factors = [_tensor(factor) if compiled else factor for _, factor in pairs]
         return *due(self.param_groups, self._names, factors), [clock for clock, _ in pairs]
 
     @uncompiled
@@ -239,7 +239,8 @@ class NeuralGraphOptimizer(Optimizer):
         """Remember that there was a step, and whether it was skipped."""
         if finite.device.type != "cpu" or finite:  # elsewhere, nobody waits to know
             for group, clock in zip(self.param_groups, clocks, strict=True):
-                group.update(clock._asdict())
+                if any(param.grad is not None for param in group["params"]):
+                    group.update(clock._asdict())
         if not finite.is_meta:  # nobody knows whether it was
             self._skipped = self._skipped.to(finite.device) + ~finite
 
@@ -259,6 +260,15 @@ class NeuralGraphOptimizer(Optimizer):
         for state in self.state.values():
             if "evidence" in state:
                 state["evidence"] = torch.zeros_like(state["evidence"])
+        self._refreshing.forget()  # what was last seen holds the evidence of then
+
+    def __repr__(self) -> str:
+        """As of any optimizer of torch, with annealing in words."""
+        groups = (
+            f"\nParameter Group {number}\n{annealing.described(group, self._rule)}"
+            for number, group in enumerate(self.param_groups)
+        )
+        return f"{type(self).__name__} ({''.join(groups)})"
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state dict, and under `"ngopt"` what belongs to the whole optimizer.
@@ -327,3 +337,8 @@ class NeuralGraphOptimizer(Optimizer):
             await_first_forward(model, self, prefix)
         else:
             self._waiting[model] = prefix
+
+
+def _tensor(number: float) -> Tensor:
+    # Whatever the default device and dtype are.
+    return torch.tensor(number, dtype=torch.float32, device="cpu")

@@ -30,6 +30,9 @@ class SafeRecipe(Recipe):
     The network corrects the direction; the size of a bundle's step is learned from features of the
     whole bundle, without the network. See :class:`~ngopt.rules.skeleton.Skeleton`.
 
+    Unlike those of the default rule, steps are full from the first one: `evidence_least` and the
+    other options of evidence count for nothing here.
+
     Args:
         generator: draws the weights of the scale.
         hidden: number of hidden units of the scale.

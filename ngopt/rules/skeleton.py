@@ -169,8 +169,10 @@ class Skeleton:
             The same, next to 0 where the momentum is far below the root of the square, and 0 where
             there was no gradient.
         """
-        recent = moments.fast.square()
-        return correction * (recent / (recent + moments.square * FORGOTTEN**2 + EPS**2))
+        recent, square = moments.fast.square(), moments.square + EPS**2
+        # Momentum passes through 0, so it is compared with other gradients, not with EPS. Two
+        # ratios, for the product of two squares would overflow.
+        return correction * (recent / (recent + square * FORGOTTEN**2)) * (moments.square / square)
 
     def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
         """Return the direction that a rule corrects.

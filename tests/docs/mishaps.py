@@ -136,6 +136,7 @@ MISHAPS = {
     "there is no rule": lambda folder: ngopt.load_rule("best"),
     "the file `…` is damaged": damaged_rule,
     "the file `…` holds a": unknown_class,
+    "anneal=": lambda folder: NeuralGraphOptimizer(net(), anneal="always"),
     "the order of a set": lambda folder: NeuralGraphOptimizer(set(net().parameters())),
     "the gradient of": sparse,
     "a step cannot be captured": captured,

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from ngopt import NeuralGraphOptimizer
+from ngopt.errors import OptionError
 from ngopt.optim.annealing import Clock
 from ngopt.rules.adam import Adam
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -180,6 +181,70 @@ def test_restart_begins_anew_and_forgets_no_gradient():
         now = optimizer.state[parameter]
         assert now["evidence"] == 0.0
         assert all(torch.equal(now[key], state[key]) for key in ("step", "fast", "slow", "square"))
+
+
+def test_what_was_earned_before_a_restart_does_not_come_back():
+    parameter = nn.Parameter(torch.zeros(200))
+    optimizer = NeuralGraphOptimizer([parameter])
+    generator = torch.Generator().manual_seed(0)
+    for step in range(202):
+        noise = torch.randn(200, generator=generator)
+        parameter.grad = torch.ones(200) if step < 10 else noise
+        optimizer.step()
+    assert optimizer.state[parameter]["evidence"] == 1.0
+    optimizer.restart()
+    for _ in range(10):
+        parameter.grad = torch.randn(200, generator=generator)
+        optimizer.step()
+        assert optimizer.state[parameter]["evidence"] < 0.2
+
+
+def test_a_group_without_gradients_does_not_age():
+    first, second = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = NeuralGraphOptimizer([{"params": [first]}, {"params": [second]}])
+    for step in range(5):
+        first.grad = torch.ones(2)
+        second.grad = torch.ones(2) if step > 2 else None
+        optimizer.step()
+    assert [group["age"] for group in optimizer.param_groups] == [5, 2]
+
+
+def test_other_values_of_anneal_are_refused():
+    with pytest.raises(OptionError, match="anneal='no' makes no sense"):
+        NeuralGraphOptimizer([nn.Parameter(torch.ones(2))], anneal="no")
+
+
+SHOWN = {
+    "built-in": (None, "None (steps shrink by themselves until lr is lowered; 3 so far)"),
+    "always": (True, "True (steps shrink by themselves, also while lr is lowered; 3 so far)"),
+    "never": (False, "False (lr alone makes steps shrink)"),
+}
+
+
+@pytest.mark.parametrize(("anneal", "words"), SHOWN.values(), ids=SHOWN)
+def test_repr_says_in_words_what_makes_steps_shrink(anneal, words):
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = NeuralGraphOptimizer([parameter], anneal=anneal)
+    for _ in range(3):
+        parameter.grad = torch.ones(2)
+        optimizer.step()
+    lines = [f"anneal: {words}", "lr: 0.001", "maximize: False", "weight_decay: 0.0"]
+    expected = "".join(f"    {line}\n" for line in lines)
+    assert repr(optimizer) == f"NeuralGraphOptimizer (\nParameter Group 0\n{expected})"
+
+
+def test_repr_says_that_a_schedule_has_taken_over():
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = NeuralGraphOptimizer([parameter])
+    for optimizer.param_groups[0]["lr"] in (1e-3, 1e-4):
+        parameter.grad = torch.ones(2)
+        optimizer.step()
+    assert "anneal: None (lr was lowered; now it alone makes steps shrink)" in repr(optimizer)
+
+
+def test_repr_says_that_a_rule_does_not_anneal():
+    shown = repr(NeuralGraphOptimizer([nn.Parameter(torch.ones(2))], rule=Adam()))
+    assert "anneal: None (the rule has no annealing of its own; lr alone" in shown
 
 
 def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():

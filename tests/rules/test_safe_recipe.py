@@ -66,7 +66,7 @@ def test_fresh_and_silent_it_takes_the_untrained_step(orthogonal, described):
         update = recipe.update(part, torch.zeros_like(weight)[..., None], context)
         step = part.step.item()
         seen = part.layout, part.bundle, weight, gradient, moments, step, part.layers
-        expected = untrained_update(recipe.skeleton, *seen)
+        expected = untrained_update(recipe.skeleton, *seen, share=1.0)
         torch.testing.assert_close(update, expected, rtol=1e-6, atol=2e-6)
 
 
@@ -84,9 +84,11 @@ def weigh(features):
 @every_graph
 @pytest.mark.parametrize("orthogonal", [0, 3])
 def test_the_default_rule_with_the_same_network_makes_the_same_step(orthogonal, described):
-    rule = randomize(MatrixGNN(skeleton={"orthogonal": orthogonal}))
+    # The recipe knows no evidence.
+    skeleton = {"orthogonal": orthogonal, "evidence_least": 1.0}
+    rule = randomize(MatrixGNN(skeleton=skeleton))
     rule.head = _Total()
-    recipe = fresh(skeleton={"orthogonal": orthogonal})
+    recipe = fresh(skeleton=skeleton)
     recipe.scale.load_state_dict(rule.scale.state_dict())
     update, _ = rule(*warm(rule, described, steps=2), described)
     whole = {name: layout.views(update[name]) for name, layout in described.parameters.items()}

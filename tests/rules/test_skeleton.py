@@ -89,6 +89,14 @@ def test_gate_closes_where_there_never_was_a_gradient():
     torch.testing.assert_close(gated[1:], torch.tensor([2.0, 2.0]), rtol=1e-4, atol=0.0)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e15])
+def test_gate_does_not_depend_on_the_scale_of_gradients(scale):
+    fast, square = torch.tensor([1e-3, 1e-2, 1.0]), torch.ones(3)
+    gated = Skeleton().gate(torch.ones(3), Moments(fast * scale, fast, square * scale**2))
+    expected = fast.square() / (fast.square() + 3e-3**2)
+    torch.testing.assert_close(gated, expected, rtol=1e-5, atol=0.0)
+
+
 def test_gate_closes_where_there_was_no_gradient_for_long():
     state = init_moments(torch.zeros(2), "float32")
     gates = []

@@ -17,6 +17,6 @@ def test_bundles_come_with_their_own_entries():
         assert torch.equal(layout.assemble(weights, parameters[name]), parameters[name])
         assert torch.equal(layout.assemble(slopes, gradients[name]), gradients[name])
         for bundle, matrix, arrays in found:
-            assert set(arrays.state) == {"step", "fast", "slow", "square"}
+            assert set(arrays.state) == {"step", "evidence", "fast", "slow", "square"}
             assert (matrix is None) == (len(layout.shape) < 2)
             assert arrays.weight.shape == bundle.shape

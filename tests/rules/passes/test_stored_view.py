@@ -12,7 +12,7 @@ def drawn(bundle, width):
     group, out, into, _ = bundle.shape
     scales = Scales.of_factors(torch.rand(group, out), torch.rand(group, into), *torch.rand(3))
     states = (torch.rand(group, out, width), torch.rand(group, into, width)) if width else ()
-    return View(scales, torch.rand(TENSOR_FEATURES), torch.rand(()), states)
+    return View(scales, torch.rand(TENSOR_FEATURES), *torch.rand(2), states)
 
 
 def test_there_and_back():
