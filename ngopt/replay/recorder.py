@@ -150,8 +150,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[int, StorageWeakRef]] = {}
         self._given = {tensor.untyped_storage()._cdata for tensor in given}
         for tensor in given:
-            if not tensor.numel():
-                raise UnsupportedError("an argument without entries")
             start, end = _span(tensor)
             spans.append((start, end, len(self.storages)))
             self.storages.append(Storage(Role.GIVEN, end - start))
@@ -206,6 +204,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shape, stride = tuple(tensor.shape), tensor.stride()
         address = tensor.data_ptr()
         if storage._cdata in self._given:
+            if not tensor.numel():  # Nothing is read there, so it does not matter where that is.
+                return Window(0, 0, shape, stride, tensor.dtype)
             place = bisect(self._starts, address) - 1
             start, end, number = self._sorted[max(place, 0)]
             if start <= address < end:

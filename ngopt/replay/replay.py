@@ -1,5 +1,6 @@
 """Functions that are recorded when they are first called with tensors of some shapes."""
 
+import logging
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -12,6 +13,9 @@ from ngopt.fused.switch import fusible, give_up, heard
 from ngopt.replay.containers import flat, like
 from ngopt.replay.program import Program
 from ngopt.replay.recorder import UnsupportedError, record
+
+LOGGER = logging.getLogger(__name__)
+"""Told of each function that cannot be replayed, and why: nothing is wrong then, but slow."""
 
 
 class Replay:
@@ -26,6 +30,11 @@ class Replay:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._programs: dict[Any, tuple[Program, Any] | None] = {}
+
+    @property
+    def recordings(self) -> int:
+        """Number of programs that are kept: 0 if nothing was, or could be, recorded."""
+        return sum(program is not None for program in self._programs.values())
 
     def __call__(self, *arguments: Any) -> Any | None:
         """Return what the function would return, up to rounding.
@@ -77,7 +86,8 @@ class Replay:
             recording, returned = record(self._function, arguments)
             nothing = torch.empty(0)
             return Program(recording), tree_map_only(Tensor, lambda _: nothing, returned)
-        except UnsupportedError:
+        except UnsupportedError as reason:
+            LOGGER.info("not replayed, so steps are slower than they could be: %s", reason)
             return None
         except NoCompilerError as reason:
             give_up(reason)
