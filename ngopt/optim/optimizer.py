@@ -280,7 +280,7 @@ class NeuralGraphOptimizer(Optimizer):
     def _rename(self, names: Mapping[str, str]) -> None:
         """Give tensors other names: of a model that has changed, or that is known only now."""
         self._names = [[names.get(name, name) for name in group] for group in self._names]
-        for kept in (self._refreshing.seen, self._spikes.places):
+        for kept in (self._refreshing.since, self._spikes.places):
             renamed = {names.get(name, name): value for name, value in kept.items()}
             kept.clear()
             kept.update(renamed)

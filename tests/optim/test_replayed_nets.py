@@ -4,6 +4,8 @@ Any step of any test that falls back fails that test (tests/conftest.py); here s
 tensors of all kinds meet, alike and not alike.
 """
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -33,7 +35,7 @@ class Tied(nn.Module):
 
 def mlp(*widths, norm=nn.Identity):
     layers = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), norm(after), nn.Tanh()]
     return nn.Sequential(*layers[:-2])
 

@@ -6,7 +6,7 @@ from ngopt.fused.build import NoCompilerError
 from ngopt.fused.switch import plain
 from ngopt.replay import program
 from ngopt.replay import replay as replay_module
-from ngopt.replay.replay import LOGGER, Replay
+from ngopt.replay.replay import EAGER, KEPT, LOGGER, REMEMBERED, WORTH, Replay
 
 
 class Counted:
@@ -151,6 +151,25 @@ def test_where_nothing_is_replayed():
     assert torch.vmap(lambda a: a if replay(a) is None else a + 7)(torch.ones(2)).tolist() == [1, 1]
     assert function.calls == 0
     assert replay(torch.ones(2)).tolist() == [2, 2]
+
+
+def test_what_looks_different_each_time_is_not_recorded_each_time():
+    function = Counted(lambda a: a + 1)
+    replay = Replay(function)
+    found = [replay(torch.ones(size)) is not None for size in range(1, 200)]
+    assert found == [True] * EAGER + [False] * (199 - EAGER)
+    assert function.calls == EAGER
+    assert len(replay._waiting) <= REMEMBERED
+
+
+def test_what_comes_often_is_recorded_after_a_while_and_few_are_kept():
+    replay = Replay(lambda a: a + 1)
+    sizes = range(1, 3 * KEPT)
+    runs = [[replay(torch.ones(n)) is not None for n in sizes] for _ in range(2 * WORTH)]
+    assert not any(runs[WORTH - 1][EAGER:])
+    assert all(runs[WORTH])
+    assert replay.recordings == KEPT
+    assert torch.equal(replay(torch.ones(sizes[-1])), torch.full((sizes[-1],), 2.0))
 
 
 @pytest.mark.slow_steps
