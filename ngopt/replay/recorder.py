@@ -258,12 +258,15 @@ def overlap(tensors: Sequence[Tensor]) -> bool:
 
 
 def copied(tree: Any) -> Any:
-    """Copy nested containers of tensors, which keep their strides."""
-    return tree_map_only(
-        Tensor,
-        lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).copy_(t.detach()),
-        tree,
-    )
+    """Copy nested containers of tensors, which keep their strides, even where entries overlap."""
+    return tree_map_only(Tensor, _copied, tree)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    start, end = _span(tensor)
+    tensor = tensor.detach()
+    memory = tensor.as_strided(((end - start) // tensor.element_size(),), (1,))
+    return memory.clone().as_strided(tensor.shape, tensor.stride(), 0)
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
