@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
+from ngopt.graph.record import Record
 from ngopt.graph.recorder import Recorder, version
 
 _READERS = """
@@ -25,11 +26,16 @@ _CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function
 
 
 class Following(TorchFunctionMode):
-    """While it is entered, every torch operation is told to a recorder."""
+    """While it is entered, every torch operation is told to a recorder.
+
+    What fails in that is kept in `failure`, and nothing is told from then on: the operations
+    themselves go on as if nobody followed them.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
+        self.failure: Exception | None = None
 
     def __torch_function__(
         self,
@@ -40,23 +46,48 @@ class Following(TorchFunctionMode):
     ) -> Any:
         """Run an operation and record what it did to axes."""
         kwargs = dict(kwargs or {})
-        if torch.compiler.is_compiling():  # some operations compile themselves, as flex_attention
+        # Some operations compile themselves, as flex_attention.
+        if self.failure is not None or torch.compiler.is_compiling():
             return func(*args, **kwargs)
-        known = registry.find(func)
-        body = None if known else _python_body(func)
+        try:
+            known, body, before = self._before(func, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the operation goes on
+            return self._fail(error, func, args, kwargs)
         if body is not None:  # written in terms of other operations: follow those
             with self:
                 return body(*args, **kwargs)
-        inputs = list(tensors(args, kwargs))
-        origins = [self.recorder.record(tensor) for tensor in inputs]
-        versions = [version(tensor) for tensor in inputs]
         out = func(*args, **kwargs)
-        written = [
-            (tensor, origin)
-            for tensor, origin, before in zip(inputs, origins, versions, strict=True)
-            if version(tensor) != before
-        ]
-        name = registry.name_of(func)
+        try:
+            self._after(registry.name_of(func), known, before, args, kwargs, out)
+        except Exception as error:  # noqa: BLE001
+            self.failure = error
+        return out
+
+    def _fail(
+        self, error: Exception, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        self.failure = error
+        return func(*args, **kwargs)
+
+    def _before(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
+        """The rule of an operation, or its body in Python, and what is known of its arguments."""
+        known = registry.find(func)
+        body = None if known else _python_body(func)
+        inputs = [] if body is not None else list(tensors(args, kwargs))
+        before = [(t, self.recorder.record(t), version(t)) for t in inputs]
+        return known, body, before
+
+    def _after(
+        self,
+        name: str,
+        known: registry.Operation | None,
+        before: list[tuple[Tensor, Record, int | None]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        out: Any,
+    ) -> None:
+        inputs, origins = [t for t, _, _ in before], [origin for _, origin, _ in before]
+        written = [(t, origin) for t, origin, then in before if version(t) != then]
         if any(True for _ in tensors(out)) or written or name == "__setitem__":
             self._observe(name, known, inputs, args, kwargs, out)
         elif name in _READS_VALUES:
@@ -66,7 +97,6 @@ class Following(TorchFunctionMode):
         if name not in _TURNS:
             for tensor, origin in written:
                 self.recorder.wrote(tensor, origin.axes, origins)
-        return out
 
     def _observe(
         self,

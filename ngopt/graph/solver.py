@@ -52,13 +52,19 @@ class Solver:
 
     def unify(self, a: Term, b: Term) -> None:
         """Record that two axes of one size run over the same indices."""
+        rest: tuple[Term, Term] | None = (a, b)
+        while rest is not None:  # Axes may have as many parts as a loop in the model has steps.
+            rest = self._unify_first(*rest)
+
+    def _unify_first(self, a: Term, b: Term) -> tuple[Term, Term] | None:
+        """Unify the first parts of two axes, and return what is left of them, if anything."""
         if a is b:
-            return
+            return None
         if size(a) != size(b):
             self._give_up(a, b)
-            return
+            return None
         if same(a, b):
-            return
+            return None
         parts_a, parts_b = segments(a), segments(b)
         if len(parts_a) == 1 and len(parts_a[0][0]) == 1 and isinstance(parts_a[0][0][0], Atom):
             self._bind(parts_a[0][0][0], b)
@@ -67,7 +73,8 @@ class Solver:
         elif len(parts_a) == len(parts_b) == 1:
             self._unify_products(parts_a[0][0], parts_b[0][0])
         else:
-            self._align([items for items, _ in parts_a], [items for items, _ in parts_b])
+            return self._align([items for items, _ in parts_a], [items for items, _ in parts_b])
+        return None
 
     def _bind(self, atom: Atom, term: Term) -> None:
         for family in list(families(term)):
@@ -143,21 +150,26 @@ class Solver:
         a, b = (item.members[0] if isinstance(item, Family) else item for item in (a, b))
         self.unify(a, b)
 
-    def _align(self, a: list[tuple[Term, ...]], b: list[tuple[Term, ...]]) -> None:
-        """Unify two concatenations, cutting parts where the other one has a boundary."""
+    def _align(
+        self, a: list[tuple[Term, ...]], b: list[tuple[Term, ...]]
+    ) -> tuple[Term, Term] | None:
+        """Unify the beginning of two concatenations, cut where the other one has a boundary.
+
+        Returns:
+            What is left of them; None if they do not fit together.
+        """
         size_a, size_b = size(Product(a[0])), size(Product(b[0]))
         if size_a < size_b:
             a, b, size_a, size_b = b, a, size_b, size_a
         if size_a > size_b and not self.cut(a[0], size_b):
             self._give_up(*(item for part in (*a, *b) for item in part))
-            return
+            return None
         rest_a = [items for part in a for items, _ in segments(Product(part))]
         rest_b = [items for part in b for items, _ in segments(Product(part))]
         if size(Product(rest_a[0])) != size(Product(rest_b[0])):
-            self._align(rest_a, rest_b)
-            return
+            return join(rest_a), join(rest_b)
         self._unify_products(rest_a[0], rest_b[0])
-        self.unify(join(rest_a[1:]), join(rest_b[1:]))
+        return join(rest_a[1:]), join(rest_b[1:])
 
     def cut(self, items: Sequence[Term], at: int) -> bool:
         """Split the leading atom of a product, so that a part ends at index `at`.

@@ -84,14 +84,32 @@ def size(term: Term) -> int:
 
 
 def binding(atom: Atom) -> Term:
-    """What a bound atom is bound to. Chains and families found to be all the same are cut short."""
-    bound = atom.bound
-    if isinstance(bound, Atom) and bound.bound is not None and not isinstance(bound.bound, Concat):
-        atom.bound = binding(bound)
-    elif isinstance(bound, Family) and is_settled(bound):
-        atom.bound = bound.members[0]
+    """What a bound atom is bound to in the end.
+
+    Chains of names for one another, as long as a loop in the model, and families found to be all
+    the same are cut short.
+    """
+    chain: list[Atom] = []
+    term: Term = atom
+    while isinstance(term, Atom) and not (term.bound is None or isinstance(term.bound, Concat)):
+        chain.append(term)
+        term = _simple(term.bound)
+    for link in chain:
+        link.bound = term
     assert atom.bound is not None
     return atom.bound
+
+
+def _simple(term: Term) -> Term:
+    """The same term without what says nothing: products of one item, members all the same."""
+    while True:
+        if isinstance(term, Family) and is_settled(term):
+            term = term.members[0]
+            continue
+        items = [i for i in term.items if i is not ONE] if isinstance(term, Product) else []
+        if len(items) != 1:
+            return term
+        term = items[0]
 
 
 def segments(term: Term, choice: Choice | None = None) -> list[Segment]:
@@ -160,6 +178,7 @@ def specialise(term: Term, choice: Choice) -> Term:
     """Resolve the `Family` terms whose index is chosen."""
     match term:
         case Atom(bound=bound) if bound is not None:
+            bound = binding(term)
             inner = specialise(bound, choice)
             return term if inner is bound else inner
         case Family():
@@ -206,7 +225,7 @@ def families(term: Term) -> Iterator[Family]:
     """All unresolved `Family` terms."""
     match term:
         case Atom(bound=bound) if bound is not None:
-            yield from families(bound)
+            yield from families(binding(term))
         case Family():
             if not is_settled(term):
                 yield term
@@ -223,7 +242,7 @@ def indices(term: Term) -> Iterator[Atom]:
         case Atom(bound=bound) if bound is not None:
             if isinstance(bound, Concat):
                 yield term
-            yield from indices(bound)
+            yield from indices(binding(term))
         case Product(items=items) | Concat(items=items) | Family(members=items):
             for item in items:
                 yield from indices(item)

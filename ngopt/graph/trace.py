@@ -87,6 +87,7 @@ class Tracing:
                 "first, which gives lazy parameters their shapes."
             )
         self.recorder = Recorder()
+        self._following = Following(self.recorder)
         self._axes: dict[str, list[Term]] = {}
         self._aliases: dict[str, str] = {}
         self._buffers: set[str] = set()
@@ -123,7 +124,7 @@ class Tracing:
         """Follow the operations that run meanwhile, uncompiled."""
         compiler = "torch._dynamo" in sys.modules  # where it is not, nothing is compiled
         eager = torch.compiler.set_stance("force_eager") if compiler else nullcontext()
-        with eager, Following(self.recorder):
+        with eager, self._following:
             yield
 
     def begin(self, *inputs: Any) -> None:
@@ -132,7 +133,9 @@ class Tracing:
             self.recorder.add_input(tensor)
 
     def finish(self, outputs: Any) -> NeuralGraph:
-        """Return the graph, given what the model returned."""
+        """Return the graph, given what the model returned; raise what failed in following it."""
+        if self._following.failure is not None:
+            raise self._following.failure
         for tensor in nested_tensors(outputs):
             self.recorder.pin("output of the model", *self.recorder.axes(tensor))
         axes = {

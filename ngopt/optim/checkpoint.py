@@ -110,8 +110,8 @@ def _understood(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Ru
 
     graph = renamed(graph, now)
     check_fit(graph, {name: t for name, t in tensors.items() if graph.describes(name)})
-    step, seen = data["refreshing"]["step"], data["refreshing"]["seen"]
-    refreshing = Refreshing(int(step), {now(name): int(at) for name, at in seen.items()})
+    step, since = data["refreshing"]["step"], data["refreshing"]["since"]
+    refreshing = Refreshing(int(step), {now(name): int(n) for name, n in since.items()})
     spikes = Spikes.of_plain({now(name): pair for name, pair in data["spikes"].items()})
     skipped = int(data["skipped_steps"])
     if not 0 <= skipped < 2**63:

@@ -12,6 +12,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import annealing, checkpoint, joining, naming
 from ngopt.optim.due import Gathered, due, gathered
 from ngopt.optim.in_place import update_in_place
+from ngopt.optim.members import Members
 from ngopt.optim.placement import place, placed_rule, without_autocast
 from ngopt.optim.refreshing import Refreshing
 from ngopt.optim.spikes import Spikes
@@ -87,7 +88,7 @@ class NeuralGraphOptimizer(Optimizer):
         self._given = graph
         self._traced = joining.joined(joining.EMPTY, graph or joining.EMPTY)
         self._graph = self._traced
-        self._names: list[list[str]] = []
+        self._members = Members()
         self._skipped = torch.zeros((), dtype=torch.int64)
         self._untraced: set[str] = set()
         self._refreshing = Refreshing()
@@ -145,7 +146,9 @@ class NeuralGraphOptimizer(Optimizer):
         names = naming.name_all(given, known, list(held))
         super().add_param_group(group)
         self._rename({name: known[tensor] for name, tensor in held.items() if tensor in known})
-        self._names.append(names)
+        self._members.add(names, tensors)
+        if model is not None:
+            self._members.know(model, prefix)
         if model is not None and self._given is None:
             self._await(model, prefix)
 
@@ -275,7 +278,13 @@ class NeuralGraphOptimizer(Optimizer):
 
         All of it can be stored with `torch.save` and loaded with `weights_only=True`.
         """
-        state_dict = super().state_dict()
+        # Torch cannot save the state of tensors that have been taken out of the groups.
+        held = set(self._tensors().values())
+        gone = {p: self.state.pop(p) for p in list(self.state) if _is_absent(p, held)}
+        try:
+            state_dict = super().state_dict()
+        finally:
+            self.state.update(gone)
         names = list(self._tensors())
         # Of a tensor whose shape has changed the graph tells nothing that could be loaded.
         graph = joining.fitting(self._traced, self._shaped())
@@ -294,7 +303,7 @@ class NeuralGraphOptimizer(Optimizer):
             super().load_state_dict(dict(state_dict))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_rule", "_names", "_traced", "_graph", "_skipped", "_untraced")
+        own = ("_rule", "_members", "_traced", "_graph", "_skipped", "_untraced")
         kept = {name: self.__dict__[name] for name in (*own, "_refreshing", "_spikes")}
         return {**super().__getstate__(), **kept}
 
@@ -305,6 +314,11 @@ class NeuralGraphOptimizer(Optimizer):
             group.setdefault("maximize", False)
             for key, value in annealing.DEFAULTS.items():
                 group.setdefault(key, value)
+
+    @property
+    def _names(self) -> list[list[str]]:
+        """Names of the parameters of each group, whatever has become of the groups."""
+        return self._members.names(self.param_groups, self.state)
 
     def _tensors(self) -> dict[str, Tensor]:
         """All parameters by name, in the order of the groups."""
@@ -319,8 +333,8 @@ class NeuralGraphOptimizer(Optimizer):
 
     def _rename(self, names: Mapping[str, str]) -> None:
         """Give tensors other names: of a model that has changed, or that is known only now."""
-        self._names = [[names.get(name, name) for name in group] for group in self._names]
-        for kept in (self._refreshing.seen, self._spikes.places):
+        self._members.rename(names)
+        for kept in (self._refreshing.since, self._spikes.places):
             renamed = {names.get(name, name): value for name, value in kept.items()}
             kept.clear()
             kept.update(renamed)
@@ -342,3 +356,7 @@ class NeuralGraphOptimizer(Optimizer):
 def _tensor(number: float) -> Tensor:
     # Whatever the default device and dtype are.
     return torch.tensor(number, dtype=torch.float32, device="cpu")
+
+
+def _is_absent(key: Any, held: set[Tensor]) -> bool:
+    return isinstance(key, Tensor) and key not in held

@@ -28,11 +28,12 @@ class Refreshing:
 
     Args:
         step: number of steps so far.
-        seen: by name of the parameter, the step at which it was.
+        since: by name of the parameter, the number of its own steps since then: of those in which
+            it had a gradient.
     """
 
     step: int = 0
-    seen: dict[str, int] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
 
     @uncompiled
     def due(self, names: Iterable[str], every: int) -> bool:
@@ -43,16 +44,15 @@ class Refreshing:
             every: number of steps from one look at the whole model to the next.
 
         Returns:
-            Whether the rule has to look now: at the first steps, where the last look at one of the
-            parameters is as long ago as that, and where there was none.
+            Whether the rule has to look now: at the first steps, where one of the parameters has
+            made that many steps since it was last looked at, and where it never was.
         """
-        step, names = self.step, list(names)
-        fresh = step < FIRST or any(step - self.seen.get(name, -every) >= every for name in names)
-        if fresh:
-            self.seen.update(dict.fromkeys(names, step))
+        since = {name: self.since.get(name, every) for name in names}
+        fresh = self.step < FIRST or any(steps >= every for steps in since.values())
+        self.since.update({name: 1 if fresh else steps + 1 for name, steps in since.items()})
         self.step += 1
         return fresh
 
     def forget(self) -> None:
         """What was seen says nothing any more: the graph has changed."""
-        self.seen.clear()
+        self.since.clear()

@@ -67,6 +67,8 @@ class Draft:
         return copy
 
     def _add(self, instruction: Pointwise) -> None:
+        if not instruction.out.numel():
+            return
         dims, _ = simplified([instruction.out, *instruction.inputs])
         if len(dims) > MOST:
             raise UnsupportedError(f"{len(dims)} dimensions in different orders")

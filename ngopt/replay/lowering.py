@@ -49,8 +49,8 @@ def _copy(draft: Draft, call: Call) -> None:
 
 
 def _add(draft: Draft, call: Call, sign: float = 1.0) -> None:
-    left, right = call.arguments
-    alpha = sign * call.options.get("alpha", 1)
+    left, right, alpha = _terms(call)
+    alpha *= sign
     if isinstance(left, Window) and isinstance(right, Window):
         draft.pointwise("plus", call.result, (left, right), alpha)
     else:
@@ -62,8 +62,17 @@ def _subtract(draft: Draft, call: Call) -> None:
 
 
 def _reverse_subtract(draft: Draft, call: Call) -> None:
-    value, other, *alpha = call.arguments
-    draft.pointwise("less", call.result, (value,), other, alpha[0] if alpha else 1)
+    value, other, alpha = _terms(call)
+    if isinstance(other, Window):
+        draft.pointwise("plus", call.result, (other, value), -alpha)
+    else:
+        draft.pointwise("less", call.result, (value,), other, alpha)
+
+
+def _terms(call: Call) -> tuple[Window, Any, float]:
+    """Two terms, and what the second (or the one that is subtracted) is multiplied with."""
+    left, right, *rest = call.arguments
+    return left, right, rest[0] if rest else call.options.get("alpha", 1)
 
 
 def _multiply(draft: Draft, call: Call) -> None:
@@ -216,15 +225,20 @@ def _vector_product(draft: Draft, call: Call) -> None:
     draft.instructions.append(Product(target, left, column))
 
 
+def _overloads(*functions: Any) -> tuple[Any, ...]:
+    """With a tensor and with a number: Python calls the first, transforms such as vmap both."""
+    return tuple(f for function in functions for f in (function.Tensor, function.Scalar))
+
+
 def _families() -> Iterator[tuple[Any, Lowering]]:
     yield from ((function, _unary) for function in UNARY)
     yield from ((function, _copy) for function in COPIES)
     for family, lowering in (
-        ((aten.add.Tensor, aten.add_.Tensor), _add),
-        ((aten.sub.Tensor, aten.sub_.Tensor), _subtract),
-        ((aten.rsub.Scalar,), _reverse_subtract),
-        ((aten.mul.Tensor, aten.mul_.Tensor), _multiply),
-        ((aten.div.Tensor, aten.div_.Tensor), _divide),
+        (_overloads(aten.add, aten.add_), _add),
+        (_overloads(aten.sub, aten.sub_), _subtract),
+        (_overloads(aten.rsub), _reverse_subtract),
+        (_overloads(aten.mul, aten.mul_), _multiply),
+        (_overloads(aten.div, aten.div_), _divide),
         ((aten.pow.Tensor_Scalar,), _power),
         ((aten.pow.Scalar,), _power_of),
         ((aten.clamp.default, aten.clamp_min.default), _clamp),

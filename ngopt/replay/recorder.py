@@ -150,8 +150,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[int, StorageWeakRef]] = {}
         self._given = {tensor.untyped_storage()._cdata for tensor in given}
         for tensor in given:
-            if not tensor.numel():
-                raise UnsupportedError("an argument without entries")
             start, end = _span(tensor)
             spans.append((start, end, len(self.storages)))
             self.storages.append(Storage(Role.GIVEN, end - start))
@@ -206,6 +204,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shape, stride = tuple(tensor.shape), tensor.stride()
         address = tensor.data_ptr()
         if storage._cdata in self._given:
+            if not tensor.numel():  # Nothing is read there, so it does not matter where that is.
+                return Window(0, 0, shape, stride, tensor.dtype)
             place = bisect(self._starts, address) - 1
             start, end, number = self._sorted[max(place, 0)]
             if start <= address < end:
@@ -258,12 +258,15 @@ def overlap(tensors: Sequence[Tensor]) -> bool:
 
 
 def copied(tree: Any) -> Any:
-    """Copy nested containers of tensors, which keep their strides."""
-    return tree_map_only(
-        Tensor,
-        lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).copy_(t.detach()),
-        tree,
-    )
+    """Copy nested containers of tensors, which keep their strides, even where entries overlap."""
+    return tree_map_only(Tensor, _copied, tree)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    start, end = _span(tensor)
+    tensor = tensor.detach()
+    memory = tensor.as_strided(((end - start) // tensor.element_size(),), (1,))
+    return memory.clone().as_strided(tensor.shape, tensor.stride(), 0)
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:

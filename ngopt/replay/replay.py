@@ -1,5 +1,6 @@
 """Functions that are recorded when they are first called with tensors of some shapes."""
 
+import logging
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -13,6 +14,23 @@ from ngopt.replay.containers import flat, like
 from ngopt.replay.program import Program
 from ngopt.replay.recorder import UnsupportedError, record
 
+LOGGER = logging.getLogger(__name__)
+"""Told of each function that cannot be replayed, and why: nothing is wrong then, but slow."""
+
+KEPT = 8
+"""Number of programs of a function that are kept, those that ran last."""
+
+EAGER = 4
+"""Number of forms of arguments that are recorded as soon as they come. Where more come, as where
+another part of a model has gradients at each step, most will hardly come again."""
+
+WORTH = 6
+"""How often a further form must have come to be recorded, which takes as long as running the
+function about that often."""
+
+REMEMBERED = 64
+"""Number of forms that are remembered for that."""
+
 
 class Replay:
     """A pure function, which is recorded at first and then run without Python.
@@ -21,17 +39,29 @@ class Replay:
         function: of nested dictionaries and tuples of tensors, and returning such. It changes
             nothing, and what it does follows from their names, shapes, strides and dtypes, and from
             the number of threads, alone.
+        kept: number of programs that are kept.
+        eager: number of forms of arguments that are recorded when they first come.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, kept: int = KEPT, eager: int = EAGER
+    ) -> None:
         self._function = function
+        self._kept, self._eager = kept, eager
         self._programs: dict[Any, tuple[Program, Any] | None] = {}
+        self._waiting: dict[Any, int] = {}
+
+    @property
+    def recordings(self) -> int:
+        """Number of programs that are kept: 0 if nothing was, or could be, recorded."""
+        return sum(program is not None for program in self._programs.values())
 
     def __call__(self, *arguments: Any) -> Any | None:
         """Return what the function would return, up to rounding.
 
         None where it cannot be replayed: derivatives are wanted, a tensor is not on the CPU, or it
-        does something for which there are no instructions. Within another function that is being
+        does something for which there are no instructions; and where it would not pay, because the
+        arguments look different each time. Within another function that is being
         recorded, it is part of that.
         """
         given, form = flat(arguments)
@@ -68,17 +98,40 @@ class Replay:
             return None
         looks = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in given)
         key = form, looks, torch.get_num_threads()
-        if key not in self._programs:
-            self._programs[key] = self._recorded(arguments)
-        return self._programs[key]
+        if key in self._programs:
+            program = self._programs.pop(key)
+        elif self._pays(key):
+            program = self._recorded(arguments)
+        else:
+            return None
+        _remember(self._programs, key, program, self._kept)
+        return program
+
+    def _pays(self, key: Any) -> bool:
+        """Whether it is time to record a form that has not been recorded."""
+        if self._eager:
+            self._eager -= 1
+            return True
+        count = self._waiting.pop(key, 0) + 1
+        if count <= WORTH:
+            _remember(self._waiting, key, count, REMEMBERED)
+        return count > WORTH
 
     def _recorded(self, arguments: tuple[Any, ...]) -> tuple[Program, Any] | None:
         try:
             recording, returned = record(self._function, arguments)
             nothing = torch.empty(0)
             return Program(recording), tree_map_only(Tensor, lambda _: nothing, returned)
-        except UnsupportedError:
+        except UnsupportedError as reason:
+            LOGGER.info("not replayed, so steps are slower than they could be: %s", reason)
             return None
         except NoCompilerError as reason:
             give_up(reason)
             return None
+
+
+def _remember(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Put a value last, and drop the first ones if there are too many."""
+    kept[key] = value
+    while len(kept) > most:
+        del kept[next(iter(kept))]

@@ -190,18 +190,32 @@ class MatrixGNN(Rule):
     ) -> Iterator[Change]:
         """Do without a look at the whole model; see :class:`.Rule`."""
         given = Given(parameters, gradients, state, graph)
-        vectors = {}
-        for name in gradients:
-            vector, size = state[name].get(CONTEXT), self._stored_size(graph.layout(name))
-            # What was seen in another precision is seen anew.
-            dtype = compute_dtype(parameters[name])
-            if vector is None or vector.dtype != dtype or len(vector) != size:
-                return self.stream(*given)
-            vectors[name] = vector
+        vectors = self._remembered(parameters, state, graph)
+        if vectors is None:
+            return self.stream(*given)
         return chain.from_iterable(
             self._followed(names, [vectors[name] for name in names], given)
             for names in self._groups(gradients, given)
         )
+
+    def follows_apart(
+        self, parameters: Mapping[str, Tensor], state: State, graph: NeuralGraph
+    ) -> bool:
+        """Whether enough is remembered of each parameter; see :class:`.Rule`."""
+        return self._remembered(parameters, state, graph) is not None
+
+    def _remembered(
+        self, parameters: Mapping[str, Tensor], state: State, graph: NeuralGraph
+    ) -> dict[str, Tensor] | None:
+        """What was last seen of each parameter; None if of any there is nothing that fits."""
+        vectors = {}
+        for name, parameter in parameters.items():
+            vector, size = state[name].get(CONTEXT), self._stored_size(graph.layout(name))
+            # What was seen in another precision is seen anew.
+            if vector is None or vector.dtype != compute_dtype(parameter) or len(vector) != size:
+                return None
+            vectors[name] = vector
+        return vectors
 
     def _groups(self, names: Iterable[str], given: Given) -> list[list[str]]:
         """Parameters that are stepped together; each by itself if anybody is told of them."""

@@ -1,10 +1,10 @@
 """Steps of rules without Python: recorded once for each graph, and replayed."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.func import functional_call
 from ngopt.fused.switch import fusible
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.replay.replay import Replay
+from ngopt.rules.cohorts import Cohorts
 from ngopt.rules.rule import Change, Rule, State
 
 LARGEST = 2**22
@@ -23,8 +24,10 @@ MOST = 2**10
 """Number of tensors up to which models are replayed: many are small and alike, and joined anyway,
 and to record each would take a while."""
 
-GRAPHS = 16
+GRAPHS = 24
 """Number of graphs and functions of which recordings are kept, the last that were used."""
+
+Kept = TypeVar("Kept")
 
 
 def changes(
@@ -54,15 +57,32 @@ def changes(
     twice = rule.watched and rule.replayable and not torch.is_grad_enabled()
     if twice:
         deque(told(parameters, gradients, state, graph), maxlen=0)
-    if replays(rule, gradients):
-        theta = dict(rule.named_parameters())
-        step = replay(rule, graph, ("step", fresh), partial(_step, rule, graph, fresh))
-        replayed = step(theta, dict(parameters), dict(gradients), dict(state))
-        if replayed is not None:
-            updates, after = replayed
-            return (Change(name, updates[name], after[name]) for name in gradients)
-    changed = told(parameters, gradients, state, graph)
-    return _unwatched(rule, changed) if twice else changed
+    found = _replayed(rule, parameters, gradients, state, graph, fresh)
+    if found is None:
+        found = told(parameters, gradients, state, graph)
+    return _unwatched(rule, found) if twice else found
+
+
+def _replayed(
+    rule: Rule,
+    parameters: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    state: State,
+    graph: NeuralGraph,
+    fresh: bool,
+) -> Iterator[Change] | None:
+    """Replay a step, as a whole or in parts; None if it is not replayed."""
+    if not replays(rule, gradients):
+        return None
+    given, function = (parameters, gradients, state), partial(_step, rule, graph, fresh)
+    if rule.refresh_every > 1:
+        cohorts = _kept(rule, graph, "cohorts", Cohorts).of(gradients)
+        due = {name: parameters[name] for name in gradients}
+        if not fresh and len(cohorts) > 1 and rule.follows_apart(due, state, graph):
+            few = partial(Replay, function, kept=2 * MOST, eager=2 * MOST)
+            return _apart(_kept(rule, graph, "apart", few), rule, given, graph, cohorts)
+    whole = _whole(replay(rule, graph, ("step", fresh), function), rule, given)
+    return None if whole is None else iter(whole)
 
 
 def replays(rule: Rule, gradients: Mapping[str, Tensor]) -> bool:
@@ -81,12 +101,45 @@ def replay(rule: Rule, graph: NeuralGraph, name: Hashable, function: Callable[..
         name: tells functions apart.
         function: recorded if it is not known under this name yet.
     """
-    kept: dict[Any, tuple[NeuralGraph, Replay]] = rule.__dict__.setdefault("replays", {})
+    return _kept(rule, graph, name, lambda: Replay(function))
+
+
+def _kept(rule: Rule, graph: NeuralGraph, name: Hashable, make: Callable[[], Kept]) -> Kept:
+    """Something about a rule and a graph, made if it is not there yet."""
+    kept: dict[Any, tuple[NeuralGraph, Any]] = rule.__dict__.setdefault("replays", {})
     key = id(graph), name
-    kept[key] = kept.pop(key) if key in kept else (graph, Replay(function))
+    kept[key] = kept.pop(key) if key in kept else (graph, make())
     while len(kept) > GRAPHS:
         del kept[next(iter(kept))]
-    return kept[key][1]
+    found: Kept = kept[key][1]
+    return found
+
+
+def _whole(step: Replay, rule: Rule, given: Sequence[Mapping[str, Any]]) -> list[Change] | None:
+    """Replay a step; None if that cannot be, or costs more than it saves."""
+    names = given[1]
+    replayed = step(dict(rule.named_parameters()), *({n: part[n] for n in names} for part in given))
+    if replayed is None:
+        return None
+    updates, after = replayed
+    return [Change(name, updates[name], after[name]) for name in names]
+
+
+def _apart(
+    step: Replay,
+    rule: Rule,
+    given: Sequence[Mapping[str, Any]],
+    graph: NeuralGraph,
+    cohorts: Iterable[Iterable[str]],
+) -> Iterator[Change]:
+    """Replay the steps of parameters that always come together, whatever else comes with them."""
+    for names in cohorts:
+        parameters, gradients, state = ({name: part[name] for name in names} for part in given)
+        replayed = _whole(step, rule, (parameters, gradients, state))
+        if replayed is None:
+            yield from rule.follow(parameters, gradients, state, graph)
+        else:
+            yield from replayed
 
 
 def _step(

@@ -133,6 +133,18 @@ class Rule(nn.Module, ABC):
             The change of each parameter in `gradients`.
         """
 
+    def follows_apart(
+        self, parameters: Mapping[str, Tensor], state: State, graph: NeuralGraph
+    ) -> bool:
+        """Whether :meth:`follow` would now do the same with each parameter by itself.
+
+        Args:
+            parameters: those that are due.
+            state: as for :meth:`stream`.
+            graph: as for :meth:`stream`.
+        """
+        return False
+
     def follow(
         self,
         parameters: Mapping[str, Tensor],

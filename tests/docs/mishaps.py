@@ -47,6 +47,14 @@ def step_before_forward(folder):
     stepped(NeuralGraphOptimizer(net(), rule=Adam()))
 
 
+def not_followed(folder):
+    model = net()
+    optimizer = NeuralGraphOptimizer(model, rule=Adam())
+    with patch("ngopt.graph.recorder.Recorder.derive", side_effect=RecursionError("too deep")):
+        model(X)
+    stepped(optimizer)  # without another warning
+
+
 def no_compiler(folder):
     with switch.plain():  # which remembers whether loops are compiled
         switch.give_up(NoCompilerError("there is no C compiler (cc, gcc or $CC)"))
@@ -124,6 +132,7 @@ def other_options(folder):
 
 MISHAPS = {
     "a step comes before": step_before_forward,
+    "the forward pass of the model could": not_followed,
     "steps are slower": no_compiler,
     "the optimizer state was saved": another_theta,
     "there is nothing to optimize": lambda folder: NeuralGraphOptimizer(nn.ReLU()),

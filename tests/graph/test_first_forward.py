@@ -1,12 +1,16 @@
 import copy
+import tempfile
 
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.nn.attention.flex_attention import flex_attention
+from torch.utils.tensorboard import SummaryWriter
 
+from ngopt.graph import trace as trace_module
 from ngopt.graph.first_forward import trace_first_forward
+from ngopt.graph.recorder import Recorder
 from ngopt.graph.trace import trace
 
 
@@ -84,6 +88,98 @@ def test_two_that_wait_for_one_model_leave_nothing_behind():
     counter = CompileCounter()
     torch.compile(torch.neg, backend=counter)(torch.ones(2))
     assert counter.frame_count == 1
+
+
+class Loop(nn.Module):
+    """A recurrent cell that is called once per step; all its states go into the output."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.head = cell, nn.Linear(4, 1)
+
+    def forward(self, x):
+        h, states = torch.zeros(len(x), 4), []
+        for step in x.unbind(1):
+            h = self.cell(step, h)
+            states.append(h)
+        joined = torch.cat(states, 1)
+        return self.head(h) + (joined * joined.tanh()).sum()
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.GRUCell])
+def test_a_loop_of_2000_steps_is_followed_as_a_short_one(cell):
+    net, graphs = Loop(cell(2, 4)), []
+    for steps in (20, 2000):
+        trace_first_forward(net, graphs.append)
+        net(torch.randn(1, steps, 2))
+    short, long = graphs
+    assert long == short
+    assert [str(space) for space in long.hidden] == ["h0(4)"]
+
+
+@pytest.mark.parametrize(
+    "fails", ["Recorder.add_input", "Recorder.record", "Recorder.derive", "trace.assemble"]
+)
+def test_where_following_fails_the_forward_pass_does_not(fails, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RecursionError("too deep")
+
+    owner, name = fails.split(".")
+    monkeypatch.setattr(Recorder if owner == "Recorder" else trace_module, name, fail)
+    traced, graphs, x = model(), [], torch.randn(4, 5)
+    plain, before = copy.deepcopy(traced), hooks(traced)
+    trace_first_forward(traced, graphs.append)
+    with pytest.warns(UserWarning, match=r"could not be followed.*RecursionError: too deep"):
+        ours = step(traced, x)
+    for one, other in zip(ours, step(plain, x), strict=True):
+        assert torch.equal(one, other)
+    assert hooks(traced) == before
+    assert torch.overrides._get_current_function_mode_stack() == []
+    assert [graph.layouts for graph in graphs] == [{}]
+    with pytest.raises(RecursionError, match="too deep"):
+        trace(plain, x)
+
+
+def board(net, x):
+    writer = SummaryWriter(tempfile.mkdtemp())
+    writer.add_graph(net, x)
+    writer.close()
+
+
+OTHERS = {
+    "torch.jit.trace": lambda net, x: torch.jit.trace(net, x),
+    "torch.jit.script": lambda net, x: torch.jit.script(net),
+    "TensorBoard": board,
+    "torch.export": lambda net, x: torch.export.export(net, (x,)).module(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("inside", [False, True], ids=["itself", "as a part"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_may_follow_a_model_that_waits(name, inside):
+    net, graphs, x = model().eval(), [], torch.randn(4, 5)
+    expected, before = trace(net, x), hooks(net)
+    for _ in range(2):
+        trace_first_forward(net, graphs.append)
+    whole = nn.Sequential(net, nn.Tanh()) if inside else net
+    followed = OTHERS[name](whole, x)
+    if followed is not None:
+        torch.testing.assert_close(followed(x), whole(x))
+    net(x)
+    assert graphs == [expected] * 2
+    assert hooks(net) == before
+    assert "__prepare_scriptable__" not in net.__dict__
+
+
+def test_a_scripted_model_prepares_itself_as_it_would():
+    class Prepared(nn.Linear):
+        def __prepare_scriptable__(self):
+            return nn.ReLU()
+
+    net = Prepared(5, 3)
+    trace_first_forward(net, [].append)
+    assert isinstance(net.__prepare_scriptable__(), nn.ReLU)
 
 
 def test_waiting_can_be_ended():

@@ -9,6 +9,8 @@ from ngopt.replay.lowering import LOWERINGS
 from ngopt.replay.recorder import Call, record
 from ngopt.replay.replay import Replay
 
+aten = torch.ops.aten
+
 A, B, C = (2, 3, 4), (4,), (2, 1, 4)
 S = ()
 
@@ -42,6 +44,15 @@ CASES = {
     "sub alpha": (lambda a, b: torch.sub(a, b, alpha=0.3), [A, A]),
     "sub in place": (lambda a, b: a.clone().sub_(b, alpha=2), [A, A]),
     "rsub": (lambda a: 1 - a, [A]),
+    "rsub tensor": (lambda a, b: aten.rsub.Tensor(a, b, alpha=0.3), [A, C]),
+    "add scalar": (lambda a: aten.add.Scalar(a, 2.5, 0.3), [A]),
+    "add scalar in place": (lambda a: aten.add_.Scalar(a.clone(), 2.5), [A]),
+    "sub scalar": (lambda a: aten.sub.Scalar(a, 2.5, 0.3), [A]),
+    "sub scalar in place": (lambda a: aten.sub_.Scalar(a.clone(), 2.5), [A]),
+    "mul scalar": (lambda a: aten.mul.Scalar(a, 2.5), [A]),
+    "mul scalar in place": (lambda a: aten.mul_.Scalar(a.clone(), 2.5), [A]),
+    "div scalar": (lambda a: aten.div.Scalar(a, 3), [A]),
+    "div scalar in place": (lambda a: aten.div_.Scalar(a.clone(), 3), [A]),
     "mul": (lambda a, b: a * b, [A, C]),
     "mul number": (lambda a: a * 2.5, [A]),
     "mul in place": (lambda a, b: a.clone().mul_(b).mul_(3), [A, S]),
@@ -99,6 +110,14 @@ CASES = {
     "addmm": (lambda a, b, c: torch.addmm(c, a, b, beta=2, alpha=3), [(5, 7), (7, 3), (3,)]),
     "baddbmm": (
         lambda a, b: torch.baddbmm(a, a, b, beta=2, alpha=3),
+        [(3, 5, 5), (3, 5, 5)],
+    ),
+    "baddbmm under vmap": (
+        torch.vmap(lambda a, b: torch.baddbmm(a, a, b, beta=2, alpha=3)),
+        [(2, 3, 5, 5), (2, 3, 5, 5)],
+    ),
+    "addmm under vmap": (
+        torch.vmap(lambda a, b: torch.addmm(a, a, b, beta=2, alpha=3)),
         [(3, 5, 5), (3, 5, 5)],
     ),
     "mv": (lambda a, b: a @ b, [(5, 7), (7,)]),
@@ -169,6 +188,7 @@ def test_half_precision_is_rounded_as_torch_rounds():
         assert torch.equal(Replay(lambda a: a.bfloat16())(given), given.bfloat16())
 
 
+@pytest.mark.slow_steps
 def test_more_dimensions_than_the_interpreter_goes_through():
     shape = [2] * 9
     replay = Replay(lambda a: a + a.permute(*range(8, -1, -1)))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ngopt.replay.instructions import Launch
-from ngopt.replay.recorder import Role, UnsupportedError, overlap, record
+from ngopt.replay.recorder import Role, UnsupportedError, copied, overlap, record
 
 
 def calls(function, *arguments):
@@ -90,3 +90,13 @@ def test_compiled_loops_are_calls():
     loops = [call for call in recording.calls if isinstance(call, Launch)]
     assert len(loops) > 20
     assert all(loop.pointer and loop.inputs and loop.outputs for loop in loops)
+
+
+@pytest.mark.parametrize("stride", [(0, 0), (0, 1), (1, 2), (1, 1), (7, 2)])
+def test_copies_keep_numbers_and_strides(stride):
+    tensor = torch.randn(30)[3:].as_strided((2, 3), stride, 3)
+    (copy,) = copied((tensor,))
+    assert torch.equal(copy, tensor)
+    assert copy.stride() == stride
+    assert not overlap([copy, tensor])
+    assert [part.shape for part in copied([torch.empty(0, 3)])] == [(0, 3)]

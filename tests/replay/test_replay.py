@@ -6,7 +6,7 @@ from ngopt.fused.build import NoCompilerError
 from ngopt.fused.switch import plain
 from ngopt.replay import program
 from ngopt.replay import replay as replay_module
-from ngopt.replay.replay import Replay
+from ngopt.replay.replay import EAGER, KEPT, LOGGER, REMEMBERED, WORTH, Replay
 
 
 class Counted:
@@ -153,12 +153,44 @@ def test_where_nothing_is_replayed():
     assert replay(torch.ones(2)).tolist() == [2, 2]
 
 
-def test_what_has_no_instructions_is_tried_once():
+def test_what_looks_different_each_time_is_not_recorded_each_time():
+    function = Counted(lambda a: a + 1)
+    replay = Replay(function)
+    found = [replay(torch.ones(size)) is not None for size in range(1, 200)]
+    assert found == [True] * EAGER + [False] * (199 - EAGER)
+    assert function.calls == EAGER
+    assert len(replay._waiting) <= REMEMBERED
+
+
+def test_what_comes_often_is_recorded_after_a_while_and_few_are_kept():
+    replay = Replay(lambda a: a + 1)
+    sizes = range(1, 3 * KEPT)
+    runs = [[replay(torch.ones(n)) is not None for n in sizes] for _ in range(2 * WORTH)]
+    assert not any(runs[WORTH - 1][EAGER:])
+    assert all(runs[WORTH])
+    assert replay.recordings == KEPT
+    assert torch.equal(replay(torch.ones(sizes[-1])), torch.full((sizes[-1],), 2.0))
+
+
+@pytest.mark.slow_steps
+def test_what_has_no_instructions_is_tried_once_and_told(caplog):
     function = Counted(lambda a: a.sort().values)
     replay = Replay(function)
-    assert replay(torch.ones(2)) is None
-    assert replay(torch.ones(2)) is None
+    with caplog.at_level("INFO", logger="ngopt"):
+        assert replay(torch.ones(2)) is None
+        assert replay(torch.ones(2)) is None
     assert function.calls == 1
+    (told,) = caplog.messages
+    assert "slower" in told
+    assert "aten.sort" in told
+
+
+@pytest.mark.slow_steps
+def test_without_the_mark_this_would_fail():
+    (listener,) = LOGGER.handlers
+    assert not listener.reasons
+    Replay(lambda a: a.sort().values)(torch.ones(2))
+    assert len(listener.reasons) == 1
 
 
 def test_no_compiler_is_no_error(monkeypatch):
@@ -171,6 +203,18 @@ def test_no_compiler_is_no_error(monkeypatch):
     with pytest.warns(UserWarning, match="none is installed"):
         assert replay(torch.ones(2)) is None
     assert replay(torch.ones(2)) is None
+
+
+def test_tensors_without_entries_among_others():
+    replay = Replay(lambda a, b: (a, a + 1, a.sum() + b, torch.cat([a[0], b]), (b[:0], b[2:])))
+    for _ in range(2):
+        a, b = torch.empty(3, 0), torch.randn(2)
+        found = replay(a, b)
+        for one, expected in zip(found[:2], (a, a + 1), strict=True):
+            assert one.shape == expected.shape
+        assert torch.equal(found[2], b)
+        assert torch.equal(found[3], b)
+        assert [part.shape for part in found[4]] == [(0,), (0,)]
 
 
 def test_nothing_to_do():

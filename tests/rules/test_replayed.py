@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import random
 
 import pytest
 import torch
 
 from ngopt import NeuralGraphOptimizer
 from ngopt.fused.switch import plain
+from ngopt.replay import replay as replay_module
 from ngopt.rules import SGDM
 from ngopt.rules import replayed as replayed_module
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -150,6 +152,57 @@ def test_recordings_of_few_graphs_are_kept(asked, monkeypatch):
         trajectory(rule, graphs[number], 1)
     assert len(asked) == 4
     assert len(rule.replays) == 2
+
+
+class Mixture(torch.nn.Module):
+    """Of whose experts a few are called at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.into = torch.nn.Linear(5, 4)
+        self.experts = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(6))
+        self.chosen = range(6)
+
+    def forward(self, x):
+        x = torch.tanh(self.into(x))
+        return sum(self.experts[n](x) for n in self.chosen)
+
+
+def mixture_trained(steps):
+    torch.manual_seed(0)
+    model, drawn = Mixture(), random.Random(0)
+    optimizer = NeuralGraphOptimizer(model, rule=randomize(MatrixGNN(context_every=4)))
+    x = torch.randn(8, 5)
+    for number in range(steps):
+        model.chosen = range(6) if number == 0 else drawn.sample(range(6), 3)
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def test_a_mixture_of_experts_as_plain():
+    def run():
+        model, optimizer = mixture_trained(40)
+        named = {name: p.detach() for name, p in model.named_parameters()}
+        return named, {name: optimizer.state[p] for name, p in model.named_parameters()}
+
+    assert difference_to_plain(run) < 1e-5
+
+
+def test_a_mixture_of_experts_is_recorded_expert_by_expert(asked, monkeypatch):
+    programs = []
+    original = replay_module.record
+    monkeypatch.setattr(replay_module, "record", lambda *a: programs.append(1) or original(*a))
+    mixture_trained(30)
+    before, steps = len(programs), len(asked)
+    _, optimizer = mixture_trained(60)
+    # What is settled by then is not recorded anew, and is enough for all steps but looks.
+    assert len(programs) == 2 * before
+    assert len(asked) - 2 * steps < 15
+    assert optimizer.rule.replays.keys() == {
+        (id(optimizer.graph), name) for name in ("cohorts", "apart", ("step", True))
+    }
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda rule: pickle.loads(pickle.dumps(rule))])
