@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.pictures import epochs, evaluating, outputs
+from benchmarks.workloads.batches import epochs
+from benchmarks.workloads.evaluating import evaluating, outputs
 from benchmarks.workloads.workload import Recipe, Training, Workload
 from meta_train.data.images import images
 

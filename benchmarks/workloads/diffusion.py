@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.pictures import epochs, evaluating, unit_range
+from benchmarks.workloads.batches import epochs
+from benchmarks.workloads.evaluating import evaluating
+from benchmarks.workloads.pictures import unit_range
 from benchmarks.workloads.points import two_moons
 from benchmarks.workloads.workload import Recipe, Training, Workload
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.workloads.pictures import evaluating
+from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.workload import Recipe, Training, Workload
 
 VISCOSITY = 0.01 / np.pi

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.pictures import evaluating, grid, photograph, psnr
+from benchmarks.workloads.evaluating import evaluating
+from benchmarks.workloads.pictures import grid, photograph, psnr
 from benchmarks.workloads.workload import Recipe, Training, Workload
 
 WIDTH, LAYERS, FREQUENCY, SIZE, STEPS = 256, 3, 30.0, 64, 500

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.workloads.batches import epochs
 from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.workload import Recipe, Training, Workload
+from meta_train.tasks.perceptron import perceptron
 
 
 class Table(NamedTuple):
@@ -83,8 +84,7 @@ class Tabular(Training):
         torch.manual_seed(seed)
         self.table = {"cancer": cancer, "diabetes": diabetes, "prices": prices}[table]()
         inputs, outputs = self.table.train[0].shape[1], self.table.outputs
-        hidden = [nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()]
-        self.model = nn.Sequential(*hidden, nn.Linear(128, outputs))
+        self.model = nn.Sequential(*perceptron([inputs, 128, 128, outputs], "relu"))
         super().__init__([(self.model, Recipe(torch.optim.Adam, lr=1e-3))])
         generator = torch.Generator().manual_seed(seed)
         self.batches = epochs(self.table.train, batch, generator)
