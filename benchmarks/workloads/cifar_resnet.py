@@ -78,6 +78,7 @@ WORKLOAD = Workload(
     every=STEPS // 18,
     metric="test accuracy",
     higher=True,
-    source="S. Gugger and J. Howard, AdamW and super-convergence (2018), "
-    "https://github.com/sgugger/Adam-experiments, with a constant beta_1",
+    source="after S. Gugger and J. Howard, AdamW and super-convergence (2018), "
+    "https://github.com/sgugger/Adam-experiments, with ResNet-8, 6 epochs, "
+    "and a constant beta_1",
 )

@@ -75,6 +75,7 @@ WORKLOAD = Workload(
     every=STEPS // 15,
     metric="test accuracy",
     higher=True,
-    source="knowledge distillation tutorial of PyTorch, "
-    "https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
+    source="after PyTorch's tutorial on knowledge distillation, "
+    "https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html; "
+    "FashionMNIST, small convnets",
 )

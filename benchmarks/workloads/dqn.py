@@ -102,6 +102,6 @@ WORKLOAD = Workload(
     every=240,
     metric="mean return",
     higher=True,
-    source="S. Huang et al., CleanRL, dqn.py, https://github.com/vwxyzjn/cleanrl: 60,000 actions "
-    "instead of 500,000, the first 1,000 at random",
+    source="after S. Huang et al., CleanRL, dqn.py, https://github.com/vwxyzjn/cleanrl: "
+    "60,000 actions instead of 500,000, the first 1,000 at random",
 )

@@ -47,6 +47,6 @@ WORKLOAD = Workload(
     every=64,
     metric="test accuracy",
     higher=True,
-    source="`2 Conv+pooling+BN` in the README of https://github.com/zalandoresearch/fashion-mnist, "
-    "with AdamW as torch sets it and a cosine",
+    source="after `2 Conv+pooling+BN` in the README of "
+    "https://github.com/zalandoresearch/fashion-mnist, with AdamW as torch sets it and a cosine",
 )

@@ -184,14 +184,14 @@ WORKLOADS = (
         "all weights",
         full,
         200,
-        "J. Devlin et al., BERT, 2019, appendix A.3: batch 16, 5e-5, warm-up, linear decay",
+        "after J. Devlin et al., BERT, 2019, appendix A.3: batch 16, 5e-5, warm-up, linear decay",
     ),
     _workload(
         "minilm_lora",
         "low-rank change",
         low_rank,
         200,
-        "PEFT's quick tour, https://huggingface.co/docs/peft/quicktour: rank 8, "
+        "after PEFT's quick tour, https://huggingface.co/docs/peft/quicktour: rank 8, "
         "alpha 32, dropout 0.1, AdamW 1e-3, linear decay; of queries and values, batch 16",
     ),
     _workload(

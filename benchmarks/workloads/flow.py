@@ -73,6 +73,6 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=STEPS // 20,
     metric="held-out negative log-likelihood",
-    source="real_nvp.ipynb of normflows, https://github.com/VincentStimper/normalizing-flows, with "
-    "8 couplings in place of 32",
+    source="after normflows' two-moons example, "
+    "https://github.com/VincentStimper/normalizing-flows; 8 couplings",
 )

@@ -73,7 +73,7 @@ def _frozen(name: str, title: str, head: str) -> Workload:
         metric="test accuracy",
         higher=True,
         task="fine-tuning",
-        source="F. Chollet, Transfer learning & fine-tuning, https://keras.io/guides/"
+        source="after F. Chollet, Transfer learning & fine-tuning, https://keras.io/guides/"
         "transfer_learning: frozen features without batch statistics, dropout 0.2, "
         "Adam with its defaults",
     )

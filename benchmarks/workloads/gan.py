@@ -64,7 +64,8 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=STEPS // 20,
     metric="energy distance",
-    source="data and nets of L. Metz et al., Unrolled generative adversarial networks (2017); R1 "
-    "of L. Mescheder et al., Which training methods for GANs do actually converge? (2018); Adam "
-    "with betas of DCGAN, A. Radford et al. (2016), at lr 1e-3",
+    source="data after L. Metz et al., Unrolled generative adversarial networks (2017); R1 of "
+    "L. Mescheder et al., Which training methods for GANs do actually converge? (2018); Adam's "
+    "betas of DCGAN, A. Radford et al. (2016); its lr and the weight of R1 were chosen here, for "
+    "Adam",
 )

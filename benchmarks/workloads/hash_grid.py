@@ -94,6 +94,6 @@ WORKLOAD = Workload(
     every=100,
     metric="PSNR of the picture, dB",
     higher=True,
-    source="T. Müller et al., Instant neural graphics primitives with a multiresolution hash "
-    "encoding (2022), https://github.com/NVlabs/instant-ngp",
+    source="after T. Müller et al., Instant neural graphics primitives with a multiresolution hash "
+    "encoding (2022), https://github.com/NVlabs/instant-ngp; 8 levels, tables of 4096",
 )

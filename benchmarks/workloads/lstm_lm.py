@@ -69,6 +69,6 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=60,
     metric="validation loss",
-    source="A. Karpathy, char-rnn's defaults, https://github.com/karpathy/char-rnn: RMSprop 2e-3, "
-    "gradients clipped at 5 (here their norm), 3 epochs instead of 50",
+    source="after A. Karpathy, char-rnn's defaults, https://github.com/karpathy/char-rnn: "
+    "RMSprop 2e-3, gradients clipped at 5 (here their norm), 3 epochs instead of 50",
 )

@@ -105,5 +105,5 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=250,
     metric="test loss",
-    source="makemore: A. Karpathy, https://github.com/karpathy/makemore",
+    source="after makemore: A. Karpathy, https://github.com/karpathy/makemore; family names",
 )

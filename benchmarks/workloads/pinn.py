@@ -99,5 +99,5 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=STEPS // 20,
     metric="relative L2 error",
-    source="Adam's part of Burgers.py of DeepXDE, https://github.com/lululxvi/deepxde",
+    source="after Adam's part of Burgers.py of DeepXDE, https://github.com/lululxvi/deepxde",
 )

@@ -67,6 +67,6 @@ WORKLOAD = Workload(
     every=25,
     metric="PSNR of the picture, dB",
     higher=True,
-    source="V. Sitzmann et al., Implicit neural representations with periodic activation functions "
-    "(2020), https://github.com/vsitzmann/siren",
+    source="after V. Sitzmann et al., Implicit neural representations with periodic activation "
+    "functions (2020), https://github.com/vsitzmann/siren; another photograph, of 64 x 64",
 )

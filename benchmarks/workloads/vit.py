@@ -51,6 +51,6 @@ WORKLOAD = Workload(
     every=STEPS // 19,
     metric="test accuracy",
     higher=True,
-    source="weight decay, warm-up and cosine of DeiT, H. Touvron et al. (2021); learning rate of "
-    "https://github.com/omihub777/ViT-CIFAR",
+    source="after DeiT, H. Touvron et al. (2021): weight decay, warm-up and cosine; "
+    "learning rate after https://github.com/omihub777/ViT-CIFAR",
 )
