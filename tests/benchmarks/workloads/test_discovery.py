@@ -3,8 +3,10 @@ import sys
 import pytest
 
 from benchmarks.workloads import char_gpt, discovery
+from benchmarks.workloads.optimizers import OPTIMIZERS
 from meta_train.errors import MetaTrainError
 from tests.benchmarks.workloads.toy import toy
+from tests.docs.project import ROOT
 
 
 def test_workloads_are_found():
@@ -17,6 +19,13 @@ def test_runs_have_15_to_30_evaluations_the_last_of_them_at_the_end():
     found, _ = discovery.discovered()
     assert not [w.name for w in found.values() if w.steps % w.every]
     assert not [w.name for w in found.values() if not 15 <= w.steps // w.every <= 30]
+
+
+def test_each_has_a_row_in_the_documentation():
+    lines = (ROOT / "docs/workloads.md").read_text().splitlines()
+    rows = [line.split("`")[1] for line in lines if line.startswith("| `")]
+    found, _ = discovery.discovered()
+    assert sorted(rows) == sorted([*found, *OPTIMIZERS])
 
 
 def test_a_file_may_have_several_workloads(monkeypatch):
