@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.workloads.evaluating import evaluating
-from benchmarks.workloads.texts import Characters
+from benchmarks.workloads.texts import Characters, next_character_loss
 from benchmarks.workloads.workload import Recipe, Training, Workload, cosine
 
 LAYERS, HEADS, WIDTH, LENGTH, BATCH, STEPS = 4, 4, 128, 64, 12, 2000
@@ -117,7 +117,7 @@ class CharGPT(Training):
     def loss(self) -> Tensor:
         """Cross-entropy of the next characters, in nats."""
         x, y = self.text.batch("train", BATCH, LENGTH, self.generator)
-        return F.cross_entropy(self.model(x).flatten(0, 1), y.flatten())
+        return next_character_loss(self.model, x, y)
 
     def metric(self) -> float:
         """The same on 16 batches of the held-out tenth of the text."""
@@ -126,7 +126,7 @@ class CharGPT(Training):
         with evaluating(self.model):
             for _ in range(16):
                 x, y = self.text.batch("held_out", 4 * BATCH, LENGTH, generator)
-                total += F.cross_entropy(self.model(x).flatten(0, 1), y.flatten()).item()
+                total += next_character_loss(self.model, x, y).item()
         return total / 16
 
 
