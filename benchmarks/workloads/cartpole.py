@@ -28,7 +28,7 @@ class Poles:
         except ImportError as error:
             raise ImportError(
                 "this workload needs gymnasium, which is not installed.\n"
-                "  Install it: pip install gymnasium"
+                '  Install it, with `pip install "ngopt[workloads]"` for example.'
             ) from error
         self.copies: Any = gymnasium.make_vec(
             "CartPole-v1", num_envs=number, vectorization_mode="vector_entry_point"

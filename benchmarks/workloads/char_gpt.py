@@ -6,19 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.texts import Characters
+from benchmarks.workloads.evaluating import evaluating
+from benchmarks.workloads.texts import Characters, next_character_loss
 from benchmarks.workloads.workload import Recipe, Training, Workload, cosine
 
 LAYERS, HEADS, WIDTH, LENGTH, BATCH, STEPS = 4, 4, 128, 64, 12, 2000
 
 
 class Perceptron(nn.Module):
-    """Two layers without biases, the hidden one four times as wide."""
+    """Two layers without biases.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: of the residual stream.
+        hidden: width between the layers.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (..., width) to the same."""
@@ -35,7 +41,7 @@ class Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.mix = nn.Linear(width, width, bias=False)
         self.norm_2 = nn.LayerNorm(width, bias=False)
-        self.perceptron: nn.Module = Perceptron(width)
+        self.perceptron: nn.Module = Perceptron(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (batch, length, width) to the same."""
@@ -111,18 +117,16 @@ class CharGPT(Training):
     def loss(self) -> Tensor:
         """Cross-entropy of the next characters, in nats."""
         x, y = self.text.batch("train", BATCH, LENGTH, self.generator)
-        return F.cross_entropy(self.model(x).flatten(0, 1), y.flatten())
+        return next_character_loss(self.model, x, y)
 
-    @torch.no_grad()
     def metric(self) -> float:
         """The same on 16 batches of the held-out tenth of the text."""
-        self.model.eval()
         generator = torch.Generator().manual_seed(0)
         total = 0.0
-        for _ in range(16):
-            x, y = self.text.batch("held_out", 4 * BATCH, LENGTH, generator)
-            total += F.cross_entropy(self.model(x).flatten(0, 1), y.flatten()).item()
-        self.model.train()
+        with evaluating(self.model):
+            for _ in range(16):
+                x, y = self.text.batch("held_out", 4 * BATCH, LENGTH, generator)
+                total += next_character_loss(self.model, x, y).item()
         return total / 16
 
 

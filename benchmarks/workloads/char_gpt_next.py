@@ -54,6 +54,6 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=25,
     metric="validation loss",
-    source="As `char_gpt`, fine-tuned as is usual: a third of its learning rate, down to 0.",
+    source="as `char_gpt`, fine-tuned as is usual: a third of its learning rate, down to 0",
     task="fine-tuning",
 )

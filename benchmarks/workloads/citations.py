@@ -153,9 +153,15 @@ def _workload(name: str, title: str, lr: float, source: str) -> Workload:
 
 WORKLOADS = (
     _workload(
-        "gcn", "graph convolutional network", 0.01, "T. Kipf, M. Welling, 2017: the recipe for Cora"
+        "gcn",
+        "graph convolutional network",
+        0.01,
+        "T. Kipf, M. Welling, 2017: the recipe for Cora; weight decay of both layers",
     ),
     _workload(
-        "gat", "graph attention network", 0.005, "P. Veličković et al., 2018: the recipe for Cora"
+        "gat",
+        "graph attention network",
+        0.005,
+        "P. Veličković et al., 2018: the recipe for Cora, over 200 steps",
     ),
 )

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.pictures import epochs, evaluating, unit_range
+from benchmarks.workloads.batches import epochs
+from benchmarks.workloads.evaluating import evaluating
+from benchmarks.workloads.pictures import unit_range
 from benchmarks.workloads.points import two_moons
 from benchmarks.workloads.workload import Recipe, Training, Workload
 
@@ -207,8 +209,8 @@ WORKLOADS = (
         steps=STEPS,
         every=STEPS // 20,
         metric="held-out noise MSE",
-        source="N. Rogge and K. Rasul, The annotated diffusion model (2022), "
-        "https://huggingface.co/blog/annotated-diffusion, with squared errors",
+        source="after N. Rogge and K. Rasul, The annotated diffusion model (2022), "
+        "https://huggingface.co/blog/annotated-diffusion; a smaller U-Net, squared errors",
     ),
     Workload(
         name="diffusion_small",
@@ -217,7 +219,7 @@ WORKLOADS = (
         steps=SMALL_STEPS,
         every=SMALL_STEPS // 20,
         metric="held-out noise MSE",
-        source="https://github.com/tanelp/tiny-diffusion",
+        source="after https://github.com/tanelp/tiny-diffusion; two moons",
     ),
     # Many a first attempt gives the network the number of the step, up to 999, as it is: its first
     # gradients are large, and so is what a step of usual size does to the loss.
@@ -228,6 +230,6 @@ WORKLOADS = (
         steps=SMALL_STEPS,
         every=SMALL_STEPS // 20,
         metric="held-out noise MSE",
-        source="https://github.com/tanelp/tiny-diffusion, without sinusoids and with 1000 times",
+        source="after https://github.com/tanelp/tiny-diffusion; no sinusoids, 1000 times",
     ),
 )

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.fashion_convnet import convnet
-from benchmarks.workloads.pictures import Classification, outputs
+from benchmarks.workloads import fashion_convnet
+from benchmarks.workloads.classification import Classification
+from benchmarks.workloads.evaluating import outputs
+from benchmarks.workloads.trained import trained
 from benchmarks.workloads.workload import Recipe, Workload
 from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
@@ -20,16 +22,11 @@ STEPS = EPOCHS * (55_000 // BATCH)
 def taught() -> Dataset:
     """FashionMNIST with a teacher's logits (n, 10) as third tensor of the training split.
 
-    The teacher is a convnet after one epoch with Adam, the same for all seeds of students.
+    The teacher is the convnet that the recipe of `fashion_convnet` has trained, the same for all
+    seeds of students.
     """
     data = images("fashion_mnist", 28)
-    torch.manual_seed(0)
-    teacher = convnet(16)
-    recipe = Recipe(torch.optim.Adam, lr=1e-3)
-    lessons = Classification(teacher, recipe, data, 0, batch=BATCH)
-    optimizer = recipe.optimizer(recipe.groups(teacher), lr=recipe.lr)
-    for _ in range(STEPS // EPOCHS):
-        lessons.step([optimizer])
+    teacher = trained(fashion_convnet.WORKLOAD)
     train = data.splits["train"]
     splits = {**data.splits, "train": (*train, outputs(teacher, train[0]))}
     return Dataset(data.name, splits, data.classes)
@@ -78,6 +75,7 @@ WORKLOAD = Workload(
     every=STEPS // 15,
     metric="test accuracy",
     higher=True,
-    source="knowledge distillation tutorial of PyTorch, "
-    "https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
+    source="after PyTorch's tutorial on knowledge distillation, "
+    "https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html; "
+    "FashionMNIST, small convnets",
 )

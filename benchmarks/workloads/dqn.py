@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.workloads.cartpole import Poles, mean_return
 from benchmarks.workloads.workload import Recipe, Training, Workload
+from meta_train.tasks.perceptron import perceptron
 
 STEPS, COPIES, KEPT, BATCH = 6_000, 10, 10_000, 128
 FIRST, TARGET_EVERY, EXPLORATION = 100, 50, 0.5
@@ -54,8 +55,7 @@ class DQN(Training):
 
     def __init__(self, seed: int) -> None:
         torch.manual_seed(seed)
-        layers = [nn.Linear(4, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 2)]
-        self.model = nn.Sequential(*layers)
+        self.model = nn.Sequential(*perceptron([4, 120, 84, 2], "relu"))
         super().__init__([(self.model, Recipe(torch.optim.Adam, lr=2.5e-4))])
         self.target = copy.deepcopy(self.model).requires_grad_(False)
         self.poles, self.memory = Poles(COPIES, seed), Memory(KEPT)
@@ -102,6 +102,6 @@ WORKLOAD = Workload(
     every=240,
     metric="mean return",
     higher=True,
-    source="S. Huang et al., CleanRL, dqn.py, https://github.com/vwxyzjn/cleanrl: 60,000 actions "
-    "instead of 500,000, the first 1,000 at random",
+    source="after S. Huang et al., CleanRL, dqn.py, https://github.com/vwxyzjn/cleanrl: "
+    "60,000 actions instead of 500,000, the first 1,000 at random",
 )

@@ -4,7 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.char_gpt import GPT, HEADS, LAYERS, LENGTH, WIDTH, CharGPT
+from benchmarks.workloads.char_gpt import (
+    GPT,
+    HEADS,
+    LAYERS,
+    LENGTH,
+    WIDTH,
+    CharGPT,
+    Perceptron,
+)
 from benchmarks.workloads.texts import Characters
 from benchmarks.workloads.workload import Recipe, Workload, cosine
 
@@ -23,14 +31,7 @@ class Experts(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.router = nn.Linear(width, EXPERTS, bias=False)
-        self.experts = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width, HIDDEN, bias=False),
-                nn.GELU(),
-                nn.Linear(HIDDEN, width, bias=False),
-            )
-            for _ in range(EXPERTS)
-        )
+        self.experts = nn.ModuleList(Perceptron(width, HIDDEN) for _ in range(EXPERTS))
         self.unbalance = torch.zeros(())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +58,6 @@ def with_experts(model: GPT) -> GPT:
         experts = Experts(WIDTH)
         for parameter in experts.parameters():
             nn.init.normal_(parameter, std=0.02)
-        # The block computes down(gelu(up(x))).
         block.perceptron = experts
     return model
 

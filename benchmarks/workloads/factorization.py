@@ -96,6 +96,6 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=60,
     metric="held-out RMSE",
-    source="fastai's course, lesson 7, collaborative filtering: 50 factors, range (0, 5.5), five "
-    "epochs at 5e-3, weight decay 0.1; one-cycle without its change of momentum, batch 256",
+    source="after fastai's course, lesson 7, collaborative filtering: 50 factors, range (0, 5.5), "
+    "five epochs at 5e-3, weight decay 0.1; one-cycle without its change of momentum, batch 256",
 )

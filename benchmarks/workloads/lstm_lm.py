@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.workloads.evaluating import evaluating
-from benchmarks.workloads.texts import Characters
+from benchmarks.workloads.texts import Characters, next_character_loss
 from benchmarks.workloads.workload import Recipe, Training, Workload
 
 WIDTH, LAYERS, LENGTH, BATCH, STEPS = 128, 2, 50, 50, 1200
@@ -52,14 +52,14 @@ class LSTMTraining(Training):
     def loss(self) -> Tensor:
         """Cross-entropy of the next characters, in nats."""
         x, y = self.text.batch("train", BATCH, LENGTH, self.generator)
-        return F.cross_entropy(self.model(x).flatten(0, 1), y.flatten())
+        return next_character_loss(self.model, x, y)
 
     def metric(self) -> float:
         """The same on 600 rows of the held-out tenth of the text."""
         generator = torch.Generator().manual_seed(0)
         x, y = self.text.batch("held_out", 600, LENGTH, generator)
         with evaluating(self.model):
-            return F.cross_entropy(self.model(x).flatten(0, 1), y.flatten()).item()
+            return next_character_loss(self.model, x, y).item()
 
 
 WORKLOAD = Workload(
@@ -69,6 +69,6 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=60,
     metric="validation loss",
-    source="A. Karpathy, char-rnn's defaults, https://github.com/karpathy/char-rnn: RMSprop 2e-3, "
-    "gradients clipped at 5 (here their norm), 3 epochs instead of 50",
+    source="after A. Karpathy, char-rnn's defaults, https://github.com/karpathy/char-rnn: "
+    "RMSprop 2e-3, gradients clipped at 5 (here their norm), 3 epochs instead of 50",
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.workloads.char_gpt import GPT
+from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.workload import Recipe, Training, Workload
 
 LAYERS, HEADS, WIDTH, BATCH, STEPS = 4, 4, 64, 32, 5000
@@ -88,13 +89,10 @@ class Names(Training):
         chosen = torch.randint(len(x), (BATCH,), generator=self.generator)
         return self._cross_entropy(x[chosen], y[chosen])
 
-    @torch.no_grad()
     def metric(self) -> float:
         """The same on all names to test on."""
-        self.model.eval()
-        loss = self._cross_entropy(*self.test).item()
-        self.model.train()
-        return loss
+        with evaluating(self.model):
+            return self._cross_entropy(*self.test).item()
 
     def _cross_entropy(self, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(self.model(x).flatten(0, 1), y.flatten(), ignore_index=IGNORED)
@@ -107,5 +105,5 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=250,
     metric="test loss",
-    source="makemore: A. Karpathy, https://github.com/karpathy/makemore",
+    source="after makemore: A. Karpathy, https://github.com/karpathy/makemore; family names",
 )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.workloads.pictures import evaluating
+from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.workload import Recipe, Training, Workload
 
 VISCOSITY = 0.01 / np.pi
@@ -99,5 +99,5 @@ WORKLOAD = Workload(
     steps=STEPS,
     every=STEPS // 20,
     metric="relative L2 error",
-    source="Adam's part of Burgers.py of DeepXDE, https://github.com/lululxvi/deepxde",
+    source="after Adam's part of Burgers.py of DeepXDE, https://github.com/lululxvi/deepxde",
 )

@@ -142,6 +142,6 @@ WORKLOAD = Workload(
     every=64,
     metric="mean return",
     higher=True,
-    source="S. Huang et al., CleanRL, ppo.py, https://github.com/vwxyzjn/cleanrl: 50,000 actions "
-    "instead of 500,000",
+    source="after S. Huang et al., CleanRL, ppo.py, https://github.com/vwxyzjn/cleanrl: "
+    "50,000 actions instead of 500,000",
 )

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.workloads.pictures import evaluating, grid, photograph, psnr
+from benchmarks.workloads.evaluating import evaluating
+from benchmarks.workloads.pictures import grid, photograph, psnr
 from benchmarks.workloads.workload import Recipe, Training, Workload
 
 WIDTH, LAYERS, FREQUENCY, SIZE, STEPS = 256, 3, 30.0, 64, 500
@@ -66,6 +67,6 @@ WORKLOAD = Workload(
     every=25,
     metric="PSNR of the picture, dB",
     higher=True,
-    source="V. Sitzmann et al., Implicit neural representations with periodic activation functions "
-    "(2020), https://github.com/vsitzmann/siren",
+    source="after V. Sitzmann et al., Implicit neural representations with periodic activation "
+    "functions (2020), https://github.com/vsitzmann/siren; another photograph, of 64 x 64",
 )

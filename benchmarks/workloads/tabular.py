@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.workloads.batches import epochs
 from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.workload import Recipe, Training, Workload
+from meta_train.tasks.perceptron import perceptron
 
 
 class Table(NamedTuple):
@@ -83,8 +84,7 @@ class Tabular(Training):
         torch.manual_seed(seed)
         self.table = {"cancer": cancer, "diabetes": diabetes, "prices": prices}[table]()
         inputs, outputs = self.table.train[0].shape[1], self.table.outputs
-        hidden = [nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()]
-        self.model = nn.Sequential(*hidden, nn.Linear(128, outputs))
+        self.model = nn.Sequential(*perceptron([inputs, 128, 128, outputs], "relu"))
         super().__init__([(self.model, Recipe(torch.optim.Adam, lr=1e-3))])
         generator = torch.Generator().manual_seed(seed)
         self.batches = epochs(self.table.train, batch, generator)
@@ -107,7 +107,9 @@ class Tabular(Training):
         return F.mse_loss(outputs.squeeze(1), targets)
 
 
-def _workload(table: str, title: str, metric: str, steps: int, batch: int) -> Workload:
+def _workload(
+    table: str, title: str, metric: str, steps: int, batch: int, length: str = ""
+) -> Workload:
     return Workload(
         name=f"tabular_{table}",
         title=f"perceptron, {title}, columns as measured",
@@ -115,12 +117,29 @@ def _workload(table: str, title: str, metric: str, steps: int, batch: int) -> Wo
         steps=steps,
         every=steps // 25,
         metric=metric,
-        source="scikit-learn's MLPClassifier and MLPRegressor: Adam, 1e-3; here without scaling",
+        source="after scikit-learn's MLPClassifier and MLPRegressor: Adam, 1e-3; without scaling"
+        + length,
     )
 
 
 WORKLOADS = (
-    _workload("cancer", "breast cancer", "held-out loss", 1500, 32),
-    _workload("diabetes", "diabetes", "held-out error / variance", 1500, 32),
+    _workload(
+        "cancer",
+        "breast cancer",
+        "held-out loss",
+        1500,
+        32,
+        # Measured over 3000 steps with two times three seeds that are not those of the benchmark.
+        "; Adam's held-out loss still falls at the end",
+    ),
+    _workload(
+        "diabetes",
+        "diabetes",
+        "held-out error / variance",
+        450,
+        32,
+        "; 450 steps, after which Adam's held-out error, averaged over three seeds, is flat "
+        "until step 1500",
+    ),
     _workload("prices", "generated prices", "held-out error / variance", 4000, 128),
 )

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from meta_train.data.folder import data_folder
 from meta_train.data.text import tiny_shakespeare
@@ -45,6 +46,17 @@ class Characters:
         index = starts + torch.arange(length + 1)
         windows = codes[index]
         return windows[:, :-1], windows[:, 1:]
+
+
+def next_character_loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy in nats, a mean over characters.
+
+    Args:
+        model: from characters (batch, length) to logits (batch, length, vocabulary).
+        x: characters (batch, length) int64.
+        y: the character after each of them, (batch, length) int64.
+    """
+    return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
 
 
 @cache

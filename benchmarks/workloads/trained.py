@@ -30,8 +30,11 @@ shelf = Shelf(Path("runs/workloads/trained"))
 def trained(workload: Workload, seed: int = 0) -> nn.Module:
     """The model of a workload as its recipe has trained it, which is done once.
 
+    The model is kept in a file; delete it after a change of the workload. Random numbers drawn
+    afterwards depend on whether there was a file: seed them anew.
+
     Args:
-        workload: of one model.
+        workload: of one model. It need not be one that the command line knows.
         seed: of its weights and batches.
     """
     steps = shelf.steps or workload.steps

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from benchmarks.workloads.pictures import Classification, shift_and_flip
+from benchmarks.workloads.classification import Classification, cifar10
 from benchmarks.workloads.workload import Recipe, Workload, cosine
-from meta_train.data.images import images
 
 PATCH, WIDTH, BLOCKS, HEADS, BATCH, EPOCHS = 4, 64, 4, 4, 64, 2
 STEPS = EPOCHS * (45_000 // BATCH)
@@ -41,15 +40,7 @@ def build(seed: int) -> Classification:
     recipe = Recipe(
         torch.optim.AdamW, lr=1e-3, decayed=0.05, schedule=cosine(STEPS, warmup=STEPS // 20)
     )
-    return Classification(
-        ViT(32, PATCH, WIDTH, BLOCKS, HEADS),
-        recipe,
-        images("cifar10", 32),
-        seed,
-        batch=BATCH,
-        augment=shift_and_flip,
-        tested=2500,
-    )
+    return cifar10(ViT(32, PATCH, WIDTH, BLOCKS, HEADS), recipe, seed, BATCH)
 
 
 WORKLOAD = Workload(
@@ -60,6 +51,6 @@ WORKLOAD = Workload(
     every=STEPS // 19,
     metric="test accuracy",
     higher=True,
-    source="weight decay, warm-up and cosine of DeiT, H. Touvron et al. (2021); learning rate of "
-    "https://github.com/omihub777/ViT-CIFAR",
+    source="after DeiT, H. Touvron et al. (2021): weight decay, warm-up and cosine; "
+    "learning rate after https://github.com/omihub777/ViT-CIFAR",
 )

@@ -80,6 +80,10 @@ def _check_module(name, arguments):
     else:
         assert find_spec(name), f"there is no module {name}"
         module = import_module(name)
+        if hasattr(module, "__path__"):  # a package is run by its `__main__`
+            name = f"{name}.__main__"
+            assert find_spec(name), f"there is no module {name}"
+            module = import_module(name)
         if hasattr(module, "Options"):
             _parse(lambda given: tyro.cli(module.Options, args=given), arguments)
         else:

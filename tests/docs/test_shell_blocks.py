@@ -41,6 +41,8 @@ def test_commands_are_read():
         "torchrun --nproc-per-node 2 -m meta_train train --no-such-option 1",
         "python -m benchmarks.paper --no-such-option",
         "python -m benchmarks.meta_train --no-such-option",
+        "python -m benchmarks.workloads --no-such-option",
+        "python -m benchmarks.workloads char_gpt --optimizers no_such_optimizer",
     ],
 )
 def test_what_is_not_there_is_told(wrong):

@@ -11,7 +11,15 @@ from benchmarks.workloads.run import run, seed_all
 from meta_train.errors import MetaTrainError
 
 FOUND, _ = discovered()
-HEAVY = {"char_gpt_next"}
+HEAVY = {
+    "char_gpt_next",
+    "distillation",
+    "frozen_linear",
+    "frozen_two_layers",
+    "minilm_full",
+    "minilm_head",
+    "minilm_lora",
+}
 """What takes more than a few seconds."""
 
 

@@ -3,8 +3,6 @@ import torch
 from torch import nn
 
 from benchmarks.workloads.cartpole import EPISODES, Poles, mean_return
-from benchmarks.workloads.dqn import Memory
-from benchmarks.workloads.ppo import DISCOUNT, TRACE, _advantages
 
 pytest.importorskip("gymnasium")
 
@@ -34,28 +32,3 @@ def test_a_pole_pushed_to_one_side_falls_soon_and_a_balanced_one_stays():
         return (states @ torch.tensor([0.1, 0.3, 3.0, 1.0]) > 0).long()
 
     assert mean_return(model, balance) == 500
-
-
-def test_memory_keeps_the_latest():
-    memory = Memory(4)
-    for number in range(6):
-        numbers = torch.full((1,), float(number))
-        memory.add(numbers.expand(1, 4), numbers, numbers, numbers.expand(1, 4), numbers > 2)
-    assert sorted(memory.rewards.tolist()) == [2, 3, 4, 5]
-    _, actions, rewards, _, fallen = memory.sample(50, torch.Generator().manual_seed(0))
-    assert torch.equal(actions.float(), rewards)
-    assert torch.equal(fallen.bool(), rewards > 2)
-
-
-def test_advantages_are_discounted_sums_within_episodes():
-    rewards, values = torch.rand(6, 1), torch.rand(7, 1)
-    fallen, ended = torch.zeros(2, 6, 1, dtype=torch.bool)
-    fallen[1] = ended[1] = True
-    ended[3] = True
-    found = _advantages(rewards, values, fallen, ended)
-    errors = rewards + DISCOUNT * values[1:] * ~fallen - values[:-1]
-    for start, end in ((0, 2), (2, 4), (4, 6)):
-        for i in range(start, end):
-            wanted = sum((DISCOUNT * TRACE) ** (j - i) * errors[j] for j in range(i, end))
-            torch.testing.assert_close(found[i], wanted)
-    assert errors[1] == rewards[1] - values[1]

@@ -16,6 +16,13 @@ def test_a_frozen_part_in_evaluation_mode_stays_in_it():
     assert [module.training for module in model.modules()] == modes
 
 
+def test_averages_of_batch_normalization_stay():
+    model = nn.BatchNorm1d(2)
+    with evaluating(model):
+        model(torch.ones(3, 2))
+    assert torch.equal(model.running_mean, torch.zeros(2))
+
+
 def test_modes_come_back_after_an_error():
     model = nn.Dropout()
     try:

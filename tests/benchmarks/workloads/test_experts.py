@@ -1,6 +1,7 @@
 import torch
 
-from benchmarks.workloads.experts import CHOSEN, EXPERTS, Experts
+from benchmarks.workloads.char_gpt import GPT, WIDTH
+from benchmarks.workloads.experts import CHOSEN, EXPERTS, Experts, with_experts
 
 
 def test_each_token_is_the_weighted_sum_of_its_two_experts():
@@ -19,8 +20,19 @@ def test_each_token_is_the_weighted_sum_of_its_two_experts():
 def test_an_expert_without_tokens_has_no_gradient():
     experts = Experts(6)
     experts(torch.randn(1, 6)).sum().backward()
-    used = [expert[0].weight.grad is not None for expert in experts.experts]
+    used = [expert.up.weight.grad is not None for expert in experts.experts]
     assert sum(used) == CHOSEN
+
+
+def test_experts_in_a_gpt_get_gradients():
+    model = with_experts(GPT(vocabulary=11, length=32, layers=2, heads=2, width=WIDTH))
+    kept, replaced = (block.perceptron for block in model.blocks)
+    assert not isinstance(kept, Experts)
+    model(torch.randint(11, (8, 32))).logsumexp(-1).sum().backward()
+    assert replaced.router.weight.grad.any()
+    for expert in replaced.experts:
+        assert expert.up.weight.grad.any()
+        assert expert.down.weight.grad.any()
 
 
 def test_balance_is_one_for_an_even_choice_and_more_for_an_uneven_one():

@@ -1,10 +1,7 @@
-import pytest
 import torch
 from torch import nn
 
-from benchmarks.workloads import speeches as module
 from benchmarks.workloads.fine_tuning import LowRank
-from benchmarks.workloads.speeches import LONGEST, SHORTEST, speeches
 
 
 def test_a_low_rank_change_begins_at_zero_and_leaves_its_base_frozen():
@@ -19,16 +16,3 @@ def test_a_low_rank_change_begins_at_zero_and_leaves_its_base_frozen():
     nn.init.ones_(changed.up.weight)
     merged = base.weight + 3.0 * changed.up.weight @ changed.down.weight
     torch.testing.assert_close(changed(x), nn.functional.linear(x, merged, base.bias))
-
-
-def test_speeches_are_cut_into_pieces_of_the_most_frequent_speakers(monkeypatch):
-    turns = [(f"SPEAKER {i % 11}", f"{i} says " + "many plain words, " * 12) for i in range(99)]
-    turns += [("SPEAKER 0", "Short."), *turns[:8]]
-    text = "\n\n".join(f"{speaker}:\n{words}" for speaker, words in turns)
-    monkeypatch.setattr(module, "tiny_shakespeare", lambda folder: text)
-    splits = speeches()
-    pieces = splits["train"] + splits["held_out"]
-    assert {speaker for _, speaker in pieces} == set(range(8))
-    assert all(SHORTEST <= len(piece) <= LONGEST for piece, _ in pieces)
-    assert len(splits["train"]) == pytest.approx(4 * len(splits["held_out"]), rel=0.1)
-    assert {s: len(p) for s, p in speeches().items()} == {s: len(p) for s, p in splits.items()}

@@ -3,18 +3,17 @@ import importlib
 import json
 import os
 import pkgutil
-import sys
 from dataclasses import replace
 
 import pytest
 
 from benchmarks import workloads
 from benchmarks.workloads import __main__ as command
-from benchmarks.workloads import char_gpt, discovery, trained
+from benchmarks.workloads import trained
 from benchmarks.workloads.__main__ import Options, do
 from benchmarks.workloads.claims import claim
 from meta_train.errors import MetaTrainError
-from tests.benchmarks.workloads.toy import Toy, toy
+from tests.benchmarks.workloads.toy import toy
 
 
 @pytest.fixture
@@ -114,42 +113,6 @@ def test_an_optimizer_whose_package_is_missing_is_left_out(options, monkeypatch,
     monkeypatch.setitem(command.OPTIMIZERS, "recipe", absent)
     assert do(replace(options, names=("toy",))) == 0
     assert capsys.readouterr().out.count("Left out: recipe. it is not installed") == 1
-
-
-def test_trained_models_are_trained_once(options):
-    model = trained.trained(toy())
-    assert not model[0].weight.equal(Toy(0).model[0].weight)
-
-    def build(seed):
-        training = Toy(seed)
-        training.step = None  # would be called to train it again
-        return training
-
-    again = trained.trained(toy(build=build))
-    assert again[0].weight.equal(model[0].weight)
-
-
-def test_workloads_are_found():
-    found, _ = discovery.discovered()
-    assert "char_gpt" in found
-    assert found["char_gpt"] is char_gpt.WORKLOAD
-
-
-def test_a_file_may_have_several_workloads(monkeypatch):
-    found, _ = discovery.discovered()
-    monkeypatch.delattr(char_gpt, "WORKLOAD")
-    monkeypatch.setattr(char_gpt, "WORKLOADS", [toy(), toy(name="other")], raising=False)
-    assert set(found) - {"char_gpt"} | {"toy", "other"} == set(discovery.discovered()[0])
-    monkeypatch.setattr(char_gpt, "WORKLOADS", [toy(), toy()])
-    with pytest.raises(MetaTrainError, match="two workloads called `toy`"):
-        discovery.discovered()
-
-
-def test_a_file_that_needs_a_missing_package_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "benchmarks.workloads.char_gpt", None)
-    found, failed = discovery.discovered()
-    assert "char_gpt" not in found
-    assert "char_gpt" in failed
 
 
 @pytest.mark.parametrize("name", sorted(i.name for i in pkgutil.iter_modules(workloads.__path__)))
