@@ -61,7 +61,8 @@ class Skeleton:
         fan_reference: the fan-in at which they are Adam's.
         fan_low: least factor by fan-in.
         fan_high: largest factor by fan-in.
-        fan_free: factor of parameters without a fan-in: biases, norms, embeddings.
+        fan_free: factor of parameters without a fan-in: biases, norms.
+        fan_embedding: factor of embeddings.
         weight_reference: the RMS of a layer's weights up to which its steps are in proportion to
             it, in units of that with which PyTorch's linear layers begin; 0 for steps that do not
             depend on it.
@@ -95,6 +96,7 @@ class Skeleton:
     fan_low: float = 0.25
     fan_high: float = 8.0
     fan_free: float = 2.0
+    fan_embedding: float = 1.0
     weight_reference: float = 2.0
     weight_low: float = 0.1
     depth_power: float = 1.0
@@ -125,7 +127,7 @@ class Skeleton:
             and min(self.evidence_share, self.evidence_lasting) > 0
             and 0 < self.evidence_least <= 1 <= self.evidence_growth
             and self.evidence_power >= 0
-            and self.fan_free > 0
+            and min(self.fan_free, self.fan_embedding) > 0
             and self.weight_reference >= 0
             and 0 < self.weight_low <= 1
             and self.scale_bound >= 0
@@ -137,7 +139,7 @@ class Skeleton:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1, slow, nesterov, "
                 "scale_bound and powers >= 0, whole orthogonal >= 0, equal_rows True or False, "
-                "0 < fan_low <= fan_high, fan_free > 0, 0 < weight_low <= 1, "
+                "0 < fan_low <= fan_high, fan_free > 0, fan_embedding > 0, 0 < weight_low <= 1, "
                 "weight_reference >= 0, 0 < evidence_least <= 1, evidence_growth >= 1, and boost, "
                 "steady_boost, evidence_share, evidence_lasting and other references > 0, all "
                 "finite."
@@ -353,9 +355,11 @@ class Skeleton:
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.
 
-        It is `fan_free` for biases, norms and embeddings, which do not add many inputs up. Kernel
+        Biases, norms and embeddings do not add inputs up and have constants of their own. Kernel
         taps do not count: Adam's best learning rates for convolutions hardly fall with them.
         """
+        if kind == "embedding":
+            return self.fan_embedding
         if "in" not in bundle.roles or kind in FREE_OF_FAN:
             return self.fan_free
         factor = math.pow(self.fan_reference / input_indices(bundle), self.fan_power)
