@@ -133,7 +133,7 @@ class MatrixGNN(Rule):
         """Moments of each parameter before its first step, and what it will see of the model."""
         return {
             name: init_moments(parameter, self.momentum_dtype, self.square_dtype)
-            | {"evidence": torch.zeros((), device=parameter.device)}
+            | {"evidence": torch.zeros((), dtype=torch.float32, device=parameter.device)}
             | self._blank(parameter, graph.layout(name))
             for name, parameter in parameters.items()
         }
@@ -255,12 +255,14 @@ class MatrixGNN(Rule):
         layout, layers = given.graph.layout(name), given.graph.shortest_path
         results = [self._direct(*pair, layers) for pair in zip(parts, views, strict=True)]
         update = layout.assemble([update for update, _ in results], parameter)
-        after = {"step": before["step"] + 1, "evidence": before["evidence"]}
+        # In the order of the state to begin with, or steps would be recorded a second time.
+        after = {"step": before["step"] + 1}
+        for key in Moments._fields:
+            after[key] = layout.assemble([moments[key] for _, moments in results], before[key])
+        after["evidence"] = before["evidence"]
         if views:
             found = torch.stack([view.evidence for view in views]).mean()
             after["evidence"] = found.to(before["evidence"])
-        for key in Moments._fields:
-            after[key] = layout.assemble([moments[key] for _, moments in results], before[key])
         if self.refresh_every > 1:
             after[CONTEXT] = stored(views) if views else self._blank(parameter, layout)[CONTEXT]
         return Change(name, update.to(parameter), after)
