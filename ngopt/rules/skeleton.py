@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import SLOW
-from ngopt.features.scale import EPS, root, root_inverse, row_squares, scaled
+from ngopt.features.scale import EPS, floored, root, root_inverse, row_squares, scaled
 from ngopt.features.tensors import fan_in, input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
@@ -140,7 +140,7 @@ class Skeleton:
         Returns:
             The same, 0 where the square is 0.
         """
-        return correction * (square / (square + EPS**2))
+        return correction * (square / floored(square))
 
     def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
         """Return the direction that a rule corrects.
@@ -176,7 +176,7 @@ class Skeleton:
         given = scaled(given, root_inverse(square) * (rows * columns) ** -0.5)
         result = rough_polar_factor(given, self.orthogonal)
         if self.equal_rows:
-            result = scaled(result, root_inverse(row_squares(result)))
+            result = scaled(result, torch.rsqrt(row_squares(result) + EPS**2))
         return matrix.array(result)
 
     def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ class Skeleton:
             after: mean square of the corrected one, 0-dim.
         """
         # One root of the ratio, so that equal numbers give a factor of exactly 1.
-        return torch.sqrt((before + EPS**2) / (after + EPS**2))
+        return torch.sqrt(floored(before) / floored(after))
 
     def scale(self, raw: Tensor) -> Tensor:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
