@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ngopt.features.blocks import Block
 from ngopt.features.moments import Moments
-from ngopt.features.scale import EPS, root_inverse
+from ngopt.features.scale import floored, root_inverse
 
 if TYPE_CHECKING:
     from ngopt.features.survey import Survey
@@ -86,7 +86,7 @@ class Scales(NamedTuple):
     @classmethod
     def of(cls, survey: "Survey", square: Tensor) -> "Scales":
         """The scales of a bundle, from its survey and the mean square of its base direction."""
-        rows = survey.rows.square / (survey.groups[:, None] + EPS**2)
+        rows = survey.rows.square / floored(survey.groups[:, None])
         columns = survey.columns.square
         return cls.of_factors(rows, columns, survey.whole.fast, survey.whole.weight, square)
 

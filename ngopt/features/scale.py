@@ -6,12 +6,31 @@ from torch import Tensor
 from ngopt.features.blocks import CPU_ENTRIES
 
 EPS = 1e-8
-"""Magnitude below which a number counts as zero; always squared and inside a root."""
+"""Magnitude below which a number that was brought to about 1 counts as zero; always squared and
+inside a root."""
+
+LEAST = 1e-30
+LEAST_WITH_DERIVATIVES = 1e-24
+LEAST_OF_DOUBLES = 1e-180
+"""Mean squares below which gradients count as zero. Where derivatives are computed, the power of
+-1.5, which is that of :func:`root_inverse`, must be a number, too."""
+
+
+def floored(square: Tensor) -> Tensor:
+    """Return a mean of squares (any shape), or what is next to zero where it is less.
+
+    Nothing is added to larger ones, so that what is divided by their roots does not depend on the
+    scale of the loss at all.
+    """
+    if square.dtype == torch.float64:
+        return torch.clamp_min(square, LEAST_OF_DOUBLES)
+    least = LEAST_WITH_DERIVATIVES if torch.is_grad_enabled() else LEAST
+    return torch.clamp_min(square, least)
 
 
 def root_inverse(square: Tensor) -> Tensor:
-    """Return `1 / sqrt(square + EPS**2)`, for a mean of squares (any shape)."""
-    return torch.rsqrt(square + EPS**2)
+    """Return `1 / sqrt(square)`, for a mean of squares (any shape); finite for 0."""
+    return torch.rsqrt(floored(square))
 
 
 def root(square: Tensor) -> Tensor:
@@ -66,4 +85,4 @@ def log_ratio(square: Tensor, reference: Tensor) -> Tensor:
     Returns:
         `tanh(log(sqrt(square / reference)) / 2)`, between -1 and 1; 0 where both are 0.
     """
-    return torch.tanh((torch.log(square + EPS**2) - torch.log(reference + EPS**2)) / 4)
+    return torch.tanh((torch.log(floored(square)) - torch.log(floored(reference))) / 4)

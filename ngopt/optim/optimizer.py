@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import annealing, checkpoint, joining, naming
 from ngopt.optim.due import Gathered, due, gathered
+from ngopt.optim.foreign import check_foreign, check_group_options
 from ngopt.optim.in_place import update_in_place
 from ngopt.optim.members import Members
 from ngopt.optim.placement import place, placed_rule, without_autocast
@@ -47,6 +48,8 @@ class NeuralGraphOptimizer(Optimizer):
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
         model: the model that the given tensors belong to.
         maximize: go up the gradient.
+        **others: none; options of other optimizers, such as `betas`, are refused with an error that
+            says what plays their role.
 
     If any gradient is not finite, that step changes nothing and is counted in `skipped_steps`. A
     gradient that is suddenly a hundred times as large as before is scaled down to that.
@@ -83,7 +86,9 @@ class NeuralGraphOptimizer(Optimizer):
         graph: NeuralGraph | None = None,
         model: nn.Module | None = None,
         maximize: bool = False,
+        **others: Any,
     ) -> None:
+        check_foreign(others)
         self._rule = rule if isinstance(rule, Rule) else load_rule(rule)
         self._given = graph
         self._traced = joining.joined(joining.EMPTY, graph or joining.EMPTY)
@@ -137,6 +142,7 @@ class NeuralGraphOptimizer(Optimizer):
             GraphError: if none of the parameters is in `model`.
         """
         group, model = naming.as_group(param_group)
+        check_group_options(group)
         given = naming.members(group)
         tensors = [tensor for _, tensor in given]
         held = self._tensors()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import FAST, SLOW, Moments
-from ngopt.features.scale import EPS, root, root_inverse, row_squares, scaled
+from ngopt.features.scale import EPS, floored, root, root_inverse, row_squares, scaled
 from ngopt.features.tensors import fan_in, input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
@@ -171,10 +171,9 @@ class Skeleton:
             The same, next to 0 where the momentum is far below the root of the square, and 0 where
             there was no gradient.
         """
-        recent, square = moments.fast.square(), moments.square + EPS**2
-        # Momentum passes through 0, so it is compared with other gradients, not with EPS. Two
-        # ratios, for the product of two squares would overflow.
-        return correction * (recent / (recent + square * FORGOTTEN**2)) * (moments.square / square)
+        # Momentum passes through 0, so it is compared with other gradients.
+        recent = moments.fast.square()
+        return correction * (recent / (recent + floored(moments.square) * FORGOTTEN**2))
 
     def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
         """Return the direction that a rule corrects.
@@ -210,7 +209,7 @@ class Skeleton:
         given = scaled(given, root_inverse(square) * (rows * columns) ** -0.5)
         result = rough_polar_factor(given, self.orthogonal)
         if self.equal_rows:
-            result = scaled(result, root_inverse(row_squares(result)))
+            result = scaled(result, torch.rsqrt(row_squares(result) + EPS**2))
         return matrix.array(result)
 
     def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:
@@ -252,7 +251,7 @@ class Skeleton:
             after: mean square of the corrected one, 0-dim.
         """
         # One root of the ratio, so that equal numbers give a factor of exactly 1.
-        return torch.sqrt((before + EPS**2) / (after + EPS**2))
+        return torch.sqrt(floored(before) / floored(after))
 
     def scale(self, raw: Tensor) -> Tensor:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
@@ -381,4 +380,4 @@ def _signal(momentum: Tensor, square: Tensor, count: Tensor, decay: float) -> tu
     """
     fading = torch.exp(count * math.log(decay))
     chance = (1 - decay) / (1 + decay) * (1 + fading) / (1 - fading)
-    return (momentum / (square + EPS**2) - chance) / (1 - chance + LITTLE), chance
+    return (momentum / floored(square) - chance) / (1 - chance + LITTLE), chance

@@ -136,6 +136,7 @@ MISHAPS = {
     "steps are slower": no_compiler,
     "the optimizer state was saved": another_theta,
     "there is nothing to optimize": lambda folder: NeuralGraphOptimizer(nn.ReLU()),
+    "…= is an option of other": lambda folder: NeuralGraphOptimizer(net(), betas=(0.9, 0.95)),
     "a parameter of shape … is given twice": twice,
     "none of the parameters": lambda folder: NeuralGraphOptimizer(net().parameters(), model=net()),
     "graph= describes": lambda folder: NeuralGraphOptimizer(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngopt.features import scale
-from ngopt.features.scale import EPS, log_ratio, rms, root_inverse, row_squares, scaled, unit
+from ngopt.features.scale import log_ratio, rms, root_inverse, row_squares, scaled, unit
 
 
 @given(st.floats(1e-4, 1e4), st.integers(0, 100))
@@ -15,8 +15,36 @@ def test_rms_and_unit_follow_the_scale(scale, seed):
 
 
 def test_root_inverse():
-    square = torch.tensor([4.0, 1e-24, 0.0])
-    torch.testing.assert_close(root_inverse(square), torch.tensor([0.5, 1 / EPS, 1 / EPS]))
+    square = torch.tensor([4.0, 1e-30, 0.0])
+    with torch.no_grad():
+        torch.testing.assert_close(root_inverse(square), torch.tensor([0.5, 1e15, 1e15]))
+    assert root_inverse(torch.tensor([4.0, 0.0])).tolist() == [0.5, pytest.approx(1e12)]
+    square = torch.tensor([1e-170, 0.0], dtype=torch.float64)
+    expected = torch.tensor([1e85, 1e90], dtype=torch.float64)
+    torch.testing.assert_close(root_inverse(square), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-24, 1e-20, 1.0, 1e30])
+def test_root_inverse_has_two_finite_derivatives(size, dtype):
+    square = torch.tensor(size, dtype=dtype, requires_grad=True)
+    (slope,) = torch.autograd.grad(root_inverse(square), square, create_graph=True)
+    assert slope.isfinite()
+    if size > 1e-15:
+        assert torch.autograd.grad(slope, square)[0].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "powers"), [(torch.float32, [-11, -6, 6, 14]), (torch.float64, [-80, 80])]
+)
+def test_nothing_depends_on_the_scale(dtype, powers):
+    x, y = torch.randn(50, dtype=dtype), torch.randn(50, dtype=dtype)
+    with torch.no_grad():
+        for factor in (10.0**power for power in powers):
+            torch.testing.assert_close(unit(factor * x), unit(x), rtol=1e-5, atol=0)
+            a, b = x.square(), y.square()
+            scaled_ratio = log_ratio(a * factor**2, b * factor**2)
+            torch.testing.assert_close(scaled_ratio, log_ratio(a, b), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (2, 3, 4), (3, 1, 9), (1, 8, 40)], ids=str)

