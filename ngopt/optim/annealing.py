@@ -1,8 +1,7 @@
 """Built-in annealing of a parameter group, and how it makes way for a schedule of the script.
 
-As long as the learning rate stays what it was, steps begin large and shrink with their number. Once
-a script changes it, steps are never much larger than AdamW's; once it is lowered, it alone decides
-how they shrink: annealing holds still.
+Until the learning rate is lowered, steps begin large and shrink with their number. Once a script
+lowers it, it alone decides how steps shrink: annealing holds still.
 """
 
 from collections.abc import Mapping
@@ -15,13 +14,7 @@ from ngopt.rules.rule import Rule
 ROUNDING = 1e-6
 """A learning rate that is this near to its peak, relative to it, has been rounded, not changed."""
 
-DEFAULTS: dict[str, Any] = {
-    "anneal": None,
-    "age": 0,
-    "peak_lr": 0.0,
-    "scheduled": False,
-    "lowered": False,
-}
+DEFAULTS: dict[str, Any] = {"anneal": None, "age": 0, "peak_lr": 0.0, "lowered": False}
 """What a parameter group holds of its annealing."""
 
 
@@ -29,15 +22,13 @@ class Clock(NamedTuple):
     """How far annealing has come.
 
     Args:
-        age: number of steps at the peak of the learning rate; warm-up does not count.
+        age: number of steps that annealing counts.
         peak_lr: largest learning rate so far.
-        scheduled: whether it has ever changed.
-        lowered: whether it has been lower than its peak since.
+        lowered: whether it has been lower than that since.
     """
 
     age: int
     peak_lr: float
-    scheduled: bool
     lowered: bool
 
     @classmethod
@@ -45,28 +36,19 @@ class Clock(NamedTuple):
         """That of a parameter group."""
         return cls(*(group.get(key, DEFAULTS[key]) for key in cls._fields))
 
-    def after(self, lr: float) -> "Clock":
+    def after(self, lr: float, rule: Rule) -> "Clock":
         """The same after one more step.
+
+        Steps of a warm-up count as others do, but not beyond the age at which steps are AdamW's.
 
         Args:
             lr: learning rate of that step.
-
-        >>> clock = Clock(0, 0.0, False, False)
-        >>> for lr in (0.1, 0.2, 0.2, 0.2, 0.1):
-        ...     clock = clock.after(lr)
-        ...     print(clock.age, clock.scheduled, clock.lowered)
-        1 False False
-        1 True False
-        2 True False
-        3 True False
-        3 True True
+            rule: that anneals.
         """
-        if not self.age:
-            return Clock(1, lr, self.scheduled, self.lowered)
         raised = lr > self.peak_lr * (1 + ROUNDING)
         lowered = self.lowered or lr < self.peak_lr * (1 - ROUNDING)
-        age = self.age + (not raised and not lowered)
-        return Clock(age, max(lr, self.peak_lr), self.scheduled or raised or lowered, lowered)
+        held = lowered or (raised and bool(rule.annealed(self.age + 1) < 1.0))
+        return Clock(self.age + (not held), max(lr, self.peak_lr), lowered)
 
 
 def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, float]:
@@ -77,11 +59,11 @@ def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, float]:
         rule: that anneals.
     """
     lr, anneal, before = group["lr"], group.get("anneal"), Clock.of(group)
-    clock = before.after(float(lr.detach()) if isinstance(lr, Tensor) else float(lr))
+    clock = before.after(float(lr.detach()) if isinstance(lr, Tensor) else float(lr), rule)
     if anneal:
         clock = clock._replace(age=before.age + 1)
-    scheduled = clock.scheduled if anneal is None else not anneal
-    return clock, float(rule.annealed(0 if anneal is False else clock.age, scheduled))
+    lowered = clock.lowered if anneal is None else not anneal
+    return clock, float(rule.annealed(0 if anneal is False else clock.age, lowered))
 
 
 def described(group: Mapping[str, Any], rule: Rule) -> str:

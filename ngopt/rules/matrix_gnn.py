@@ -267,9 +267,9 @@ class MatrixGNN(Rule):
             after[CONTEXT] = stored(views) if views else self._blank(parameter, layout)[CONTEXT]
         return Change(name, update.to(parameter), after)
 
-    def annealed(self, age: float | Tensor, scheduled: bool = False) -> float | Tensor:
+    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
         """Steps begin larger than AdamW's, and shrink; see the skeleton."""
-        return self.skeleton.annealed(age, scheduled)
+        return self.skeleton.annealed(age, lowered)
 
     def _look(self, parts: Sequence[Part], graph: NeuralGraph) -> list[View]:
         """See each bundle as a whole and among the others, all on one device and of one dtype."""

@@ -81,9 +81,9 @@ class NetworkRule(Rule):
             parameter the tensors of its memory that are new.
         """
 
-    def annealed(self, age: float | Tensor, scheduled: bool = False) -> float | Tensor:
+    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
         """The factor of the recipe."""
-        return self.recipe.annealed(age, scheduled)
+        return self.recipe.annealed(age, lowered)
 
     def begin_memory(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         """What the network remembers of a parameter, before its first step: nothing, by default."""

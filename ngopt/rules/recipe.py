@@ -74,7 +74,7 @@ class Recipe(nn.Module, ABC):
             Array `(group, out, in, tap)`.
         """
 
-    def annealed(self, age: float | Tensor, scheduled: bool) -> float | Tensor:
+    def annealed(self, age: float | Tensor, lowered: bool) -> float | Tensor:
         """Factor of the learning rate; see :meth:`.Rule.annealed`."""
         return 1.0
 

@@ -89,12 +89,12 @@ class Rule(nn.Module, ABC):
         own = ("observer", "replays")
         return {key: value for key, value in self.__dict__.items() if key not in own}
 
-    def annealed(self, age: float | Tensor, scheduled: bool = False) -> float | Tensor:
+    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
         """Factor by which the rule wants its learning rate multiplied: 1, unless it anneals.
 
         Args:
             age: number of steps so far, this one included.
-            scheduled: whether a script changes the learning rate, so that the rule must not lead.
+            lowered: whether a script lowers the learning rate, so that the rule must not.
         """
         return 1.0
 

@@ -75,9 +75,9 @@ class SafeRecipe(Recipe):
             "skeleton": asdict(self.skeleton),
         }
 
-    def annealed(self, age: float | Tensor, scheduled: bool) -> float | Tensor:
+    def annealed(self, age: float | Tensor, lowered: bool) -> float | Tensor:
         """Steps begin larger than AdamW's, and shrink; see the skeleton."""
-        return self.skeleton.annealed(age, scheduled)
+        return self.skeleton.annealed(age, lowered)
 
     def begin(self, parameter: Tensor) -> dict[str, Tensor]:
         """Moments of a parameter before its first step."""

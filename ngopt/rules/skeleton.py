@@ -70,7 +70,7 @@ class Skeleton:
         depth_power: by what power of the number of layers steps shrink.
         depth_reference: number of layers up to which they do not.
         boost: size of the first full steps, in units of AdamW's at the same learning rate.
-        steady_boost: largest size where a script changes the learning rate.
+        steady_boost: largest size where a script lowers the learning rate.
         age_power: by what power of their number steps shrink.
         age_reference: number of steps after which they begin to.
         late_power: by what more in the long run.
@@ -330,20 +330,20 @@ class Skeleton:
         """Factor that keeps the effect of a step through many plain layers bounded."""
         return math.pow(min(1.0, self.depth_reference / layers), self.depth_power)
 
-    def annealed(self, age: float | Tensor, scheduled: bool = False) -> float | Tensor:
+    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
         """Size of full steps, in units of AdamW's at the same learning rate.
 
         It shrinks with age, so that noise averages out without a schedule.
 
         Args:
             age: number of steps so far.
-            scheduled: whether a script changes the learning rate; then it is no larger than
+            lowered: whether a script lowers the learning rate; then it is no larger than
                 `steady_boost`.
         """
         early: float | Tensor = (1 + age / self.age_reference) ** -self.age_power
         late: float | Tensor = (1 + age / self.late_reference) ** -self.late_power
         size = self.boost * early * late
-        if not scheduled:
+        if not lowered:
             return size
         return (
             size.clamp(max=self.steady_boost)

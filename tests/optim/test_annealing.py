@@ -47,13 +47,14 @@ def test_at_a_constant_rate_steps_shrink_with_their_number():
     assert steps_of([0.5] * 5) == pytest.approx(built_in(1, 2, 3, 4, 5))
 
 
-def test_warm_up_does_not_age_and_keeps_steps_small():
-    rates = [0.1, 0.2, 0.3, *[0.3] * 500]
-    found, steady = steps_of(rates), SKELETON.steady_boost
-    assert found[:1] == pytest.approx(built_in(1))
-    assert found[1:5] == pytest.approx([steady] * 4)
-    assert found[-1:] == pytest.approx(built_in(501))
-    assert found[-1] < steady
+def test_steps_of_a_warm_up_count_until_they_are_adamw_s():
+    rates = [0.001 * step for step in range(1, 1001)]
+    found = steps_of([*rates, 1.0, 1.0, 0.5])
+    assert found[:3] == pytest.approx(built_in(1, 2, 3))
+    last = max(age for age in range(1, 1001) if SKELETON.annealed(age) >= 1)
+    assert 500 < last < 700
+    assert found[900:1000] == pytest.approx(built_in(last) * 100)
+    assert found[1000:] == pytest.approx(built_in(last + 1, last + 2, last + 2))
 
 
 def test_once_the_rate_is_lowered_it_alone_decides():
@@ -78,7 +79,7 @@ def test_who_wants_to_decides_by_an_option(anneal, expected):
 
 def test_rounding_is_no_schedule():
     rates = [0.1, 0.1 * (1 - 1e-9), 0.1 * (1 + 1e-15), 0.1]
-    assert not Clock(1, 0.1, False, False).after(rates[1]).scheduled
+    assert not Clock(1, 0.1, False).after(rates[1], MatrixGNN()).lowered
     assert steps_of(rates) == pytest.approx(built_in(1, 2, 3, 4))
 
 
@@ -264,4 +265,4 @@ def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
 
 def test_rules_that_do_not_anneal_are_left_alone():
     rule = Adam()
-    assert rule.annealed(5) == rule.annealed(torch.tensor(5.0), scheduled=True) == 1.0
+    assert rule.annealed(5) == rule.annealed(torch.tensor(5.0), lowered=True) == 1.0

@@ -197,12 +197,12 @@ def test_steps_shrink_faster_in_the_long_run():
 
 
 @pytest.mark.parametrize("number", [float, torch.tensor])
-def test_steps_are_steady_where_a_script_changes_the_learning_rate(number):
+def test_steps_are_steady_where_a_script_lowers_the_learning_rate(number):
     skeleton = Skeleton(boost=6.0, steady_boost=2.0)
-    assert float(skeleton.annealed(number(0.0), scheduled=True)) == 2.0
+    assert float(skeleton.annealed(number(0.0), lowered=True)) == 2.0
     late = skeleton.annealed(1000.0)
     assert late < 2.0
-    assert float(skeleton.annealed(number(1000.0), scheduled=True)) == pytest.approx(late)
+    assert float(skeleton.annealed(number(1000.0), lowered=True)) == pytest.approx(late)
 
 
 def test_corrections_shrink_with_age():
@@ -248,6 +248,7 @@ def test_what_is_not_learned_of_a_step():
     ids=["bias", "norm", "embedding"],
 )
 def test_only_weights_of_sums_take_steps_in_proportion_to_their_size(part, kind):
+    factor = 1.0 if kind == "embedding" else 2.0
     found = [
         Skeleton().step_scale(part, kind, 1, torch.tensor(square)) for square in (0.0, 1e-6, 1e6)
     ]
@@ -264,6 +265,7 @@ def test_weight_scale_is_one_half_for_a_fresh_linear_layer_and_never_above_one()
 
 
 FAN = {"fan_power": 0.5, "fan_reference": 512.0, "fan_low": 0.25, "fan_high": 8.0, "fan_free": 2.0}
+FAN["fan_embedding"] = 0.5
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,7 @@ FAN = {"fan_power": 0.5, "fan_reference": 512.0, "fan_low": 0.25, "fan_high": 8.
         (bundle("wide", S, ["h", "wide"], "oi"), "linear", 0.25),
         (bundle("bias", S, ["h"], "o"), "linear", 2.0),
         (bundle("norm", S, ["h"], "o"), "normalization", 2.0),
-        (bundle("embedding", S, ["wide", "h"], "io"), "embedding", 2.0),
+        (bundle("embedding", S, ["wide", "h"], "io"), "embedding", 0.5),
     ],
     ids=lambda value: value.parameter if hasattr(value, "parameter") else "",
 )
@@ -311,6 +313,7 @@ def test_fan_scale_is_configurable():
         {"trust_power": -1.0},
         {"trust_reference": 0.0},
         {"fan_free": 0.0},
+        {"fan_embedding": 0.0},
         {"fan_reference": 0.0},
         {"fan_low": 0.0},
         {"fan_low": 9.0},
