@@ -11,8 +11,10 @@ inside a root."""
 
 LEAST = 1e-30
 LEAST_WITH_DERIVATIVES = 1e-24
-LEAST_OF_DOUBLES = 1e-180
-"""Mean squares below which gradients count as zero. Where derivatives are computed, the power of
+LEAST_OF_DOUBLES = 1e-36
+"""Mean squares below which gradients count as zero. In half and single precision, squares are lost
+from about 1e-40 on, and momenta are not: divided by so small a root, these must not become large,
+also if a model was moved to double precision since. Where derivatives are computed, the power of
 -1.5, which is that of :func:`root_inverse`, must be a number, too."""
 
 

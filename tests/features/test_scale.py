@@ -19,8 +19,8 @@ def test_root_inverse():
     with torch.no_grad():
         torch.testing.assert_close(root_inverse(square), torch.tensor([0.5, 1e15, 1e15]))
     assert root_inverse(torch.tensor([4.0, 0.0])).tolist() == [0.5, pytest.approx(1e12)]
-    square = torch.tensor([1e-170, 0.0], dtype=torch.float64)
-    expected = torch.tensor([1e85, 1e90], dtype=torch.float64)
+    square = torch.tensor([1e-32, 0.0], dtype=torch.float64)
+    expected = torch.tensor([1e16, 1e18], dtype=torch.float64)
     torch.testing.assert_close(root_inverse(square), expected)
 
 
@@ -35,7 +35,7 @@ def test_root_inverse_has_two_finite_derivatives(size, dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "powers"), [(torch.float32, [-11, -6, 6, 14]), (torch.float64, [-80, 80])]
+    ("dtype", "powers"), [(torch.float32, [-11, -6, 6, 14]), (torch.float64, [-14, 80])]
 )
 def test_nothing_depends_on_the_scale(dtype, powers):
     x, y = torch.randn(50, dtype=dtype), torch.randn(50, dtype=dtype)

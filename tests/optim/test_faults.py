@@ -86,7 +86,7 @@ def in_single_precision():
     ("dtype", "factor"),
     [
         *((torch.float32, factor) for factor in (1e-8, 1e-4, 1e4, 1e8)),
-        *((torch.float64, factor) for factor in (1e-60, 1e-8, 1e-4, 1e8)),
+        *((torch.float64, factor) for factor in (1e-12, 1e-8, 1e-4, 1e8)),
     ],
 )
 def test_the_scale_of_the_loss_does_not_matter(factor, dtype):
@@ -180,3 +180,16 @@ def test_a_model_may_change_its_precision_on_the_way():
         model.to(dtype)
         train(model, optimizer, steps=steps)
     assert final(model) < 0.5  # Half precision alone takes it up and down by some tenths.
+
+
+@pytest.mark.parametrize("before", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e-36, 1e-26, 1e-21, 1e-18])
+def test_gradients_whose_squares_are_lost_move_little_in_double_precision_too(size, before):
+    model = net(before)
+    optimizer = NeuralGraphOptimizer(model)
+    train(model, optimizer, scaling(model, size, range(12)), range(12))
+    model.double()
+    start = [parameter.detach().clone() for parameter in model.parameters()]
+    train(model, optimizer, scaling(model, size, range(STEPS)), range(12, 15))
+    for parameter, old in zip(model.parameters(), start, strict=True):
+        assert (parameter - old).abs().max() < 3 * 10 * optimizer.param_groups[0]["lr"]
