@@ -34,7 +34,7 @@ CASES = {
     "es": {"estimator": "es"},
     "pes": {"estimator": "pes"},
     "one by one": {"backend": "modules"},
-    "diverging": {"estimator": "pes", "unroll": UnrollOptions(lr=0.03, diverged_above=1.1)},
+    "diverging": {"estimator": "pes", "unroll": UnrollOptions(lr=5e-3, diverged_above=1.1)},
     "a rule that remembers": {"rule": "LSTM"},
     "a rule with a graph": {"rule": "MatrixGNN:rounds=1"},
 }

@@ -62,7 +62,9 @@ def difference(function, tensors, along, step=1e-6):
 def test_meta_gradients_are_finite_differences(name, stepped):
     rule, model = RULES[name]().double(), Small().double()
     lr = torch.tensor(0.02, dtype=torch.float64, requires_grad=True)
-    optimizer = NeuralGraphOptimizer(model, lr=lr, rule=rule, weight_decay=0.1)
+    # By default, the lower of two learning rates would be taken for that of a schedule.
+    options = {"weight_decay": 0.1, "anneal": True}
+    optimizer = NeuralGraphOptimizer(model, lr=lr, rule=rule, **options)
     train(model, optimizer, stepped)
     with torch.no_grad():  # away from where theta starts, at which much of it does not count
         for weight in rule.parameters():

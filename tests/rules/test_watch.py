@@ -9,6 +9,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.func import vmap
 
 from ngopt.features import blocks
+from ngopt.features.moments import update_moments
 from ngopt.features.scale import rms
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
@@ -94,10 +95,15 @@ def test_scale_is_what_the_size_of_the_update_has_been_multiplied_by(make, descr
 @pytest.mark.parametrize("raw", [0.5, -2.0])
 def test_correction_is_in_units_of_the_base_direction(raw):
     rule = of_constant_correction(raw)
-    _, seen = look(rule, MLP, warm(rule, MLP))
-    expected = 0.9 / (1 + 4 / 1000) * math.tanh(abs(raw))  # in the fourth step
-    for (insight,) in seen.values():
-        wanted = torch.full_like(insight.correction, expected)
+    arguments = warm(rule, MLP)
+    _, gradients, state = arguments
+    _, seen = look(rule, MLP, arguments)
+    for name, (insight,) in seen.items():
+        _, moments = update_moments(state[name], gradients[name])
+        recent = moments.fast.square()
+        gate = recent / (recent + 3e-3**2 * moments.square)
+        wanted = 0.9 / (1 + 4 / 1000) * torch.tanh(abs(raw) * gate)  # in the fourth step
+        wanted = wanted.reshape(insight.correction.shape)
         torch.testing.assert_close(insight.correction, wanted, rtol=1e-5, atol=0)
 
 

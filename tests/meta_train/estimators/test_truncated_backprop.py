@@ -28,7 +28,9 @@ HIGH = MetaLoss(ceiling=10.0)
 
 
 def estimator(rule, steps=STEPS, **options):
-    return TruncatedBackprop(Stacked(rule, UnrollOptions(lr=0.05, **options)), HIGH, steps)
+    # So that first steps are of this size whatever the unit of the rule's learning rate is.
+    lr = 0.05 / float(rule.annealed(0))
+    return TruncatedBackprop(Stacked(rule, UnrollOptions(lr=lr, **options)), HIGH, steps)
 
 
 def random_direction(rule):
