@@ -133,7 +133,7 @@ class MatrixGNN(Rule):
         """Moments of each parameter before its first step, and what it will see of the model."""
         return {
             name: init_moments(parameter, self.momentum_dtype, self.square_dtype)
-            | {"evidence": torch.zeros((), dtype=torch.float32, device=parameter.device)}
+            | {"evidence": parameter.new_zeros((), dtype=compute_dtype(parameter))}
             | self._blank(parameter, graph.layout(name))
             for name, parameter in parameters.items()
         }

@@ -15,8 +15,10 @@ def test_fresh_it_is_the_fresh_default_rule(described, dtype):
     gradients = [draw(described, step, dtype) for step in (1, 2, 3)]
     runs = [
         trajectory(rule, described, draw(described, 0, dtype), gradients)
-        for rule in (FF(), MatrixGNN())
+        for rule in (FF(), MatrixGNN(skeleton={"evidence_least": 1.0}))
     ]
+    for state in runs[1][1].values():
+        assert state.pop("evidence") == 1.0  # the default rule alone keeps account of it
     for ours, default in zip(*(updates for updates, _ in runs), strict=True):
         assert relative_error(ours, default) <= 32 * torch.finfo(dtype).eps
     torch.testing.assert_close(runs[0][1], runs[1][1], rtol=0, atol=0)
