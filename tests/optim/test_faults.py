@@ -168,7 +168,7 @@ def test_layers_may_freeze_and_thaw(healthy):
     assert final(model) < max(0.1, 10 * healthy)
 
 
-def test_a_model_may_change_its_precision_on_the_way():
+def test_a_model_may_change_its_precision_on_the_way(healthy):
     model = net()
     optimizer = NeuralGraphOptimizer(model)
     for dtype, steps in (
@@ -179,7 +179,7 @@ def test_a_model_may_change_its_precision_on_the_way():
     ):
         model.to(dtype)
         train(model, optimizer, steps=steps)
-    assert final(model) < 0.5  # Half precision alone takes it up and down by some tenths.
+    assert final(model) < max(0.1, 10 * healthy)
 
 
 @pytest.mark.parametrize("before", [torch.float32, torch.bfloat16])
