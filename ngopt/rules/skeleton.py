@@ -345,11 +345,8 @@ class Skeleton:
         size = self.boost * early * late
         if not lowered:
             return size
-        return (
-            size.clamp(max=self.steady_boost)
-            if isinstance(size, Tensor)
-            else min(size, self.steady_boost)
-        )
+        steady = self.steady_boost
+        return size.clamp(max=steady) if isinstance(size, Tensor) else min(size, steady)
 
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.
