@@ -107,11 +107,11 @@ class ViT(nn.Module):
 class GPT2(nn.Module):
     """GPT-2 small of transformers, which returns the logits of the next word alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int = 12) -> None:
         super().__init__()
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        self.net = GPT2LMHeadModel(GPT2Config(use_cache=False))
+        self.net = GPT2LMHeadModel(GPT2Config(use_cache=False, n_layer=layers))
 
     def forward(self, words: Tensor) -> Tensor:
         """Logits `(batch * words, 50257)`."""

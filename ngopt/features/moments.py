@@ -99,9 +99,9 @@ def update_moments(state: dict[str, Tensor], gradient: Tensor) -> tuple[dict[str
     }
     count = step.to(dtype)
     moments = Moments(
-        new["fast"] / _correction(FAST, count),
-        new["slow"] / _correction(SLOW, count),
-        new["square"] / _correction(SQUARE, count),
+        new["fast"] / correction(FAST, count),
+        new["slow"] / correction(SLOW, count),
+        new["square"] / correction(SQUARE, count),
     )
     after = {name: tensor.to(state[name].dtype) for name, tensor in new.items()}
     if state["square"].dtype == torch.bfloat16:
@@ -110,6 +110,7 @@ def update_moments(state: dict[str, Tensor], gradient: Tensor) -> tuple[dict[str
     return {"step": step, **after}, moments
 
 
-def _correction(decay: float, step: Tensor) -> Tensor:
+def correction(decay: float, step: Tensor) -> Tensor:
+    """Share of a mean with this decay that is filled after so many steps, any shape."""
     # expm1, because 1 - 0.999 ** 1 keeps only four digits in float32.
     return -torch.expm1(step * math.log(decay))

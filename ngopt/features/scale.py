@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ngopt.features.blocks import CPU_ENTRIES
+from ngopt.fused.switch import in_buckets
 
 EPS = 1e-8
 """Magnitude below which a number that was brought to about 1 counts as zero; always squared and
@@ -49,8 +50,11 @@ def row_squares(matrices: Tensor) -> Tensor:
     Returns:
         `(matrices, rows, 1)`.
     """
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
     count, rows, columns = matrices.shape
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if in_buckets([matrices]) and not whole:
+        norms: Tensor = torch.linalg.vector_norm(matrices, dim=2, keepdim=True)
+        return norms.square() / columns
     height = rows if whole else max(1, CPU_ENTRIES // max(1, count * columns))
     if height >= rows:
         return matrices.square().mean(2, keepdim=True)

@@ -48,9 +48,9 @@ class Matrices(NamedTuple):
 
     @classmethod
     def over_taps(cls, *arrays: Tensor) -> "Matrices":
-        """Average arrays `(group, out, in, tap)` over taps."""
+        """Average arrays `(..., group, out, in, tap)` over taps."""
         # A lone tap is dropped as a view, for the mean would copy the whole array.
-        return cls(*(a.squeeze(3) if a.shape[3] == 1 else a.mean(3) for a in arrays))
+        return cls(*(a.squeeze(-1) if a.shape[-1] == 1 else a.mean(-1) for a in arrays))
 
 
 class Survey(NamedTuple):
@@ -121,7 +121,7 @@ class Surveyor:
         self._shape = shape
         self._rows: list[Tensor | None] = [None] * len(Products._fields)
         self._columns = list(self._rows)
-        self._numbers = torch.zeros(1 + len(Matrices._fields))
+        self._numbers: Tensor | None = None
 
     def add(self, block: Block, edges: Edges) -> None:
         """Take the edges of a block into account."""
@@ -130,12 +130,13 @@ class Surveyor:
             self._columns[number] = add_columns(self._columns[number], block, columns, self._shape)
         arrays = (edges.moments.slow, *Matrices.of(edges))
         numbers = torch.stack([array.square().sum() for array in arrays])
-        self._numbers = numbers if block == WHOLE else self._numbers.to(numbers) + numbers
+        self._numbers = numbers if self._numbers is None else self._numbers + numbers
 
     def result(self) -> Survey:
         """Return the means over all that was added."""
         rows = torch.stack([row for row in self._rows if row is not None])
         columns = torch.stack([column for column in self._columns if column is not None])
+        assert self._numbers is not None
         return Survey.of_sums(rows, columns, self._numbers, self._shape)
 
 

@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from ngopt.features.constants import constant
 from ngopt.features.scale import log_ratio, root
 from ngopt.features.survey import Survey
 from ngopt.graph.bundle import Bundle, Role
@@ -103,7 +104,7 @@ def step_features(step: Tensor) -> Tensor:
     Returns:
         `(..., len(HORIZONS))`, from -1 (step 0) to 1.
     """
-    square = (step.unsqueeze(-1) / step.new_tensor(HORIZONS)).square()
+    square = (step.unsqueeze(-1) / constant(HORIZONS, step)).square()
     return (square - 1) / (square + 1)
 
 
@@ -122,4 +123,4 @@ def tensor_features(
     """
     numbers = statistics(bundles)
     times = step_features(torch.stack(list(steps)).to(numbers.dtype))
-    return torch.cat([numbers, times, numbers.new_tensor(structures)], 1)
+    return torch.cat([numbers, times, constant(structures, numbers)], 1)

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ngopt.fused.build import NoCompilerError
 
-_off = os.environ.get("NGOPT_FUSED") == "0"
+_eager = os.environ.get("NGOPT_BACKEND") == "eager"
+_off = os.environ.get("NGOPT_FUSED") == "0" or _eager
 _listener: Callable[[Any], None] | None = None
 
 
@@ -24,6 +25,23 @@ def plain() -> Iterator[None]:
         yield
     finally:
         _off = before
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Step on the CPU as on other devices for a while: `NGOPT_BACKEND=eager`."""
+    global _eager
+    before, _eager = _eager, True
+    try:
+        with plain():
+            yield
+    finally:
+        _eager = before
+
+
+def in_buckets(tensors: Iterable[Tensor]) -> bool:
+    """Whether the number of operations counts: on all devices but the CPU."""
+    return _eager or any(tensor.device.type != "cpu" for tensor in tensors)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Parameters as matrices, for what is done with singular values."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -39,14 +40,22 @@ class Matrix(NamedTuple):
         return cls(bundle, tuple(order), (sizes[0], sizes[1], sizes[2]), place.count(2))
 
     def view(self, array: Tensor) -> Tensor:
-        """The matrices of an array `(group, out, in, tap)`."""
-        return self.bundle.fold(array).permute(self.order).reshape(self.shape)
+        """The matrices of an array `(..., group, out, in, tap)`, `(..., group, rows, columns)`."""
+        lead, order = array.shape[:-4], self.bundle.order
+        unfolded = array.reshape(*lead, *(self.bundle.sizes[d] for d in order))
+        return _moved(unfolded, order, self.order).reshape(*lead, *self.shape)
 
     def array(self, matrices: Tensor) -> Tensor:
-        """The array `(group, out, in, tap)` of matrices."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        unfolded = matrices.reshape([self.bundle.sizes[d] for d in self.order]).permute(inverse)
-        return unfolded.permute(self.bundle.order).reshape(self.bundle.shape)
+        """Inverse of :meth:`view`."""
+        lead, order = matrices.shape[:-3], self.bundle.order
+        unfolded = matrices.reshape(*lead, *(self.bundle.sizes[d] for d in self.order))
+        return _moved(unfolded, self.order, order).reshape(*lead, *self.bundle.shape)
+
+
+def _moved(tensor: Tensor, order: Sequence[int], wanted: Sequence[int]) -> Tensor:
+    """Bring the last dimensions, which are in one order, into another."""
+    first = tensor.dim() - len(order)
+    return tensor.permute(*range(first), *(first + order.index(d) for d in wanted))
 
 
 def matrices(layout: Layout) -> list[Matrix]:

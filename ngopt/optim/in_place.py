@@ -1,6 +1,6 @@
 """The step of :mod:`ngopt.optim.update` in place, one parameter at a time."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.placement import place
+from ngopt.optim.spikes import scaled_down
 from ngopt.optim.update import Options, all_finite, directions, if_finite, move
 from ngopt.rules.rule import Rule, State
 
@@ -24,6 +25,7 @@ def update_in_place(
     *,
     fresh: bool = True,
     finite: Tensor | None = None,
+    factors: Tensor | None = None,
 ) -> Tensor:
     """Do what :func:`~ngopt.optim.update.update` does, to the last bit, but put results in place.
 
@@ -41,11 +43,18 @@ def update_in_place(
         options: for each of them.
         fresh: whether the rule looks at the whole model, or goes by what it last saw of it.
         finite: whether all gradients are finite, if that is known already; 0-dim.
+        factors: of the gradients, `(gradients,)`; 1 by default.
 
     Returns:
         Whether all gradients are finite, as a 0-dim bool tensor; if not, nothing has changed.
     """
     finite = all_finite(grads) if finite is None else finite
+    if rule.moves_in_place(grads) and all(params[name] is param for name, param in due.items()):
+        for name, param in due.items():
+            kept[param] = state[name]
+        together(due, grads, state, graph, rule, options, factors, fresh=fresh, finite=finite)
+        return finite
+    grads = scaled_down(grads, factors)
     # Where nothing has to be waited for, nothing is computed to be thrown away.
     sure = finite.device.type == "cpu"
     if sure and not finite:
@@ -71,3 +80,44 @@ def update_in_place(
 def _own(value: Tensor, gradient: Tensor) -> Tensor:
     # A rule may remember the gradient itself, which the user will overwrite.
     return value.clone() if value is gradient else value
+
+
+def together(
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: State,
+    graph: NeuralGraph,
+    rule: Rule,
+    options: Mapping[str, Options],
+    factors: Tensor | None,
+    *,
+    fresh: bool,
+    finite: Tensor,
+) -> None:
+    """Let the rule move all parameters, and overwrite the state; waits for no device.
+
+    The arguments are those of :func:`update_in_place`.
+    """
+    chosen = [options[name] for name in params]
+    double = any(param.dtype == torch.float64 for param in params.values())
+    like = finite.new_empty((), dtype=torch.float64 if double else torch.float32)
+    annealed = [1.0 if o.annealed is None else o.annealed for o in chosen]
+    rates = _vector([o.lr * a for o, a in zip(chosen, annealed, strict=True)], like)
+    shares = [a.clamp(max=1.0) if isinstance(a, Tensor) else min(1.0, a) for a in annealed]
+    decays = [o.lr * o.weight_decay * s for o, s in zip(chosen, shares, strict=True)]
+    kept = None
+    if any(isinstance(decay, Tensor) or decay for decay in decays):
+        kept = 1 - _vector(decays, like)
+    if any(o.maximize for o in chosen):
+        signs = _vector([-1.0 if o.maximize else 1.0 for o in chosen], like)
+        factors = signs if factors is None else signs * factors
+    rule.move_in_place(params, grads, state, graph, rates, kept, factors, finite, fresh=fresh)
+
+
+def _vector(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
+    """Numbers side by side, of a dtype and on a device, which nobody waits for."""
+    if any(isinstance(number, Tensor) for number in numbers):
+        distinct = {id(number): number for number in numbers}
+        tensors = {key: torch.as_tensor(n).to(like) for key, n in distinct.items()}
+        return torch.stack([tensors[id(number)] for number in numbers])
+    return torch.tensor(numbers, dtype=like.dtype).to(like.device, non_blocking=True)

@@ -16,7 +16,7 @@ from ngopt.optim.in_place import update_in_place
 from ngopt.optim.members import Members
 from ngopt.optim.placement import place, placed_rule, without_autocast
 from ngopt.optim.refreshing import Refreshing
-from ngopt.optim.spikes import Spikes
+from ngopt.optim.spikes import Spikes, scaled_down
 from ngopt.optim.tracing import await_first_forward, warn_untraced
 from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import Options, Updated, update
@@ -196,17 +196,36 @@ class NeuralGraphOptimizer(Optimizer):
         if params:
             fresh = self._refreshing.due(params, self._rule.refresh_every)
             rule, given = self._gathered(params)
-            grads, finite = self._spikes.clipped(given.grads, self._rule.spike_limit)
-            arguments = (given.params, grads, given.state, self._graph, rule, options)
+            factors, finite = self._spikes.factors(given.grads, self._rule.spike_limit)
             # Rules choose their own precision: autocast would round their products of matrices.
             as_it_is = without_autocast(next(iter(params.values())).device)
             if torch.compiler.is_compiling():
+                grads = scaled_down(given.grads, factors)
                 with as_it_is:
-                    new = update(*arguments, fresh=fresh, finite=finite)
+                    new = update(
+                        given.params,
+                        grads,
+                        given.state,
+                        self._graph,
+                        rule,
+                        options,
+                        fresh=fresh,
+                        finite=finite,
+                    )
                 self._store(params, new, clocks)
             else:
                 with as_it_is:
-                    update_in_place(params, self.state, *arguments, fresh=fresh, finite=finite)
+                    update_in_place(
+                        params,
+                        self.state,
+                        *given,
+                        self._graph,
+                        rule,
+                        options,
+                        fresh=fresh,
+                        finite=finite,
+                        factors=factors,
+                    )
                     self._count(finite, clocks)
         return loss
 

@@ -1,12 +1,13 @@
 """A gradient that is suddenly far larger than ever is scaled down before the rule remembers it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ngopt.fused.switch import in_buckets
 from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import largest
 
@@ -50,28 +51,30 @@ class Spikes:
             The same gradients, or smaller ones, and whether all of them are finite, as a 0-dim bool
             tensor; if not, this step leaves no trace here.
         """
-        sizes = {name: largest(gradient) for name, gradient in gradients.items()}
-        if not sizes:
-            return {}, torch.tensor(True)
-        together = torch.stack(list(sizes.values()))
+        factors, finite = self.factors(gradients, limit)
+        return scaled_down(gradients, factors), finite
+
+    @uncompiled
+    def factors(
+        self, gradients: Mapping[str, Tensor], limit: float
+    ) -> tuple[Tensor | None, Tensor]:
+        """Do the same, but return factors of the gradients, `(gradients,)`, or None for 1."""
+        if not gradients:
+            return None, torch.tensor(True)
+        together = torch.stack(sizes(list(gradients.values())))
         finite = together.isfinite().all()
         if math.isinf(limit) or together.is_meta:  # there are no sizes on the meta device
-            return dict(gradients), finite
+            return None, finite
         # In half precision neither the mean nor its weights would be.
         together = together.float()
-        where = self._where(sizes, together.device)
+        where = self._where(gradients, together.device)
         usual, count = self.usual[where], self.count[where]
         bound = torch.where(usual > 0, limit * usual, LARGEST).clamp(max=LARGEST)
         passed = torch.minimum(together, bound)
         share = 1 / (count + 1).clamp(max=MEMORY)
         self.usual[where] = torch.where(finite, torch.lerp(usual, passed, share), usual)
         self.count[where] = count + finite
-        # On the CPU it costs nothing to know, and there is next to never something to do.
-        if together.device.type == "cpu" and not (together > bound).any():
-            return dict(gradients), finite
-        factors = torch.where(together > bound, bound / together, 1.0)
-        pairs = zip(gradients.items(), factors.unbind(), strict=True)
-        return {name: gradient * factor.to(gradient) for (name, gradient), factor in pairs}, finite
+        return torch.where(together > bound, bound / together, 1.0), finite
 
     def _where(self, names: Iterable[str], device: torch.device) -> slice | Tensor:
         """Places of parameters in the tensors."""
@@ -97,3 +100,20 @@ class Spikes:
         pairs = [(float(usual), float(count)) for usual, count in data.values()]
         usual, count = torch.tensor(pairs, dtype=torch.float32).reshape(len(pairs), 2).unbind(1)
         return cls({name: place for place, name in enumerate(data)}, usual.clone(), count.clone())
+
+
+@uncompiled
+def scaled_down(gradients: Mapping[str, Tensor], factors: Tensor | None) -> dict[str, Tensor]:
+    """Multiply each gradient by its factor, if there are any."""
+    # On the CPU it costs nothing to know, and there is next to never something to do.
+    if factors is None or (factors.device.type == "cpu" and not (factors != 1).any()):
+        return dict(gradients)
+    pairs = zip(gradients.items(), factors.unbind(), strict=True)
+    return {name: gradient * factor.to(gradient) for (name, gradient), factor in pairs}
+
+
+def sizes(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Largest magnitude of each tensor, 0-dim; 0 if it is empty, not finite if any entry is not."""
+    if not in_buckets(tensors) or not all(tensor.numel() for tensor in tensors):
+        return [largest(tensor) for tensor in tensors]
+    return list(torch._foreach_norm(list(tensors), math.inf))

@@ -17,8 +17,13 @@ from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.scale import scaled
 from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
+from ngopt.fused.switch import in_buckets
+from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.buckets.in_place import Moves, step_in_place
+from ngopt.rules.buckets.plan import Plan
+from ngopt.rules.buckets.step import CONTEXT, changes, plans_of
 from ngopt.rules.given import Given, together
 from ngopt.rules.layers.affine import Affine
 from ngopt.rules.layers.entry_head import EntryHead
@@ -28,14 +33,12 @@ from ngopt.rules.passes.look import neuron_states, surveyed
 from ngopt.rules.passes.part import Arrays, Part, arrays_of
 from ngopt.rules.passes.passes import Passes, View
 from ngopt.rules.passes.stored_view import count, recalled, stored
+from ngopt.rules.replayed import kept
 from ngopt.rules.rule import Change, Rule, State
 from ngopt.rules.skeleton import Skeleton
 
 KEPT = 2**20
 """Number of entries of a model up to which what is known of them is not computed anew each time."""
-
-CONTEXT = "context"
-"""Name in the state of a parameter of what was last seen of its bundles and of the model."""
 
 
 class MatrixGNN(Rule):
@@ -44,11 +47,11 @@ class MatrixGNN(Rule):
     Neurons start from statistics of their rows and columns. In each round the RMS-normalised
     weight, Adam-direction and momentum matrices, times the states at one end of a bundle, are the
     messages to the other end. The network of each entry sees the entry's own features and the
-    states of its two neurons, and corrects the base direction. The graph touches the direction
-    only: the size of a bundle's step is learned from the features of the bundle. No tensor of
-    edges x width is built. A fresh rule steps along the orthogonalized momenta of matrices and
-    Adam's direction of all else, both with a slow momentum, scaled by fan-in, by small weights and
-    by age.
+    states of its two neurons, and corrects the base direction. The size of a bundle's step is
+    learned from the features of the bundle, and from the states of its neurons if asked for. No
+    tensor of edges x width is built. A fresh rule steps along the orthogonalized momenta of
+    matrices and Adam's direction of all else, both with a slow momentum, scaled by fan-in, by small
+    weights and by age.
 
     Parameters on different devices, or computed in different precision, exchange no messages.
 
@@ -58,6 +61,8 @@ class MatrixGNN(Rule):
         hidden: number of hidden units of the network of each entry.
         graph_context: whether neurons have states at all; without, each entry is on its own. Theta
             has the same shape either way.
+        graph_sizes: whether the learned sizes of steps depend on the mean states of the neurons at
+            both ends of a bundle.
         neuron_statistics: whether neurons start from statistics of their rows and columns; without,
             all start alike, and learn of their weights and gradients from the first messages.
         context_every: number of steps after which it looks at the whole model again. Between, each
@@ -82,6 +87,7 @@ class MatrixGNN(Rule):
         hidden: int = 8,
         *,
         graph_context: bool = True,
+        graph_sizes: bool = False,
         neuron_statistics: bool = True,
         context_every: int = 1,
         momentum_dtype: str = "bfloat16",
@@ -99,7 +105,8 @@ class MatrixGNN(Rule):
             )
         self.refresh_every = context_every
         self.width, self.hidden, self.seed = width, hidden, seed
-        self.graph_context, self.neuron_statistics = graph_context, neuron_statistics
+        self.graph_context, self.graph_sizes = graph_context, graph_sizes
+        self.neuron_statistics = neuron_statistics
         self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.positions = Positions(positions)
         self.skeleton = Skeleton.of(skeleton)
@@ -111,6 +118,9 @@ class MatrixGNN(Rule):
         self.scale = nn.Sequential(
             Affine(TENSOR_FEATURES, hidden, generator), nn.ReLU(), Affine(hidden, 1)
         )
+        if graph_sizes:
+            self.scale_out = Affine(width, hidden, bias=False)
+            self.scale_in = Affine(width, hidden, bias=False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -120,6 +130,7 @@ class MatrixGNN(Rule):
             "rounds": len(self.rounds),
             "hidden": self.hidden,
             "graph_context": self.graph_context,
+            "graph_sizes": self.graph_sizes,
             "neuron_statistics": self.neuron_statistics,
             "context_every": self.refresh_every,
             "momentum_dtype": self.momentum_dtype,
@@ -141,11 +152,12 @@ class MatrixGNN(Rule):
     def _blank(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         if self.refresh_every == 1:
             return {}
-        size = self._stored_size(layout)
+        size = self.stored_size(layout.bundles)
         return {CONTEXT: parameter.new_zeros(size, dtype=compute_dtype(parameter))}
 
-    def _stored_size(self, layout: Layout) -> int:
-        return count(layout.bundles, self._stored_width)
+    def stored_size(self, bundles: Sequence[Bundle]) -> int:
+        """How many numbers are stored of what was last seen of some bundles."""
+        return count(bundles, self._stored_width)
 
     @property
     def _stored_width(self) -> int:
@@ -160,6 +172,9 @@ class MatrixGNN(Rule):
     ) -> Iterator[Change]:
         """Look at all parameters first, then tell what changes one by one; see :class:`.Rule`."""
         given = Given(parameters, gradients, state, graph)
+        if in_buckets(gradients.values()):
+            yield from changes(self, self._plans(given), *given[:3], fresh=True)
+            return
         rest = dict.fromkeys(gradients)
         for names in [] if self.watched else given.lone():
             if len(names) > 1:
@@ -193,10 +208,48 @@ class MatrixGNN(Rule):
         vectors = self._remembered(parameters, state, graph)
         if vectors is None:
             return self.stream(*given)
+        if in_buckets(gradients.values()):
+            return changes(self, self._plans(given), *given[:3], fresh=False)
         return chain.from_iterable(
             self._followed(names, [vectors[name] for name in names], given)
             for names in self._groups(gradients, given)
         )
+
+    def _plans(self, given: Given) -> list[Plan]:
+        looks = tuple(
+            (n, given.parameters[n].device, given.parameters[n].dtype) for n in given.gradients
+        )
+        make = partial(plans_of, self, given.graph, given.gradients, given.parameters)
+        return kept(self, given.graph, ("plans", looks), make)
+
+    def moves_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
+        """In buckets, if nobody asks for derivatives; see :class:`.Rule`."""
+        wrapped = map(torch._C._functorch.is_functorch_wrapped_tensor, gradients.values())
+        free = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or any(wrapped))
+        return free and in_buckets(gradients.values())
+
+    def move_in_place(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+        rates: Tensor,
+        kept: Tensor | None,
+        factors: Tensor | None,
+        finite: Tensor,
+        *,
+        fresh: bool,
+    ) -> None:
+        """Step bucket by bucket; see :class:`.Rule`."""
+        given = Given(parameters, gradients, state, graph)
+        fresh = fresh or self._remembered(parameters, state, graph) is None
+        places = {name: place for place, name in enumerate(parameters)}
+        for plan in self._plans(given):
+            mine = Moves(rates, kept, factors, finite)
+            if len(plan.names) < len(parameters):
+                mine = mine.of([places[name] for name in plan.names])
+            step_in_place(self, plan, parameters, gradients, state, mine, fresh=fresh)
 
     def follows_apart(
         self, parameters: Mapping[str, Tensor], state: State, graph: NeuralGraph
@@ -210,7 +263,7 @@ class MatrixGNN(Rule):
         """What was last seen of each parameter; None if of any there is nothing that fits."""
         vectors = {}
         for name, parameter in parameters.items():
-            vector, size = state[name].get(CONTEXT), self._stored_size(graph.layout(name))
+            vector, size = state[name].get(CONTEXT), self.stored_size(graph.layout(name).bundles)
             # What was seen in another precision is seen anew.
             if vector is None or vector.dtype != compute_dtype(parameter) or len(vector) != size:
                 return None
@@ -282,11 +335,11 @@ class MatrixGNN(Rule):
             surveys,
             [part.step for part in parts],
         )
-        scales = self.skeleton.scale(self.scale(context).squeeze(1))
         neurons: list[tuple[Tensor, ...]] = [()] * len(parts)
         if self.graph_context:
             network = (torch.tanh(self.source(context)), self.start, self.rounds)
             neurons = neuron_states(parts, surveys, *network, statistics=self.neuron_statistics)
+        scales = self.skeleton.scale(self.sizes(context, self._means(context, neurons)))
         return [
             View(
                 Scales.of(*seen[n]),
@@ -297,6 +350,31 @@ class MatrixGNN(Rule):
             )
             for n, part in enumerate(parts)
         ]
+
+    def sizes(self, context: Tensor, ends: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Raw learned sizes of the steps of bundles, `(..., bundles)`.
+
+        Args:
+            context: features of the bundles, `(..., bundles, features)`.
+            ends: mean states of the neurons at both ends of each bundle, `(..., bundles, width)`,
+                if there are any and they count.
+        """
+        first, activation, last = self.scale
+        hidden = first(context)
+        if ends is not None:
+            hidden = hidden + self.scale_out(ends[0]) + self.scale_in(ends[1])
+        sizes: Tensor = last(activation(hidden)).squeeze(-1)
+        return sizes
+
+    def _means(
+        self, context: Tensor, neurons: Sequence[tuple[Tensor, ...]]
+    ) -> tuple[Tensor, Tensor] | None:
+        if not (self.graph_sizes and any(neurons)):
+            return None
+        nothing = context.new_zeros(self.width)
+        ends = [tuple(s.mean((0, 1)) for s in both) or (nothing, nothing) for both in neurons]
+        out, into = zip(*ends, strict=True)
+        return torch.stack(out), torch.stack(into)
 
     def _evidence(self, part: Part, survey: Survey) -> Tensor:
         """Share of a full step that a bundle has earned, 0-dim."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ngopt.features.constants import constant
 from ngopt.features.log_sign import LOG_SIGN, log_sign
 from ngopt.features.momenta import DECAYS, init_momenta, update_momenta
 from ngopt.features.moments import compute_dtype
@@ -67,7 +68,7 @@ class PaperRecipe(Recipe):
 
     def contexts(self, parts: Sequence[Part], structures: Sequence[Sequence[float]]) -> Tensor:
         """What the graph determines, and nothing else."""
-        return parts[0].signals[0].new_tensor(structures)
+        return constant(structures, parts[0].signals[0])
 
     def update(self, part: Part, outputs: Tensor, context: Tensor) -> Tensor:
         """Direction times the exponential of the magnitude."""

@@ -76,11 +76,11 @@ def _replayed(
         return None
     given, function = (parameters, gradients, state), partial(_step, rule, graph, fresh)
     if rule.refresh_every > 1:
-        cohorts = _kept(rule, graph, "cohorts", Cohorts).of(gradients)
+        cohorts = kept(rule, graph, "cohorts", Cohorts).of(gradients)
         due = {name: parameters[name] for name in gradients}
         if not fresh and len(cohorts) > 1 and rule.follows_apart(due, state, graph):
             few = partial(Replay, function, kept=2 * MOST, eager=2 * MOST)
-            return _apart(_kept(rule, graph, "apart", few), rule, given, graph, cohorts)
+            return _apart(kept(rule, graph, "apart", few), rule, given, graph, cohorts)
     whole = _whole(replay(rule, graph, ("step", fresh), function), rule, given)
     return None if whole is None else iter(whole)
 
@@ -101,17 +101,17 @@ def replay(rule: Rule, graph: NeuralGraph, name: Hashable, function: Callable[..
         name: tells functions apart.
         function: recorded if it is not known under this name yet.
     """
-    return _kept(rule, graph, name, lambda: Replay(function))
+    return kept(rule, graph, name, lambda: Replay(function))
 
 
-def _kept(rule: Rule, graph: NeuralGraph, name: Hashable, make: Callable[[], Kept]) -> Kept:
+def kept(rule: Rule, graph: NeuralGraph, name: Hashable, make: Callable[[], Kept]) -> Kept:
     """Something about a rule and a graph, made if it is not there yet."""
-    kept: dict[Any, tuple[NeuralGraph, Any]] = rule.__dict__.setdefault("replays", {})
+    known: dict[Any, tuple[NeuralGraph, Any]] = rule.__dict__.setdefault("replays", {})
     key = id(graph), name
-    kept[key] = kept.pop(key) if key in kept else (graph, make())
-    while len(kept) > GRAPHS:
-        del kept[next(iter(kept))]
-    found: Kept = kept[key][1]
+    known[key] = known.pop(key) if key in known else (graph, make())
+    while len(known) > GRAPHS:
+        del known[next(iter(known))]
+    found: Kept = known[key][1]
     return found
 
 

@@ -165,6 +165,38 @@ class Rule(nn.Module, ABC):
         """
         return self.stream(parameters, gradients, state, graph)
 
+    def moves_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
+        """Whether :meth:`move_in_place` is the way to step with these gradients."""
+        return False
+
+    def move_in_place(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+        rates: Tensor,
+        kept: Tensor | None,
+        factors: Tensor | None,
+        finite: Tensor,
+        *,
+        fresh: bool,
+    ) -> None:
+        """Move all parameters at once, in few operations, and overwrite their state.
+
+        Args:
+            parameters: those that have gradients, by name; they change.
+            gradients: as for :meth:`stream`; those of all parameters, whether or not finite.
+            state: as for :meth:`stream`; it changes.
+            graph: as for :meth:`stream`.
+            rates: learning rate of each parameter, `(parameters,)`.
+            kept: share of each parameter that weight decay leaves; all of it by default.
+            factors: of the gradients, `(parameters,)`; 1 by default.
+            finite: whether all gradients are finite, 0-dim; if not, nothing changes.
+            fresh: whether to look at the whole model, or to :meth:`follow`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} moves parameters one by one")
+
     def forward(
         self,
         parameters: Mapping[str, Tensor],

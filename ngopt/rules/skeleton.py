@@ -161,8 +161,6 @@ class Skeleton:
     def gate(self, correction: Tensor, moments: Moments) -> Tensor:
         """Leave entries alone that have had no gradient for long, such as pruned ones.
 
-        Without a gradient, the fast momentum is down to :data:`FORGOTTEN` after 55 steps.
-
         Args:
             correction: what the rule would add, or the orthogonalized momentum.
             moments: of the same shape.
@@ -171,9 +169,16 @@ class Skeleton:
             The same, next to 0 where the momentum is far below the root of the square, and 0 where
             there was no gradient.
         """
+        return correction * self.alive(moments)
+
+    def alive(self, moments: Moments) -> Tensor:
+        """Factor of entries that leaves those alone that have had no gradient for long.
+
+        Without a gradient, the fast momentum is down to :data:`FORGOTTEN` after 55 steps.
+        """
         # Momentum passes through 0, so it is compared with other gradients.
         recent = moments.fast.square()
-        return correction * (recent / (recent + floored(moments.square) * FORGOTTEN**2))
+        return recent / (recent + floored(moments.square) * FORGOTTEN**2)
 
     def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
         """Return the direction that a rule corrects.
@@ -185,32 +190,44 @@ class Skeleton:
             gradient: its gradient, in the same units.
             step: number of gradients so far, 0-dim.
         """
+        return self.mixed(fast, slow, gradient, *self.mixture(step))
+
+    def mixture(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the slow momentum and of the gradient in the base direction.
+
+        Args:
+            step: number of gradients so far, any shape.
+        """
         filled = -torch.expm1(step * math.log(SLOW))
-        mixture = torch.addcmul(fast, slow, self.slow * filled.to(fast))
-        if not self.nesterov:
-            return mixture
-        fading = self.nesterov / (1 + step / self.nesterov_reference)
-        return torch.addcmul(mixture, gradient, fading.to(fast))
+        return self.slow * filled, self.nesterov / (1 + step / self.nesterov_reference)
+
+    def mixed(
+        self, fast: Tensor, slow: Tensor, gradient: Tensor, weight: Tensor, nesterov: Tensor
+    ) -> Tensor:
+        """Mix the base direction; the last arguments are what :meth:`mixture` returned."""
+        mixture = torch.addcmul(fast, slow, weight.to(fast))
+        return torch.addcmul(mixture, gradient, nesterov.to(fast)) if self.nesterov else mixture
 
     def orthogonalized(self, momentum: Tensor, matrix: Matrix) -> Tensor:
         """Return the base direction of a matrix, not yet of the right size.
 
         Args:
-            momentum: :meth:`base` of the momenta themselves, array `(group, out, in, tap)`; it
-                is overwritten where no derivative needs it.
-            matrix: its bundle as matrices.
+            momentum: :meth:`base` of the momenta themselves, array `(..., group, out, in, tap)`;
+                it is overwritten where no derivative needs it.
+            matrix: its bundle, or one like it, as matrices.
 
         Returns:
             Array of the same shape; 0 where rows of the momentum are 0.
         """
-        given = matrix.view(momentum)
-        rows, columns = given.shape[1:]
+        stacked = matrix.view(momentum)
+        rows, columns = stacked.shape[-2:]
+        given = stacked.reshape(-1, rows, columns)
         square = row_squares(given).mean(1, keepdim=True)
         given = scaled(given, root_inverse(square) * (rows * columns) ** -0.5)
         result = rough_polar_factor(given, self.orthogonal)
         if self.equal_rows:
             result = scaled(result, torch.rsqrt(row_squares(result) + EPS**2))
-        return matrix.array(result)
+        return matrix.array(result.reshape(stacked.shape))
 
     def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:
         """Correct a direction within bounds.
@@ -240,8 +257,12 @@ class Skeleton:
 
     def departure(self, correction: Tensor, step: Tensor) -> Tensor:
         """How far :meth:`correct` moves each entry, in units of the RMS of the direction."""
-        trusted = self.trust * (1 + step / self.trust_reference) ** -self.trust_power
-        return trusted.to(correction) * torch.tanh(correction)
+        return self.trusted(step).to(correction) * torch.tanh(correction)
+
+    def trusted(self, step: Tensor) -> Tensor:
+        """How far corrections count at most, after so many gradients, any shape."""
+        trusted: Tensor = self.trust * (1 + step / self.trust_reference) ** -self.trust_power
+        return trusted
 
     def rescale(self, before: Tensor, after: Tensor) -> Tensor:
         """Factor that gives a corrected direction its size back.
@@ -325,6 +346,17 @@ class Skeleton:
         # PyTorch draws weights evenly, between minus and plus one over the root of the fan-in.
         usual = math.pow(3 * fan, -0.5)
         return (root(square) / (self.weight_reference * usual)).clamp(self.weight_low, 1.0)
+
+    def relative_weight(self, square: Tensor, usual: Tensor) -> Tensor:
+        """The same for many bundles.
+
+        Args:
+            square: mean of the squares of the weights of each.
+            usual: RMS with which they usually begin; 0 where steps do not depend on it.
+        """
+        reference = torch.where(usual > 0, self.weight_reference * usual, 1.0)
+        factor = (root(square) / reference).clamp(self.weight_low, 1.0)
+        return torch.where(usual > 0, factor, 1.0)
 
     def depth_scale(self, layers: int) -> float:
         """Factor that keeps the effect of a step through many plain layers bounded."""

@@ -33,7 +33,7 @@ RULES = {
     "ff of the paper": lambda: FF(hidden=8, recipe="paper"),
     "lstm": lambda: LSTM(hidden=4),
     "matrix_gnn": MatrixGNN,
-    "matrix_gnn deep": lambda: MatrixGNN(width=5, rounds=4, momentum_dtype="float32"),
+    "matrix_gnn deep": lambda: MatrixGNN(5, 4, graph_sizes=True, momentum_dtype="float32"),
     "matrix_gnn without context": lambda: MatrixGNN(graph_context=False, hidden=3, seed=3),
     "muon": Muon,
     "muon with options": lambda: Muon(nesterov=False, adjust="match_rms_adamw", adam_scale=0.5),

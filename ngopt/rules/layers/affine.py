@@ -31,4 +31,8 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., inputs)` to `(..., outputs)`."""
         result = x @ self.weight.to(x)
-        return result if self.bias is None else result + self.bias.to(x)
+        if self.bias is None:
+            return result
+        # Weights of several runs have a dimension for them in front.
+        bias = self.bias if self.bias.dim() == 1 else self.bias.unsqueeze(-2)
+        return result + bias.to(x)

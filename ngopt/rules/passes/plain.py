@@ -37,12 +37,12 @@ class PlainPasses(Passes):
     def survey(self) -> tuple[Survey, Tensor]:
         """Survey of the bundle, and the mean square of its base direction."""
         surveyor = Surveyor(self.shape)
-        square = torch.zeros(())
+        squares = []
         for block, edges, _ in self._strand:
             surveyor.add(block, edges)
             base = self._skeleton.base(edges.adam, edges.slow, edges.relative, self._step)
-            square = square.to(base) + base.square().sum()
-        return surveyor.result(), square / self.shape.numel()
+            squares.append(base.square().sum())
+        return surveyor.result(), sum(squares[1:], squares[0]) / self.shape.numel()
 
     def matrices(self) -> Iterator[tuple[Block, Matrices]]:
         """The matrices that carry messages, block by block."""
@@ -55,7 +55,7 @@ class PlainPasses(Passes):
         direction: Tensor | None = None
         corrections: Tensor | None = None
         after: dict[str, Tensor] = {}
-        square = torch.zeros(())
+        squares = []
         for block, edges, state in self._strand:
             if whole is None:
                 base = skeleton.base(edges.adam, edges.slow, edges.relative, self._step)
@@ -68,12 +68,13 @@ class PlainPasses(Passes):
             if watched:
                 corrections = block.put(corrections, correction, like)
             corrected = skeleton.correct(base, correction, view.scales.base, self._step)
-            square = square.to(corrected) + corrected.square().sum()
+            squares.append(corrected.square().sum())
             direction = block.put(direction, corrected, like)
             for key in Moments._fields:
                 after[key] = block.put(after.get(key), state[key], like)
         assert direction is not None
-        return Corrected(direction, square / like.numel(), after, corrections)
+        square = sum(squares[1:], squares[0]) / like.numel()
+        return Corrected(direction, square, after, corrections)
 
     def _orthogonalized(self, matrix: Matrix, square: Tensor) -> Tensor:
         """Base direction of a whole matrix."""

@@ -1,0 +1,164 @@
+"""Operations of a step where nothing compiles or captures it, as on a GPU: what it has to launch.
+
+    python -m benchmarks.launches
+    python -m benchmarks.launches --models gpt2 gpt24 --optimizers ngopt
+
+Steps are made on the meta device, so size costs nothing. Counted are operations that PyTorch
+dispatches, without views and allocations; an operation on a list of tensors counts once. The mean
+is over a cycle of steps, from one look at the whole model to the next.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import ngopt
+from benchmarks.models import GPT2, ResNet, ViT, convnet, images, perceptron, words
+from benchmarks.step import muon
+from meta_train.table import table_lines
+from ngopt import NeuralGraph, NeuralGraphOptimizer
+from ngopt.optim.refreshing import FIRST
+
+FREE = frozenset(
+    {
+        *("view", "_unsafe_view", "reshape", "expand", "permute", "transpose", "t", "diagonal"),
+        *("unsqueeze", "squeeze", "select", "slice", "split", "split_with_sizes", "unbind"),
+        *("as_strided", "detach", "alias", "_reshape_alias", "unflatten", "chunk", "narrow"),
+        *("empty", "empty_like", "empty_strided", "new_empty", "is_same_size", "scalar_tensor"),
+    }
+)
+"""Operations that launch nothing: views, allocations, numbers that become tensors."""
+
+
+class Case(NamedTuple):
+    """A model and a batch."""
+
+    build: Callable[[], nn.Module]
+    batch: Callable[[], Tensor]
+
+
+def gpt(layers: int) -> Case:
+    """GPT-2 with another number of layers, 64 words."""
+    return Case(lambda: GPT2(layers), words(50257, 1, 64))
+
+
+def resnet50() -> nn.Module:
+    """ResNet-50 of torchvision, or of transformers where that is not there."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = ResNetForImageClassification(ResNetConfig(num_labels=1000))
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.net(pictures).logits
+
+    return Net()
+
+
+class LSTM(nn.Module):
+    """Two layers of 256 units over 32 words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(100, 256)
+        self.body = nn.LSTM(256, 256, 2, batch_first=True)
+        self.head = nn.Linear(256, 100)
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Logits `(batch * words, 100)`."""
+        return self.head(self.body(self.embedding(given))[0]).flatten(0, 1)
+
+
+CASES = {
+    "mlp": Case(perceptron, images(8, 784)),
+    "convnet": Case(lambda: convnet(3, 16), images(8, 3, 32, 32)),
+    "resnet18": Case(ResNet, images(2, 3, 224, 224)),
+    "resnet50": Case(resnet50, images(2, 3, 224, 224)),
+    "vit": Case(ViT, images(2, 3, 224, 224)),
+    "gpt2": gpt(12),
+    "gpt24": gpt(24),
+    "gpt48": gpt(48),
+    "lstm": Case(LSTM, words(100, 2, 32)),
+}
+Build = Callable[[nn.Module, NeuralGraph], list[Optimizer]]
+
+
+def ours(model: nn.Module, graph: NeuralGraph) -> list[Optimizer]:
+    """The default rule, whose weights are on the meta device, too."""
+    rule = ngopt.load_rule("default").to("meta")
+    return [NeuralGraphOptimizer(model.named_parameters(), graph=graph, rule=rule)]
+
+
+OPTIMIZERS: dict[str, Build] = {
+    "ngopt": ours,
+    "Adam, foreach": lambda model, graph: [Adam(model.parameters(), foreach=True)],
+    "Muon": lambda model, graph: muon(model),
+}
+
+
+class Count(TorchDispatchMode):
+    """Counts operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = function.name().partition("::")[2].partition(".")[0]
+        self.number += name not in FREE
+        return function(*args, **(kwargs or {}))
+
+
+def counted(case: Case, build: Build) -> dict[str, float]:
+    """Operations of a step between looks and at a look, and the mean over a cycle."""
+    model = case.build()
+    graph = ngopt.trace(model, case.batch())
+    model = model.to("meta")
+    for weight in model.parameters():
+        weight.grad = torch.empty_like(weight)
+    optimizers = build(model, graph)
+    found = []
+    cycle = max(getattr(getattr(o, "rule", None), "refresh_every", 1) for o in optimizers)
+    for _ in range(FIRST + 2 * cycle if cycle > 1 else 3):
+        with Count() as count:
+            for optimizer in optimizers:
+                optimizer.step()
+        found.append(count.number)
+    last = found[-cycle:]
+    return {"between": min(last), "look": max(last), "mean": sum(last) / cycle}
+
+
+def main() -> None:
+    """Count and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--models", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
+    parser.add_argument("--out", type=Path, help="a file for the numbers, as JSON")
+    options = parser.parse_args()
+    found = {
+        model: {name: counted(CASES[model], OPTIMIZERS[name]) for name in options.optimizers}
+        for model in options.models
+    }
+    head = ["model", *(f"{name}: between looks, at a look, mean" for name in options.optimizers)]
+    rows = [
+        [model, *(f"{c['between']:,} / {c['look']:,} / {c['mean']:,.0f}" for c in row.values())]
+        for model, row in found.items()
+    ]
+    print("\n".join(table_lines(head, rows)))
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

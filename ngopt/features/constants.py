@@ -1,0 +1,32 @@
+"""Fixed numbers beside tensors of any device, copied there only once."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+Numbers = Sequence[float] | Sequence[Sequence[float]]
+
+
+def constant(numbers: Numbers, like: Tensor) -> Tensor:
+    """Return fixed numbers as a tensor, of the dtype and on the device of another.
+
+    A copy from the host makes it wait for the device, and is not allowed in a CUDA graph. So what
+    has been copied is kept; it must not be changed.
+
+    Args:
+        numbers: of one or two dimensions.
+        like: gives dtype and device.
+    """
+    if like.device.type == "cpu" or torch.compiler.is_compiling():
+        return like.new_tensor(numbers)
+    rows = tuple(tuple(row) if isinstance(row, Sequence) else row for row in numbers)
+    return _copied(rows, like.dtype, like.device)
+
+
+@lru_cache(maxsize=1024)
+def _copied(
+    numbers: tuple[float | tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return torch.tensor(numbers, dtype=dtype, device=device)

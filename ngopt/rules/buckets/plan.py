@@ -1,0 +1,280 @@
+"""What is decided once for a graph and a set of parameters: who is stacked with whom."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+
+import torch
+from torch import Tensor
+
+from ngopt.features.neurons import NOWHERE, Ends, Neurons, ends
+from ngopt.features.tensors import fan_in
+from ngopt.graph.bundle import Bundle
+from ngopt.graph.layout import Layout
+from ngopt.graph.matrix import Matrix, matrices
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.passes.stored_view import thin
+from ngopt.rules.skeleton import FREE_OF_FAN, Skeleton
+
+LARGE = 2**24
+"""Number of entries of a bucket that matters beside any model; more only in proportion to it."""
+
+SHARE = 8
+"""A bucket holds at most one in so many of the entries of a model."""
+
+BLOCK = 2**22
+BLOCK_SHARE = 16
+"""The same of the entries whose features are there at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A bundle in a bucket.
+
+    Args:
+        name: of its parameter.
+        number: of the bundle among those of the parameter.
+        layout: of the parameter.
+        matrix: the bundle as matrices whose momentum is orthogonalized, if it has any.
+        ends: the sets of neurons that it connects.
+    """
+
+    name: str
+    number: int
+    layout: Layout
+    matrix: Matrix | None
+    ends: Ends
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle."""
+        return self.layout.bundles[self.number]
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """Bundles whose arrays have one shape and are treated alike.
+
+    Args:
+        members: the bundles.
+        start: place of the first among all bundles of the plan.
+        shape: of each, `(group, out, in, tap)`.
+        matrix: how each is made of matrices, if it is.
+        thin: whether there are more numbers in the states of its neurons than in a bundle, which
+            then has none.
+    """
+
+    members: tuple[Member, ...]
+    start: int
+    shape: tuple[int, int, int, int]
+    matrix: Matrix | None
+    thin: bool
+
+    def of(self, numbers: Tensor) -> Tensor:
+        """Those of the members, `(runs, members)`, of numbers of all bundles, `(runs, bundles)`."""
+        return numbers[:, self.start : self.start + len(self.members)]
+
+    def wide(self, numbers: Tensor) -> Tensor:
+        """The same, so that they broadcast to arrays `(runs, members, group, out, in, tap)`."""
+        return self.of(numbers)[..., None, None, None, None]
+
+
+class Plan:
+    """Who is stacked with whom, and where the neurons of each bundle stand in a table of all.
+
+    Args:
+        graph: describes the parameters.
+        names: of the parameters.
+        skeleton: of the rule.
+        structure: features of a bundle that the graph alone determines.
+        width: size of a neuron's state; 0 if neurons have none.
+    """
+
+    def __init__(
+        self,
+        graph: NeuralGraph,
+        names: Sequence[str],
+        skeleton: Skeleton,
+        structure: Callable[[NeuralGraph, Layout, Bundle], list[float]],
+        width: int,
+    ) -> None:
+        self.names, self.width = tuple(names), width
+        self.layouts = {name: graph.layout(name) for name in names}
+        self.entries = sum(math.prod(layout.shape) for layout in self.layouts.values())
+        self.block = max(BLOCK, self.entries // BLOCK_SHARE)
+        self.buckets = self._buckets(skeleton)
+        members = [member for bucket in self.buckets for member in bucket.members]
+        self.places: dict[tuple[str, int], tuple[int, int]] = {
+            (member.name, member.number): (which, place)
+            for which, bucket in enumerate(self.buckets)
+            for place, member in enumerate(bucket.members)
+        }
+        numbers = {name: number for number, name in enumerate(names)}
+        self._constants = _Constants(
+            owner=[numbers[member.name] for member in members],
+            structure=[structure(graph, m.layout, m.bundle) for m in members],
+            fixed=[self._fixed(graph, m, skeleton) for m in members],
+            usual=[_usual(m, skeleton) for m in members],
+            shares=[1 / len(m.layout.bundles) for m in members],
+        )
+        self._neurons(members)
+        self._on: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+
+    def _buckets(self, skeleton: Skeleton) -> list[Bucket]:
+        most = max(LARGE, self.entries // SHARE)
+        found: dict[object, list[list[Member]]] = {}
+        for member in self._members(skeleton):
+            alike = found.setdefault(self._key(member), [[]])
+            if alike[-1] and (len(alike[-1]) + 1) * member.bundle.numel > most:
+                alike.append([])
+            alike[-1].append(member)
+        buckets: list[Bucket] = []
+        start = 0
+        for group in chain.from_iterable(found.values()):
+            bundle = group[0].bundle
+            buckets.append(
+                Bucket(tuple(group), start, bundle.shape, group[0].matrix, self._thin(bundle))
+            )
+            start += len(group)
+        return buckets
+
+    def _members(self, skeleton: Skeleton) -> Iterable[Member]:
+        for name, layout in self.layouts.items():
+            found: Sequence[Matrix | None] = matrices(layout) if skeleton.orthogonal else []
+            found = found or [None] * len(layout.bundles)
+            for number, (bundle, matrix) in enumerate(zip(layout.bundles, found, strict=True)):
+                sides = NOWHERE if self._thin(bundle) else ends(bundle)
+                yield Member(name, number, layout, matrix, sides)
+
+    def _thin(self, bundle: Bundle) -> bool:
+        return thin(bundle, self.width)
+
+    def _key(self, member: Member) -> object:
+        bundle, matrix = member.bundle, member.matrix
+        sides = (bool(member.ends.out), bool(member.ends.into))
+        if matrix is None:
+            return bundle.shape, sides
+        folded = tuple(bundle.sizes[d] for d in bundle.order)
+        return bundle.shape, sides, folded, bundle.order, matrix.order, matrix.shape
+
+    @staticmethod
+    def _fixed(graph: NeuralGraph, member: Member, skeleton: Skeleton) -> float:
+        scale = skeleton.fan_scale(member.bundle, member.layout.kind)
+        return scale * skeleton.depth_scale(graph.shortest_path)
+
+    def _neurons(self, members: Sequence[Member]) -> None:
+        """Give each neuron a row of a table; behind them stand rows for ends that have none."""
+        offsets: dict[Neurons, int] = {}
+        self.neurons = 0
+        for member in members:
+            group, out, into, _ = member.bundle.shape
+            for side, size in zip(member.ends, (group * out, group * into), strict=True):
+                if side and side not in offsets:
+                    offsets[side] = self.neurons
+                    self.neurons += size
+        constants = self._constants
+        for number, member in enumerate(members):
+            group, out, into, _ = member.bundle.shape
+            for side, size, rows in (
+                (member.ends.out, group * out, constants.out),
+                (member.ends.into, group * into, constants.into),
+            ):
+                begin = offsets[side] if side else self.neurons + number
+                rows.append(range(begin, begin + size) if side else [begin] * size)
+
+    def _selected(self, rows: Sequence[Sequence[int]], side: int, heard: bool) -> list[int]:
+        """Rows of the table of those bundles that have a view of neurons, or that are heard."""
+        found: list[int] = []
+        for bucket in self.buckets:
+            for place, member in enumerate(bucket.members):
+                if not bucket.thin and (not heard or member.ends[side]):
+                    found.extend(rows[bucket.start + place])
+        return found
+
+    def on(self, like: Tensor) -> dict[str, Tensor]:
+        """The plan's numbers as tensors.
+
+        Args:
+            like: gives dtype and device.
+
+        Returns:
+            `owner` `(bundles,)`, number of the parameter of each bundle; `structure` `(bundles,
+            features)`; `fixed` and `usual` `(1, bundles)`, by what steps are scaled, and the RMS
+            with which weights usually begin, 0 where it does not matter; `shares` `(1, bundles)`,
+            of each in its parameter; `out_rows` and `in_rows`, rows of the table for each row and
+            column of all bundles; `out_heard` and `in_heard`, the same without those that stand
+            for no neurons; `out_counts` and `in_counts` `(neurons, 1)`, numbers of bundles that
+            lead into a neuron and out of it.
+        """
+        key = like.device, like.dtype
+        if key not in self._on:
+            self._on[key] = self._tensors(like)
+        return self._on[key]
+
+    def _tensors(self, like: Tensor) -> dict[str, Tensor]:
+        numbers, device = self._constants, like.device
+
+        def floats(values: object) -> Tensor:
+            return torch.tensor(values, dtype=like.dtype, device=device)
+
+        def index(values: Sequence[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.int64, device=device)
+
+        heard = [self._selected(numbers.out, 0, True), self._selected(numbers.into, 1, True)]
+        counts = [
+            torch.bincount(torch.tensor(h, dtype=torch.int64), minlength=self.neurons)
+            for h in heard
+        ]
+        return {
+            "owner": index(numbers.owner),
+            "structure": floats(numbers.structure),
+            "fixed": floats([numbers.fixed]),
+            "usual": floats([numbers.usual]),
+            "shares": floats([numbers.shares]),
+            "out_rows": index(self._selected(numbers.out, 0, False)),
+            "in_rows": index(self._selected(numbers.into, 1, False)),
+            "out_heard": index(heard[0]),
+            "in_heard": index(heard[1]),
+            "out_counts": counts[0].to(like).unsqueeze(1),
+            "in_counts": counts[1].to(like).unsqueeze(1),
+        }
+
+
+@dataclass
+class _Constants:
+    """Numbers of each bundle, in the order of the buckets."""
+
+    owner: list[int]
+    structure: list[list[float]]
+    fixed: list[float]
+    usual: list[float]
+    shares: list[float]
+    out: list[Sequence[int]] = field(default_factory=list)
+    into: list[Sequence[int]] = field(default_factory=list)
+
+
+def _usual(member: Member, skeleton: Skeleton) -> float:
+    """RMS with which PyTorch's linear layers begin, where steps depend on that of the weights."""
+    free = "in" not in member.bundle.roles or member.layout.kind in FREE_OF_FAN
+    if free or not skeleton.weight_reference:
+        return 0.0
+    return math.pow(3 * fan_in(member.bundle), -0.5)
+
+
+def split(tensor: Tensor, sizes: Iterable[int]) -> list[Tensor]:
+    """Parts of a tensor `(runs, rows, ...)` along its rows, as views."""
+    stops = list(accumulate(sizes))
+    starts = [0, *stops[:-1]]
+    return [tensor[:, a:b] for a, b in zip(starts, stops, strict=True)]
+
+
+def stacked(bucket: Bucket, views: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    """Arrays of the members, `(members, group, out, in, tap)`; a view where there is one member.
+
+    Args:
+        bucket: the bucket.
+        views: arrays of each parameter, one per bundle.
+    """
+    arrays = [views[member.name][member.number] for member in bucket.members]
+    return arrays[0].unsqueeze(0) if len(arrays) == 1 else torch.stack(arrays)
