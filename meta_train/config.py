@@ -31,11 +31,15 @@ class Config:
         imports: modules to import first, which register families or rules of your own.
         steps: number of outer steps.
         stacks: number of stacks in an outer step, each of one task.
+        mixed: draw the tasks of each stack from all families; else those of each from one of them,
+            the first stack from the first, and so on in a circle.
         problems: number of inner runs in a stack, stepped together (antithetic pairs count once).
+        entries: number of weights that all runs of a stack may have, so that there are fewer runs
+            of large models; 0 for any number.
         estimator: of the meta-gradient: `backprop` (truncated), `greedy` (each step by itself, as
-            the neural-graphs paper does), `es`, `pes` (evolution strategies, the second
-            persistent).
-        sigma: standard deviation of the noise on theta, for `es` and `pes`.
+            the neural-graphs paper does), `es`, `pes`, `nres` (evolution strategies; the second
+            and the third are unbiased over whole unrolls, the third draws its noise once).
+        sigma: standard deviation of the noise on theta, for `es`, `pes` and `nres`.
         truncation: number of inner steps in an outer step.
         backend: `stacked` steps all runs of a stack at once; `modules` takes them one by one, for
             models that change their buffers.
@@ -60,8 +64,10 @@ class Config:
     imports: tuple[str, ...] = ()
     steps: int = 1000
     stacks: int = 2
+    mixed: bool = True
     problems: int = 8
-    estimator: Literal["backprop", "greedy", "es", "pes"] = "backprop"
+    entries: int = 0
+    estimator: Literal["backprop", "greedy", "es", "pes", "nres"] = "backprop"
     sigma: float = 0.01
     truncation: int = 20
     backend: Literal["stacked", "modules"] = "stacked"

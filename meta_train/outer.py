@@ -61,11 +61,10 @@ class Outer:
     Args:
         rule: whose theta is learned.
         options: how.
-        steps: number of outer steps in all.
     """
 
-    def __init__(self, rule: Rule, options: OuterOptions, steps: int) -> None:
-        self.options, self.steps = options, steps
+    def __init__(self, rule: Rule, options: OuterOptions) -> None:
+        self.options = options
         self.theta = {n: p for n, p in rule.named_parameters() if p.requires_grad}
         if not self.theta:
             raise MetaTrainError(
@@ -78,12 +77,13 @@ class Outer:
             weight_decay=options.weight_decay,
         )
 
-    def step(self, gradient: Mapping[str, Tensor], step: int) -> Tensor:
+    def step(self, gradient: Mapping[str, Tensor], step: int, steps: int) -> Tensor:
         """Move theta.
 
         Args:
             gradient: by name of the weight; finite.
             step: number of outer steps before.
+            steps: number of outer steps in all.
 
         Returns:
             The norm of the gradient before clipping, 0-dim.
@@ -93,7 +93,7 @@ class Outer:
         for name, weight in self.theta.items():
             weight.grad = (gradient[name] * shortened).to(weight)
         for group in self._adam.param_groups:
-            group["lr"] = self.options.rate(step, self.steps)
+            group["lr"] = self.options.rate(step, steps)
         self._adam.step()
         self._adam.zero_grad()
         return norm

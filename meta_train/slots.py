@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.estimators.estimator import Estimate, Estimator, Particles
 from meta_train.tasks.family import Sampler
 from meta_train.tasks.task import Task
+from meta_train.turns import Work, finished
 from meta_train.unroll.runs import mapped
 
 
@@ -51,6 +52,8 @@ class Slot:
         lengths: for how long to keep a task.
         seed: of the whole meta-training.
         device: where the runs are.
+        entries: number of weights that all its runs may have, so that there are fewer of large
+            models; 0 for any number.
     """
 
     def __init__(
@@ -62,9 +65,12 @@ class Slot:
         lengths: Lengths,
         seed: int,
         device: torch.device,
+        entries: int = 0,
     ) -> None:
         self.number, self.estimator, self.families = number, estimator, families
-        self.problems, self.lengths, self.device = problems, lengths, device
+        self.problems, self.entries = problems, entries
+        self.lengths, self.device = lengths, device
+        self._task: Task | None = None
         self._generator = torch.Generator().manual_seed(_mixed(seed, number))
         self.age: int
         self.length: int
@@ -80,9 +86,13 @@ class Slot:
 
     def estimate(self) -> Estimate:
         """Advance by one truncation and estimate the meta-gradient."""
+        return finished(self.estimating())
+
+    def estimating(self) -> Work[Estimate]:
+        """Do the same, with pauses where another slot can take its turn."""
         if self.age >= self.length:
             self._renew()
-        estimate = self.estimator.estimate(self.particles)
+        estimate = yield from self.estimator.estimating(self.particles)
         self.particles = estimate.particles
         self.age += self.estimator.truncation
         return estimate
@@ -91,7 +101,18 @@ class Slot:
         self.age, self.length = 0, self.lengths.draw(self._generator)
         self._origin = self._generator.get_state()
         task = self._sample()
-        self.particles = self.estimator.begin(task, self.problems, self._generator)
+        if self._task is not None and task.name == self._task.name:
+            task = self._task  # What has been recorded of it stays of use.
+        self._task = task
+        self.particles = self.estimator.begin(task, self._count(task), self._generator)
+
+    def _count(self, task: Task) -> int:
+        """Number of problems."""
+        if not self.entries:
+            return self.problems
+        shown = task.problem(torch.Generator().manual_seed(0)).parameters
+        weights = sum(tensor.numel() for tensor in shown.values())
+        return max(1, min(self.problems, self.entries // (self.estimator.copies * weights)))
 
     def _sample(self) -> Task:
         choice = int(torch.randint(len(self.families), (), generator=self._generator))
@@ -124,11 +145,12 @@ class Slot:
                 f"`{task.name}`.\n  Use the families it was saved with, or begin another run "
                 "in another folder."
             )
-        runs = self.estimator.begin(task, self.problems, self._generator).runs
+        self._task = task
+        runs = self.estimator.begin(task, self._count(task), self._generator).runs
         self._generator.set_state(state["generator"])
         saved = mapped(lambda tensor: tensor.to(self.device), state["runs"])
         noise = mapped(lambda tensor: tensor.to(self.device), state["noise"])
-        self.particles = Particles(runs.with_tensors(saved), noise)
+        self.particles = Particles(replace(runs.with_tensors(saved), made=self.age), noise)
 
 
 def _mixed(seed: int, number: int) -> int:

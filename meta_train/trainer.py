@@ -15,6 +15,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.estimators.es import ES
 from meta_train.estimators.estimator import Estimator
 from meta_train.estimators.greedy import Greedy
+from meta_train.estimators.nres import NRES
 from meta_train.estimators.pes import PES
 from meta_train.estimators.truncated_backprop import TruncatedBackprop
 from meta_train.outer import Outer
@@ -22,6 +23,7 @@ from meta_train.rules import rule_of
 from meta_train.slots import Slot
 from meta_train.tasks.augmentation import Augmented
 from meta_train.tasks.family import family_of
+from meta_train.turns import in_turns
 from meta_train.unroll.modules import Modules
 from meta_train.unroll.stacked import Stacked
 from ngopt.rules.rule import Rule
@@ -56,6 +58,10 @@ class MetaTrainer:
     Args:
         config: everything there is to choose.
         world: the processes that share the work.
+
+    Attributes:
+        last: number of outer steps after which the learning rate of theta has reached its last;
+            that of the configuration, until it is changed.
     """
 
     def __init__(self, config: Config, world: World) -> None:
@@ -65,22 +71,24 @@ class MetaTrainer:
                 "  Use a number of stacks that is a multiple of the number of processes."
             )
         self.config, self.world, self.step_number = config, world, 0
+        self.last = config.steps
         self.inner_steps, self.diverged, self.seconds = 0, 0, 0.0
         self.rule = rule_of(config.rule).to(world.device)
         self.rule.lr = config.unroll.lr
         freeze(self.rule, config.frozen)
-        self.outer = Outer(self.rule, config.outer, config.steps)
+        self.outer = Outer(self.rule, config.outer)
         estimator = self._estimator()
         families = [Augmented(family_of(text), config.augment) for text in config.families]
         self.slots = [
             Slot(
                 number,
                 estimator,
-                families,
+                families if config.mixed else [families[number % len(families)]],
                 config.problems,
                 config.lengths,
                 config.seed,
                 world.device,
+                config.entries,
             )
             for number in range(world.rank, config.stacks, world.size)
         ]
@@ -90,30 +98,32 @@ class MetaTrainer:
         backend = {"stacked": Stacked, "modules": Modules}[config.backend]
         unroll = backend(self.rule, config.unroll)
         common = (unroll, config.meta_loss, config.truncation)
-        if config.estimator in ("es", "pes"):
-            return {"es": ES, "pes": PES}[config.estimator](*common, sigma=config.sigma)
+        by_noise: dict[str, type[ES | PES | NRES]] = {"es": ES, "pes": PES, "nres": NRES}
+        if config.estimator in by_noise:
+            return by_noise[config.estimator](*common, sigma=config.sigma)
         return {"backprop": TruncatedBackprop, "greedy": Greedy}[config.estimator](*common)
 
     def step(self) -> Report:
         """Do one outer step."""
         config, world = self.config, self.world
         size = sum(weight.numel() for weight in self.outer.theta.values())
-        # A row for each stack: its meta-gradient, meta-loss and number of diverged runs. Others add
-        # zeros to it, which is exact, so theta does not depend on the number of processes.
+        # A row for each stack: its meta-gradient, meta-loss, number of diverged runs and of runs.
+        # Others add zeros to it, which is exact: theta does not depend on the number of processes.
         like = next(iter(self.outer.theta.values()))
-        rows = torch.zeros(config.stacks, size + 2, dtype=like.dtype, device=like.device)
+        rows = torch.zeros(config.stacks, size + 3, dtype=like.dtype, device=like.device)
         by_task: dict[str, list[float]] = {}
-        for slot in self.slots:
-            estimate = slot.estimate()
+        estimates = in_turns([slot.estimating() for slot in self.slots], world.device)
+        for slot, estimate in zip(self.slots, estimates, strict=True):
             flat = [estimate.gradient[name].flatten() for name in self.outer.theta]
-            figures = torch.stack([estimate.losses.mean(), estimate.diverged.to(rows)])
+            count = rows.new_tensor(len(estimate.losses))
+            figures = torch.stack([estimate.losses.mean(), estimate.diverged.to(rows), count])
             rows[slot.number] = torch.cat([*flat, figures])
             by_task.setdefault(slot.task.name, []).append(float(estimate.losses.mean()))
         rows = world.add(rows)
         mean = rows.mean(0)
-        norm = self.outer.step(self._shaped(mean[:size]), self.step_number)
-        rate = config.outer.rate(self.step_number, config.steps)
-        runs = config.stacks * config.problems * self.slots[0].estimator.copies
+        norm = self.outer.step(self._shaped(mean[:size]), self.step_number, self.last)
+        rate = config.outer.rate(self.step_number, self.last)
+        runs = int(rows[:, size + 2].sum())
         self.step_number += 1
         self.inner_steps += runs * config.truncation
         diverged = int(rows[:, size + 1].sum())

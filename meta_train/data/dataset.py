@@ -29,7 +29,7 @@ class Dataset:
         """Draw batches with replacement: each tensor is (runs, size, ...)."""
         tensors = self.splits[split]
         index = torch.randint(len(tensors[0]), (runs, size), generator=generator)
-        index = index.to(tensors[0].device)
+        index = index.to(tensors[0].device, non_blocking=True)
         return tuple(tensor[index] for tensor in tensors)
 
     def to(self, device: torch.device) -> "Dataset":

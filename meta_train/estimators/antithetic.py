@@ -10,8 +10,9 @@ from meta_train.errors import MetaTrainError
 from meta_train.estimators.estimator import Estimator, Particles
 from meta_train.meta_loss import MetaLoss
 from meta_train.tasks.task import Tensors
+from meta_train.turns import Work, finished
 from meta_train.unroll.runs import Runs
-from meta_train.unroll.unroll import Advanced, Unroll
+from meta_train.unroll.unroll import Unroll
 
 
 class Antithetic(Estimator):
@@ -46,13 +47,29 @@ class Antithetic(Estimator):
     def _kept(self, runs: Runs, noise: Tensors) -> Particles:
         """Where the next truncation starts, and the noise that has led there."""
 
-    @torch.no_grad()
     def _estimate(self, particles: Particles) -> tuple[Tensors, Tensor, Particles]:
-        drawn = self._draw(particles.runs)
-        runs, losses = self._advance(particles.runs, drawn)
+        return finished(self._estimating(particles))
+
+    @torch.no_grad()
+    def _estimating(self, particles: Particles) -> Work[tuple[Tensors, Tensor, Particles]]:
+        drawn = self._drawn(particles)
+        theta = {
+            name: torch.cat([weight + drawn[name], weight - drawn[name]])
+            for name, weight in self.unroll.rule.named_parameters()
+        }
+        advancing = self.unroll.advancing(particles.runs, self.truncation, theta)
+        runs, losses = yield from advancing
         meta_losses = self.meta_loss(losses, runs.unit)
-        noise = {name: particles.noise.get(name, 0.0) + new for name, new in drawn.items()}
+        noise = self._since(particles.noise, drawn)
         return slope(noise, meta_losses, self.sigma), meta_losses, self._kept(runs, noise)
+
+    def _drawn(self, particles: Particles) -> Tensors:
+        """The noise on theta in a truncation, by default drawn anew."""
+        return self._draw(particles.runs)
+
+    def _since(self, before: Tensors, drawn: Tensors) -> Tensors:
+        """The noise of all truncations that tells pairs apart."""
+        return {name: before.get(name, 0.0) + new for name, new in drawn.items()}
 
     def _draw(self, runs: Runs) -> Tensors:
         problems = len(runs) // self.copies
@@ -65,13 +82,6 @@ class Antithetic(Estimator):
             else:
                 noise[name] = weight.new_zeros(shape)
         return noise
-
-    def _advance(self, runs: Runs, noise: Mapping[str, Tensor]) -> Advanced:
-        theta = {
-            name: torch.cat([weight + noise[name], weight - noise[name]])
-            for name, weight in self.unroll.rule.named_parameters()
-        }
-        return self.unroll.advance(runs, self.truncation, theta)
 
 
 def slope(noise: Mapping[str, Tensor], losses: Tensor, sigma: float) -> Tensors:

@@ -10,6 +10,7 @@ from torch import Tensor
 from meta_train.errors import MetaTrainError
 from meta_train.meta_loss import MetaLoss
 from meta_train.tasks.task import Task, Tensors
+from meta_train.turns import Work, finished
 from meta_train.unroll.runs import Runs
 from meta_train.unroll.unroll import Unroll
 
@@ -81,7 +82,11 @@ class Estimator(ABC):
         Runs that diverge on the way are started anew. If the estimate itself is not finite, it is
         replaced by zeros, and all runs are started anew.
         """
-        gradient, losses, after = self._estimate(particles)
+        return finished(self.estimating(particles))
+
+    def estimating(self, particles: Particles) -> Work[Estimate]:
+        """Do the same, with pauses where another stack can take its turn."""
+        gradient, losses, after = yield from self._estimating(particles)
         runs = after.runs
         usable = torch.stack([torch.isfinite(g).all() for g in gradient.values()]).all()
         gradient = {n: torch.where(usable, g, 0.0).detach() for n, g in gradient.items()}
@@ -89,14 +94,23 @@ class Estimator(ABC):
         if diverged.any():
             runs = self.unroll.restart(runs, diverged)
             once = diverged[: len(runs) // runs.copies]
-            noise = {n: torch.where(_like(once, t), 0.0, t) for n, t in after.noise.items()}
-            after = Particles(runs, noise)
+            after = Particles(runs, self._renewed(after.noise, once, runs))
         return Estimate(gradient, losses.detach(), diverged.sum(), after)
+
+    def _renewed(self, noise: Tensors, which: Tensor, runs: Runs) -> Tensors:
+        """What is remembered of the noise of problems, some of which `(problems,)` begin anew."""
+        return {name: torch.where(per_problem(which, t), 0.0, t) for name, t in noise.items()}
+
+    def _estimating(self, particles: Particles) -> Work[tuple[Tensors, Tensor, Particles]]:
+        """Do what :meth:`_estimate` does; with pauses, if there are any."""
+        yield
+        return self._estimate(particles)
 
     @abstractmethod
     def _estimate(self, particles: Particles) -> tuple[Tensors, Tensor, Particles]:
         """Gradient, meta-loss of each run, and where the runs stand, detached."""
 
 
-def _like(flags: Tensor, tensor: Tensor) -> Tensor:
+def per_problem(flags: Tensor, tensor: Tensor) -> Tensor:
+    """Flags `(problems,)`, so that they broadcast to a tensor `(problems, ...)`."""
     return flags.view(-1, *[1] * (tensor.dim() - 1))

@@ -20,6 +20,8 @@ class UnrollOptions:
         average: decay of a running mean of the parameters, whose loss is measured in place of
             theirs, on a batch of its own; 0 for none. Steps that are too large or noisy add little
             to it, so that a short truncation does not teach a rule to take small ones.
+        looks: when the rule looks at the whole model: at `each` step, or when it is `due`, as in
+            the optimizer, and at the first step of each truncation.
         second_order: differentiate through the inner gradients as well.
         diverged_above: a run whose loss is not finite, or this many times that of the untrained
             model, has diverged: it stands still, and is started anew.
@@ -30,6 +32,7 @@ class UnrollOptions:
     weight_decay: float = 0.0
     measure: Literal["next", "same", "held_out"] = "next"
     average: float = 0.0
+    looks: Literal["each", "due"] = "each"
     second_order: bool = False
     diverged_above: float = 100.0
 

@@ -35,6 +35,7 @@ class Runs:
         buffers: of the models, where these change during a run.
         batch: the next batch, by position, where it is measured on again.
         average: running mean of the parameters, where it is what is measured.
+        made: number of steps since the stack began.
     """
 
     task: Task
@@ -51,6 +52,7 @@ class Runs:
     buffers: Tensors = field(default_factory=dict)
     batch: Tensors = field(default_factory=dict)
     average: Tensors = field(default_factory=dict)
+    made: int = 0
 
     def __len__(self) -> int:
         return len(self.losses)
@@ -62,9 +64,13 @@ class Runs:
         batch = self.task.batches(context, once, self.generator, split)
         return tuple(repeated(tensor, self.copies) for tensor in batch)
 
+    def seed(self) -> int:
+        """Draw a seed for what is random inside the models."""
+        return int(torch.randint(2**62, (), generator=self.generator))
+
     def tensors(self) -> dict[str, Any]:
         """All tensors, by name, in nested dicts; what :meth:`with_tensors` takes."""
-        kept = ("task", "generator", "copies")
+        kept = ("task", "generator", "copies", "made")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in kept}
 
     def with_tensors(self, tensors: Mapping[str, Any]) -> "Runs":

@@ -2,21 +2,23 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from meta_train.tasks.task import Batch, Task, Tensors
+from meta_train.tasks.task import Batch, Task
+from meta_train.turns import Work, finished
 from meta_train.unroll.move import mover
 from meta_train.unroll.options import UnrollOptions
+from meta_train.unroll.recorder import Batches, Recorder, captures
 from meta_train.unroll.runs import Runs, chosen, mapped, repeated, start
-from ngopt.optim.refreshing import refreshes
-from ngopt.rules.rule import Rule, State
+from ngopt.optim.refreshing import FIRST, refreshes
+from ngopt.rules.rule import Rule
 
 
 class Advanced(NamedTuple):
@@ -48,6 +50,7 @@ class Unroll(ABC):
     def __init__(self, rule: Rule, options: UnrollOptions | None = None) -> None:
         self.rule = rule
         self.options = options or UnrollOptions()
+        self._recorders: WeakKeyDictionary[Task, Recorder] = WeakKeyDictionary()
 
     def begin(self, task: Task, runs: int, generator: torch.Generator, copies: int = 1) -> Runs:
         """Start runs.
@@ -66,7 +69,10 @@ class Unroll(ABC):
         exponents = 2 * torch.rand(runs, generator=generator, dtype=torch.float64) - 1
         lr = (self.options.lr * torch.exp(spread * exponents)).to(begun.lr)
         average = dict(begun.parameters) if self.options.average else {}
-        begun = self._look(replace(begun, lr=repeated(lr, copies), average=average))
+        begun = replace(begun, lr=repeated(lr, copies), average=average)
+        batch = begun.draw()
+        with _seeded(begun.seed(), begun):
+            begun = self._look(begun, batch)
         usable = (begun.losses > 0) & sound(begun, torch.finfo(begun.losses.dtype).max)
         unit = torch.where(usable, begun.losses, 1.0)
         gradients = mapped(lambda g: chosen(usable, g, torch.zeros_like(g)), begun.gradients)
@@ -101,25 +107,72 @@ class Unroll(ABC):
             theta: weights of the rule by name, for all runs the same, or with a leading dimension
                 `runs`; the rule's own by default.
             made: number of steps that all runs have made. The rule then looks at the whole model as
-                often as the optimizer has it look; by default at every step.
+                often as the optimizer has it look; by default as the options say.
         """
-        move = mover(self.rule, runs.task, theta, self.options.weight_decay)
+        return finished(self.advancing(runs, steps, theta, made))
+
+    def advancing(
+        self,
+        runs: Runs,
+        steps: int,
+        theta: Mapping[str, Tensor] | None = None,
+        made: int | None = None,
+    ) -> Work[Advanced]:
+        """Do the same, with pauses between the steps where another stack can take its turn."""
+        theta = dict(self.rule.named_parameters()) if theta is None else theta
+        looks = [self._looks(runs.made, made, number) for number in range(steps)]
+        if captures(runs.losses.device):
+            runs, losses = yield from self._captured(runs, looks, theta)
+        else:
+            runs, losses = self._eager(runs, looks, theta)
+            yield
+        return Advanced(replace(runs, made=runs.made + steps), torch.stack(losses))
+
+    def _looks(self, before: int, made: int | None, number: int) -> bool:
+        """Whether the rule looks at the whole model at a step of a truncation."""
+        every = self.rule.refresh_every
+        if made is not None:
+            return refreshes(made + number, every)
+        due = before + number < FIRST or number % every == 0
+        return due or self.options.looks == "each"
+
+    def _eager(
+        self, runs: Runs, looks: Sequence[bool], theta: Mapping[str, Tensor]
+    ) -> tuple[Runs, list[Tensor]]:
         losses = []
-        for number in range(steps):
-            fresh = made is None or refreshes(made + number, self.rule.refresh_every)
-            runs, loss = self._step(runs, partial(move, fresh=fresh))
+        for fresh in looks:
+            batches = self._batches(runs)
+            with _seeded(batches.seed, runs):
+                runs, loss = self._step(runs, batches, theta, fresh)
             losses.append(loss)
-        return Advanced(runs, torch.stack(losses))
+        return runs, losses
+
+    def _captured(
+        self, runs: Runs, looks: Sequence[bool], theta: Mapping[str, Tensor]
+    ) -> Work[tuple[Runs, list[Tensor]]]:
+        """The same, with each kind of step recorded once for each task and replayed."""
+        recorder = self._recorders.get(runs.task)
+        if recorder is None or not recorder.fits(runs, theta):
+            recorder = self._recorders[runs.task] = Recorder(self._step)
+        recorder.load(runs, theta)
+        losses = []
+        for fresh in looks:
+            losses.append(recorder.step(runs, self._batches(runs), fresh))
+            yield
+        return recorder.result(runs), losses
 
     def _step(
-        self, runs: Runs, move: Callable[[Runs], tuple[Tensors, State]]
+        self, runs: Runs, batches: Batches, theta: Mapping[str, Tensor], fresh: bool
     ) -> tuple[Runs, Tensor]:
-        parameters, state = move(runs)
+        """One step of all runs, which draws nothing: their new state, and the losses after it."""
+        move = mover(self.rule, runs.task, theta, self.options.weight_decay)
+        parameters, state = move(runs, fresh=fresh)
         average = {
             name: torch.lerp(mean, parameters[name], 1 - self.options.average)
             for name, mean in runs.average.items()
         }
-        after = self._look(replace(runs, parameters=parameters, state=state, average=average))
+        moved = replace(runs, parameters=parameters, state=state, average=average)
+        after = self._look(moved, batches.next)
         limit = self.options.diverged_above * runs.unit
         going = sound(after, limit) & ~runs.diverged
 
@@ -134,28 +187,38 @@ class Unroll(ABC):
                 lambda new, old: chosen(going, new, old.detach()), after.tensors(), runs.tensors()
             )
         )
-        losses = torch.where(going, self._measure(runs, after), limit)
+        losses = torch.where(going, self._measure(runs, after, batches.measured), limit)
         return replace(after, diverged=~going), losses
 
-    def _measure(self, before: Runs, after: Runs) -> Tensor:
-        """Losses after a step, differentiable with respect to the parameters."""
+    def _batches(self, runs: Runs) -> Batches:
+        """Draw what a step needs: the next batch, and that on which losses are measured."""
         measure, average = self.options.measure, self.options.average
-        if measure == "next" and not average:
-            return after.losses if self.options.second_order else _attached(after)
-        if measure == "same":
-            batch = tuple(before.batch.values())
-        else:
-            batch = after.draw("held_out" if measure == "held_out" else "train")
-        with _seeded(after):
-            measured = replace(after, parameters=after.average) if average else after
-            return self._losses(measured, batch)
+        drawn = runs.draw()
+        measured: Batch = ()
+        if measure != "same" and (measure != "next" or average):
+            measured = runs.draw("held_out" if measure == "held_out" else "train")
+        return Batches(drawn, measured, runs.seed())
 
-    def _look(self, runs: Runs) -> Runs:
-        batch = runs.draw()
+    def _measure(self, before: Runs, after: Runs, batch: Batch) -> Tensor:
+        """Losses after a step, differentiable with respect to the parameters.
+
+        Args:
+            before: the runs before the step.
+            after: the runs after it.
+            batch: on which to measure; none for the batch of the step or of the next one.
+        """
+        average = self.options.average
+        if self.options.measure == "same":
+            batch = tuple(before.batch.values())
+        elif not batch:
+            return after.losses if self.options.second_order else _attached(after)
+        return self._losses(replace(after, parameters=after.average) if average else after, batch)
+
+    def _look(self, runs: Runs, batch: Batch) -> Runs:
         remember: AbstractContextManager[object] = (
             nullcontext() if self.options.second_order else torch.no_grad()
         )
-        with remember, _seeded(runs):
+        with remember:
             seen = self._gradients(runs, batch)
         kept = dict(zip(map(str, range(len(batch))), batch, strict=True))
         return replace(seen, batch=kept if self.options.measure == "same" else {})
@@ -189,11 +252,10 @@ def _attached(runs: Runs) -> Tensor:
 
 
 @contextmanager
-def _seeded(runs: Runs) -> Iterator[None]:
-    """Let what is random inside models, such as dropout, follow from the runs' generator."""
+def _seeded(seed: int, runs: Runs) -> Iterator[None]:
+    """Let what is random inside models, such as dropout, follow from a seed."""
     devices = [runs.task.device] if runs.task.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        seed = int(torch.randint(2**62, (), generator=runs.generator))
         # Not torch.manual_seed: where CUDA has not been used yet, it takes as long as a small step.
         torch.default_generator.manual_seed(seed)
         for device in devices:

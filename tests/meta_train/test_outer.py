@@ -16,9 +16,9 @@ def gradient(rule, size):
 def test_first_step_is_one_of_adamw_at_the_warmed_up_rate():
     rule, twin = FF(), FF()
     slope = gradient(rule, 1e-3)
-    outer = Outer(rule, OuterOptions(lr=0.02, warmup=4, weight_decay=0.1), steps=10)
+    outer = Outer(rule, OuterOptions(lr=0.02, warmup=4, weight_decay=0.1))
     reference = torch.optim.AdamW(twin.parameters(), 0.005, (0.9, 0.99), weight_decay=0.1)
-    outer.step(slope, 0)
+    outer.step(slope, 0, 10)
     for name, weight in twin.named_parameters():
         weight.grad = slope[name]
     reference.step()
@@ -31,9 +31,9 @@ def test_long_meta_gradients_are_clipped_and_their_norm_reported():
     slope = gradient(rule, 1.0)
     norm = torch.cat([g.flatten() for g in slope.values()]).norm()
     # Adam's step hardly tells the length of a gradient; its moments do.
-    outers = [Outer(r, OuterOptions(clip=0.5, warmup=0), steps=10) for r in (rule, twin)]
-    assert float(outers[0].step(slope, 0)) == pytest.approx(float(norm))
-    outers[1].step({n: g * (0.5 / norm) for n, g in slope.items()}, 0)
+    outers = [Outer(r, OuterOptions(clip=0.5, warmup=0)) for r in (rule, twin)]
+    assert float(outers[0].step(slope, 0, 10)) == pytest.approx(float(norm))
+    outers[1].step({n: g * (0.5 / norm) for n, g in slope.items()}, 0, 10)
     moments = [outer.state_dict()["state"][0]["exp_avg"] for outer in outers]
     torch.testing.assert_close(*moments)
 
@@ -48,13 +48,13 @@ def test_rate_ends_at_the_final_fraction():
 
 def test_state_goes_on():
     rule, twin = FF(), FF()
-    first = Outer(rule, OuterOptions(), steps=10)
-    first.step(gradient(rule, 1e-3), 0)
-    second = Outer(twin, OuterOptions(), steps=10)
+    first = Outer(rule, OuterOptions())
+    first.step(gradient(rule, 1e-3), 0, 10)
+    second = Outer(twin, OuterOptions())
     twin.load_state_dict(rule.state_dict())
     second.load_state_dict(deepcopy(first.state_dict()))
     for outer, owner in ((first, rule), (second, twin)):
-        outer.step(gradient(owner, 2e-3), 1)
+        outer.step(gradient(owner, 2e-3), 1, 10)
     for ours, theirs in zip(rule.parameters(), twin.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -69,4 +69,4 @@ def test_options_that_make_no_sense(wrong):
 
 def test_rule_without_theta():
     with pytest.raises(MetaTrainError, match="Adam has no weights to learn"):
-        Outer(Adam(), OuterOptions(), steps=10)
+        Outer(Adam(), OuterOptions())

@@ -15,11 +15,11 @@ from ngopt.rules import FF, LSTM
 FAMILIES = [MLP(width=(4, 6), depth=(1,), batch=(4,)), MLP(width=(5,), depth=(1, 2), batch=(4,))]
 
 
-def make(number=0, seed=0, families=FAMILIES, lengths=None, rule=None):
+def make(number=0, seed=0, families=FAMILIES, lengths=None, rule=None, entries=0):
     unroll = Stacked(rule or LSTM(hidden=2, layers=1))
     estimator = TruncatedBackprop(unroll, MetaLoss(), truncation=2)
     lengths = lengths or Lengths(2, 12)
-    return Slot(number, estimator, families, 2, lengths, seed, torch.device("cpu"))
+    return Slot(number, estimator, families, 2, lengths, seed, torch.device("cpu"), entries)
 
 
 def history(slot, steps):
@@ -99,3 +99,20 @@ def test_persistent_runs_go_on_within_a_task():
     history(slot, 3)
     after = slot.particles.runs.state["1.weight"]["step"]
     assert torch.equal(after, before + 6)
+
+
+def test_large_models_get_fewer_problems():
+    family = [MLP(width=(4,), depth=(1,), batch=(4,))]
+    weights = 64 * 4 + 4 + 4 * 10 + 10
+    for entries, problems in ((0, 2), (2 * weights, 2), (2 * weights - 1, 1), (1, 1)):
+        assert len(make(families=family, entries=entries).particles.runs) == problems
+
+
+def test_a_task_that_comes_again_is_the_same_object():
+    family = [MLP(width=(4,), depth=(1,), batch=(4,))]
+    slot = make(families=family, lengths=Lengths(2, 2))
+    first, starts = slot.task, slot.particles.runs.parameters
+    for _ in range(2):
+        slot.estimate()
+    assert slot.task is first
+    assert not torch.equal(slot.particles.runs.parameters["1.weight"], starts["1.weight"])

@@ -36,7 +36,7 @@ def theta(trainer):
     return {name: weight.detach().clone() for name, weight in trainer.rule.named_parameters()}
 
 
-@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes"])
+@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes", "nres"])
 def test_every_estimator_moves_theta_and_reports(alone, estimator):
     trainer = MetaTrainer(replace(TINY, estimator=estimator), alone)
     before = theta(trainer)
@@ -50,11 +50,11 @@ def test_every_estimator_moves_theta_and_reports(alone, estimator):
         # Both stacks have as many runs, whether or not they are of the same task.
         mean = sum(report.by_task.values()) / len(report.by_task)
         assert mean == pytest.approx(report.meta_loss, rel=1e-5)
-    copies = 2 if estimator in ("es", "pes") else 1
+    copies = 2 if estimator in ("es", "pes", "nres") else 1
     assert trainer.inner_steps == 2 * 2 * 2 * 2 * copies
 
 
-@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes"])
+@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes", "nres"])
 def test_frozen_parts_of_theta_stay(alone, estimator):
     rule = "MatrixGNN:width=4,rounds=1,hidden=4"
     config = replace(TINY, rule=rule, estimator=estimator, frozen=("scale", "head.entry"))
@@ -82,13 +82,30 @@ def test_meta_gradient_is_the_mean_over_stacks(alone):
     trainer = MetaTrainer(TINY, alone)
     apart = [slot.estimate() for slot in deepcopy(trainer).slots]
     given = {}
-    trainer.outer.step = lambda gradient, step: given.update(gradient) or torch.zeros(())
+    trainer.outer.step = lambda gradient, *steps: given.update(gradient) or torch.zeros(())
     report = trainer.step()
     for name, gradient in given.items():
         mean = (apart[0].gradient[name] + apart[1].gradient[name]) / 2
         torch.testing.assert_close(gradient, mean)
     means = [float(estimate.losses.mean()) for estimate in apart]
     assert report.meta_loss == pytest.approx(sum(means) / 2)
+
+
+def test_stacks_can_keep_to_one_family_each(alone):
+    families = ("mlp:width=4,depth=1,batch=4", "mlp:width=6,depth=1,batch=4")
+    config = replace(TINY, families=families, stacks=4, mixed=False, lengths=Lengths(2, 2))
+    trainer = MetaTrainer(config, alone)
+    for _ in range(3):
+        trainer.step()
+        names = [slot.task.name for slot in trainer.slots]
+        assert "width=4" in names[0] == names[2]
+        assert "width=6" in names[1] == names[3]
+
+
+def test_inner_steps_are_counted_where_large_models_have_fewer_runs(alone):
+    config = replace(TINY, families=("mlp:width=4,depth=1,batch=4",), entries=310)
+    trainer = MetaTrainer(config, alone)
+    assert trainer.step().inner_steps == 2 * 1 * 2
 
 
 def test_meta_training_lowers_the_meta_loss(alone):

@@ -1,0 +1,225 @@
+"""All that is to be measured on a GPU, in a few minutes.
+
+    bash benchmarks/gpu.sh runs/gpu                # about five minutes on an H100
+    python -m benchmarks.gpu --device cpu --tiny   # a try without one
+
+Each part writes a file and is left out where that is there: killed at any moment, the same command
+goes on. The parts are the tests marked `gpu`; the GPU against the CPU, every rule, 20 steps; what a
+step costs beside fused and foreach Adam and Muon; and the kernels of a step.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Adam, Optimizer
+
+from benchmarks.models import GPT2, Transformer, ViT, images, loss, perceptron, words
+from benchmarks.step import muon
+from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules
+from ngopt.optim.refreshing import FIRST
+
+LR = 1e-6
+"""So small that nothing diverges on random labels."""
+
+ADAMS = {
+    "Adam, fused": lambda model: [Adam(model.parameters(), LR, fused=True)],
+    "Adam, foreach": lambda model: [Adam(model.parameters(), LR, foreach=True)],
+}
+OPTIMIZERS: dict[str, Callable[[nn.Module], list[Optimizer]]] = {
+    **ADAMS,
+    "Muon": muon,
+    "ngopt": lambda model: [NeuralGraphOptimizer(model, LR)],
+}
+
+
+class Case(NamedTuple):
+    """A model and a batch that a user would take."""
+
+    build: Callable[[], nn.Module]
+    batch: Callable[[], Tensor]
+
+
+def resnet50() -> nn.Module:
+    """ResNet-50 of torchvision."""
+    from torchvision.models import resnet50 as build
+
+    return build()
+
+
+CASES = {
+    "GPT-2 small, 8 x 512": Case(GPT2, words(50257, 8, 512)),
+    "ViT-B/16, 32": Case(ViT, images(32, 3, 224, 224)),
+    "ResNet-50, 64": Case(resnet50, images(64, 3, 224, 224)),
+}
+TINY_CASES = {
+    "perceptron": Case(perceptron, images(32, 784)),
+    "transformer": Case(lambda: Transformer(16, 16, 1), words(16, 2, 8)),
+}
+
+
+def tests(device: str, tiny: bool) -> Any:
+    """Run the tests that need a GPU."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    where = ["tests/optim/test_cuda_graphs.py"] if tiny else ["tests"]
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=False)
+    return {"rc": done.returncode, "output": done.stdout[-20000:]}
+
+
+def agreement(device: str, tiny: bool) -> Any:
+    """How far weights are apart after 20 steps on the CPU and on the device, relative."""
+    built = (
+        "NFN",
+        "DWS",
+        "DeepSets",
+        "StatNN",
+        "AcrossLSTM",
+        "FF",
+        "Celo2",
+        "Muon",
+        "Adam",
+        "SGDM",
+    )
+    makes: dict[str, Callable[[], Any]] = {n: getattr(rules, n) for n in built}
+    makes |= {name: lambda name=name: load_rule(name) for name in list_rules()}
+    found = {}
+    for name in list(makes)[:2] if tiny else makes:
+        for dtype in (torch.float32, torch.float64):
+            mine, theirs = (trained(makes[name](), where, dtype) for where in ("cpu", device))
+            found[f"{name}, {dtype}"] = float((mine - theirs).norm() / mine.norm())
+    return found
+
+
+def trained(rule: Any, device: str, dtype: torch.dtype) -> Tensor:
+    """Weights of a small net after 20 steps."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2),
+        nn.Flatten(),
+        nn.Linear(72, 16),
+        nn.LayerNorm(16),
+        nn.Tanh(),
+        nn.Linear(16, 5),
+    )
+    inputs, labels = torch.randn(32, 3, 8, 8), torch.randint(0, 5, (32,))
+    net, inputs, labels = net.to(device, dtype), inputs.to(device, dtype), labels.to(device)
+    optimizer = NeuralGraphOptimizer(net, 1e-3, rule=rule.to(device))
+    for _ in range(20):
+        optimizer.zero_grad()
+        cross_entropy(net(inputs), labels).backward()
+        optimizer.step()
+    return torch.cat([weight.detach().cpu().double().flatten() for weight in net.parameters()])
+
+
+def steps(device: str, tiny: bool) -> Any:
+    """Milliseconds of passes under bfloat16 autocast and of steps, and memory at the peak."""
+    found: dict[str, Any] = {}
+    for name, case in (TINY_CASES if tiny else CASES).items():
+        for which, build in OPTIMIZERS.items():
+            try:
+                found[f"{name}: {which}"] = _timed(case, build, device)
+            except (ImportError, RuntimeError) as error:
+                found[f"{name}: {which}"] = repr(error)[:500]
+            print(name, which, found[f"{name}: {which}"], flush=True)
+    return found
+
+
+def _timed(case: Case, build: Callable[[nn.Module], list[Optimizer]], device: str) -> Any:
+    torch.manual_seed(0)
+    model, batch = case.build().to(device), case.batch().to(device)
+    optimizers = build(model)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    passes, taken = [], []
+    # The first steps look at the whole model; afterwards every eighth does.
+    for _ in range(FIRST + 16):
+        with _clock(device, passes):
+            with torch.autocast(device, torch.bfloat16):
+                outputs = model(batch)
+            model.zero_grad()
+            loss(outputs.float()).backward()
+        with _clock(device, taken):
+            for optimizer in optimizers:
+                optimizer.step()
+    found = {
+        "passes": statistics.median(passes),
+        "step": statistics.mean(taken[FIRST:]),
+        "median step": statistics.median(taken[FIRST:]),
+        "first step": taken[0],
+    }
+    if device == "cuda":
+        found["GB"] = torch.cuda.max_memory_allocated() / 1e9
+    return found
+
+
+@contextmanager
+def _clock(device: str, into: list[float]) -> Iterator[None]:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    since = time.perf_counter()
+    yield
+    if device == "cuda":
+        torch.cuda.synchronize()
+    into.append(1e3 * (time.perf_counter() - since))
+
+
+def kernels(device: str, tiny: bool) -> Any:
+    """What takes the time of ngopt's steps, eight of them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    case = next(iter((TINY_CASES if tiny else CASES).values()))
+    model, batch = case.build().to(device), case.batch().to(device)
+    optimizer = NeuralGraphOptimizer(model, LR)
+    loss(model(batch)).backward()
+    for _ in range(FIRST):
+        optimizer.step()
+    cuda = device == "cuda"
+    kind = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+    with profile(activities=[kind]) as seen:
+        for _ in range(8):
+            optimizer.step()
+        if cuda:
+            torch.cuda.synchronize()
+    by = "cuda_time_total" if cuda else "cpu_time_total"
+    return seen.key_averages().table(sort_by=by, row_limit=40, max_name_column_width=100)
+
+
+PARTS = {"agreement": agreement, "steps": steps, "kernels": kernels, "tests": tests}
+
+
+def main() -> None:
+    """Measure what has not been measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="a try, on small models")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    card = torch.cuda.get_device_name() if options.device == "cuda" else options.device
+    for part in options.parts:
+        path = options.out / f"{part}.json"
+        if path.exists():
+            continue
+        since = time.perf_counter()
+        found = PARTS[part](options.device, options.tiny)
+        about = {"card": card, "torch": torch.__version__, "seconds": time.perf_counter() - since}
+        path.write_text(json.dumps({**about, "found": found}, indent=1) + "\n")
+        print(f"{part}: {found}" if isinstance(found, dict) else f"{part}:\n{found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+import json
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_meta_train
+from meta_train.presets import PRESETS
+from ngopt import load_rule
+
+
+def test_parts_are_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "PARTS", {"steps": gpu.steps, "kernels": gpu.kernels})
+    arguments = ["gpu", "--device", "cpu", "--tiny", "--out", str(tmp_path)]
+    arguments += ["--parts", "steps", "kernels"]
+    monkeypatch.setattr("sys.argv", arguments)
+    gpu.main()
+    found = json.loads((tmp_path / "steps.json").read_text())
+    assert found["card"] == "cpu"
+    rows = found["found"]
+    assert len(rows) == len(gpu.TINY_CASES) * len(gpu.OPTIMIZERS)
+    assert all(row["step"] > 0 for row in rows.values())
+    assert "aten::" in json.loads((tmp_path / "kernels.json").read_text())["found"]
+    (tmp_path / "steps.json").write_text("{}")
+    gpu.main()
+    assert (tmp_path / "steps.json").read_text() == "{}"
+
+
+def test_agreement_tells_how_far_weights_are_apart(monkeypatch):
+    found = gpu.agreement("cpu", tiny=True)
+    assert len(found) == 4
+    assert set(found.values()) == {0.0}
+    results = iter([torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])] * 4)
+    monkeypatch.setattr(gpu, "trained", lambda *given: next(results))
+    assert list(gpu.agreement("cpu", tiny=True).values()) == pytest.approx([0.1] * 4)
+
+
+def test_meta_training_ends_with_the_time_and_leaves_a_rule(tmp_path):
+    options = gpu_meta_train.tiny(PRESETS["at_scale"])
+    config = gpu_meta_train.replace(options, device="cpu", folder=tmp_path)
+    trainer = gpu_meta_train.run(config, 3.0)
+    lines = (tmp_path / "curve.jsonl").read_text().splitlines()
+    assert len(lines) == trainer.step_number >= 1
+    assert json.loads(lines[-1])["in_all"] == trainer.inner_steps == len(lines) * 2 * 4 * 4
+    saved = load_rule(tmp_path / "rule.safetensors")
+    torch.testing.assert_close(saved.state_dict(), trainer.rule.state_dict())
