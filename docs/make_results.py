@@ -1,7 +1,7 @@
 """Write docs/results.md and its pictures from the files of an evaluation and of experiments.
 
     python docs/make_results.py evaluation/evaluation.json --paper results/paper-small.json \
-        --ablation results/ablation-default.json
+        --ablation results/ablation-default.json --workloads runs/workloads/report.json
 
 What these hold is first made small and kept in docs/results/, which the page is made of; those not
 given stay as they are there. Without arguments, the page is made anew, and comes out the same.
@@ -13,7 +13,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,17 @@ def compact_ablation(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"command": command, "found": rounded(content["found"])}
 
 
+def compact_workloads(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page needs of the report of `benchmarks.workloads`."""
+    command = without_places(content["command"])
+    return {"command": command, **{n: rounded(content[n]) for n in ("summaries", "rows")}}
+
+
 COMPACT = {
     "evaluation": compact_evaluation,
     "paper": compact_paper,
     "ablation": compact_ablation,
+    "workloads": compact_workloads,
 }
 """What makes each kind of file small."""
 
@@ -176,14 +183,15 @@ def keep(kind: str, path: Path, folder: Path) -> dict[str, Any]:
 def sources(folder: Path) -> Sources:
     """All that is in the folder of compact files."""
     evaluation, remarks = folder / "evaluation.json", folder / "remarks.md"
-    papers, ablations = (
+    papers, ablations, workloads = (
         {path.stem: read(path) for path in sorted(folder.glob(f"{kind}*.json"))}
-        for kind in ("paper", "ablation")
+        for kind in ("paper", "ablation", "workloads")
     )
     return Sources(
         read(evaluation) if evaluation.is_file() else None,
         papers,
         ablations,
+        workloads,
         remarks.read_text(encoding="utf-8") if remarks.is_file() else "",
     )
 
@@ -200,7 +208,11 @@ def draw_curves(content: Mapping[str, Any], compact: Mapping[str, Any], path: Pa
 
 
 def make(
-    evaluation: Path | None, papers: list[Path], ablations: list[Path], docs: Path = DOCS
+    evaluation: Path | None,
+    papers: list[Path],
+    ablations: list[Path],
+    docs: Path = DOCS,
+    workloads: Sequence[Path] = (),
 ) -> None:
     """Write compact files, pictures and the page.
 
@@ -209,17 +221,19 @@ def make(
         papers: files of `benchmarks.paper`.
         ablations: files of `benchmarks.ablation`.
         docs: folder to write to.
+        workloads: reports of `benchmarks.workloads`.
 
     Raises:
         MetaTrainError: if a file is not what it should be, or there are no results at all.
     """
     folder, images = docs / "results", docs / "images"
     whole = keep("evaluation", evaluation, folder) if evaluation else None
-    for kind, paths in (("paper", papers), ("ablation", ablations)):
+    kinds = {"paper": papers, "ablation": ablations, "workloads": workloads}
+    for kind, paths in kinds.items():
         for path in paths:
             keep(kind, path, folder)
     found = sources(folder)
-    if not (found.evaluation or found.papers or found.ablations):
+    if not (found.evaluation or found.papers or found.ablations or found.workloads):
         raise MetaTrainError(
             f"there are no results in {folder}.\n  First: python -m meta_train evaluate --rings "
             "near far large, and give its evaluation.json."
@@ -240,9 +254,10 @@ def main() -> None:
     parser.add_argument("evaluation", type=Path, nargs="?", help="evaluation.json of evaluate")
     parser.add_argument("--paper", type=Path, nargs="+", default=[], help="of benchmarks.paper")
     parser.add_argument("--ablation", type=Path, nargs="+", default=[], help="of its benchmark")
+    parser.add_argument("--workloads", type=Path, nargs="+", default=[], help="their report.json")
     options = parser.parse_args()
     try:
-        make(options.evaluation, options.paper, options.ablation)
+        make(options.evaluation, options.paper, options.ablation, workloads=options.workloads)
     except MetaTrainError as error:
         sys.exit(str(error))
     print(f"Wrote {DOCS / 'results.md'}.")

@@ -49,12 +49,14 @@ class Sources:
         evaluation: compact `evaluation.json`.
         papers: compact results of `benchmarks.paper`, by name.
         ablations: compact results of `benchmarks.ablation`, by name.
+        workloads: compact reports of `benchmarks.workloads`, by name.
         remarks: Markdown written by hand.
     """
 
     evaluation: Mapping[str, Any] | None = None
     papers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    workloads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     remarks: str = ""
 
 
@@ -67,6 +69,8 @@ def page(sources: Sources) -> str:
         lines += ["", "The rules have not been evaluated on the rings of tasks yet."]
     else:
         lines += evaluated(sources.evaluation)
+    for content in sources.workloads.values():
+        lines += workload_lines(content)
     for content in sources.papers.values():
         lines += paper_lines(content)
     if not sources.papers:
@@ -228,12 +232,79 @@ def ablation_lines(content: Mapping[str, Any]) -> list[str]:
     return _below(ablation.markdown(found))
 
 
+WHO = {"recipe": "recipe", "ngopt": "own rate", "swap": "rate kept", "params": "parameters alone"}
+"""Optimizers of workloads, in a word or two."""
+
+
+def workload_lines(content: Mapping[str, Any]) -> list[str]:
+    """The tables of `benchmarks.workloads`."""
+    rows = {(row["workload"], row["optimizer"]): row for row in content["rows"]}
+    names = list(dict.fromkeys(name for name, _ in rows))
+    others = [name for name in dict.fromkeys(who for _, who in rows) if name != "recipe"]
+    lines = [
+        "",
+        "## Workloads",
+        "",
+        "Trainings that people do, by their own recipes, with the recipe's optimizer replaced. "
+        "*Own rate*: ngopt as it comes; *rate kept*: with the learning rate, weight decay and "
+        "schedule of the recipe. What each of them is, its metric, and how they are run: "
+        "[workloads.md](workloads.md). Final metric: mean and standard deviation over seeds; "
+        "*steps*, *seconds*: share of the recipe's until its final metric, `-` if that is never "
+        "reached; *worse*, *better*: by more than the larger deviation. The means are "
+        "interquartile; in them, `-` counts as 1.",
+        "",
+    ]
+    summaries = [row for row in content["summaries"] if row["optimizer"] != "recipe"]
+    lines += table_lines(
+        ["", "workloads", "worse", "better", "steps", "seconds", "seconds of a step"],
+        [
+            [
+                f"{WHO.get(row['optimizer'], row['optimizer'])}, {row['task']}",
+                *(str(row[key]) for key in ("workloads", "worse", "better")),
+                *(_number(row[key], 2) for key in ("steps", "seconds", "cost")),
+            ]
+            for row in summaries
+        ],
+    )
+    head = ["", "seeds", "recipe"]
+    for name in others:
+        head += [WHO.get(name, name), "", "steps", "seconds"]
+    table = []
+    for name in names:
+        cells = [f"`{name}`", str(max(row["seeds"] for key, row in rows.items() if key[0] == name))]
+        cells.append(_final(rows.get((name, "recipe"))))
+        for other in others:
+            row = rows.get((name, other))
+            cells += [_final(row), *_shares(row)]
+        table.append(cells)
+    return [*lines, "", *table_lines(head, table)]
+
+
+def _final(row: Mapping[str, Any] | None) -> str:
+    """Final metric, with its deviation where there are several seeds."""
+    if row is None or row["final"] is None:
+        return "-" if row is None else f"{row['diverged']} of {row['seeds']} diverged"
+    spread = f" ± {row['spread']:.2g}" if row["seeds"] > 1 else ""
+    return f"{row['final']:.4g}{spread}"
+
+
+def _shares(row: Mapping[str, Any] | None) -> list[str]:
+    if row is None:
+        return ["", "-", "-"]
+    return [row["verdict"], _number(row["steps"], 2), _number(row["seconds"], 2)]
+
+
+def _number(number: float | None, digits: int) -> str:
+    return "-" if number is None else f"{number:.{digits}f}"
+
+
 def _below(text: str) -> list[str]:
     """Lines of a page, as a section of this one."""
     return ["", *("#" + line if line.startswith("#") else line for line in text.splitlines())]
 
 
 def _commands(sources: Sources) -> list[str]:
-    contents = [sources.evaluation, *sources.papers.values(), *sources.ablations.values()]
+    given = (sources.workloads, sources.papers, sources.ablations)
+    contents = [sources.evaluation, *(content for kind in given for content in kind.values())]
     commands = [content["command"] for content in contents if content is not None]
     return ["", "## Commands", "", "```bash", *commands, "python docs/make_results.py", "```"]

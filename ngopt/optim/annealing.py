@@ -14,6 +14,10 @@ from ngopt.rules.rule import Rule
 ROUNDING = 1e-6
 """A learning rate that is this near to its peak, relative to it, has been rounded, not changed."""
 
+LARGEST = 1e-2
+"""Steps are no larger than AdamW's at this learning rate, or at the script's if that is higher.
+What suits tables and graphs at that size throws them off at six times it."""
+
 DEFAULTS: dict[str, Any] = {"anneal": None, "age": 0, "peak_lr": 0.0, "lowered": False}
 """What a parameter group holds of its annealing."""
 
@@ -63,7 +67,9 @@ def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, float]:
     if anneal:
         clock = clock._replace(age=before.age + 1)
     lowered = clock.lowered if anneal is None else not anneal
-    return clock, float(rule.annealed(0 if anneal is False else clock.age, lowered))
+    factor = float(rule.annealed(0 if anneal is False else clock.age, lowered))
+    most = LARGEST / clock.peak_lr if clock.peak_lr else factor
+    return clock, min(factor, max(1.0, most))
 
 
 def described(group: Mapping[str, Any], rule: Rule) -> str:

@@ -16,7 +16,7 @@ from ngopt.optim.in_place import update_in_place
 from ngopt.optim.members import Members
 from ngopt.optim.placement import place, placed_rule, without_autocast
 from ngopt.optim.refreshing import Refreshing
-from ngopt.optim.spikes import Spikes, scaled_down
+from ngopt.optim.spikes import Spikes
 from ngopt.optim.tracing import await_first_forward, warn_untraced
 from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import Options, Updated, update
@@ -196,11 +196,10 @@ class NeuralGraphOptimizer(Optimizer):
         if params:
             fresh = self._refreshing.due(params, self._rule.refresh_every)
             rule, given = self._gathered(params)
-            factors, finite = self._spikes.factors(given.grads, self._rule.spike_limit)
+            grads, factors, finite = self._tame(given.grads, torch.compiler.is_compiling())
             # Rules choose their own precision: autocast would round their products of matrices.
             as_it_is = without_autocast(next(iter(params.values())).device)
             if torch.compiler.is_compiling():
-                grads = scaled_down(given.grads, factors)
                 with as_it_is:
                     new = update(
                         given.params,
@@ -240,6 +239,17 @@ class NeuralGraphOptimizer(Optimizer):
         # In compiled code a number that changes would be compiled anew at each step.
         factors = [_tensor(factor) if compiled else factor for _, factor in pairs]
         return *due(self.param_groups, self._names, factors), [clock for clock, _ in pairs]
+
+    @uncompiled
+    def _tame(
+        self, gradients: dict[str, Tensor], compiled: bool
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
+        """Gradients, by what factors they are still to be scaled, and whether all are finite."""
+        limit = self._rule.spike_limit
+        if compiled:
+            clipped, finite = self._spikes.clipped(gradients, limit)
+            return clipped, None, finite
+        return gradients, *self._spikes.factors(gradients, limit)
 
     @uncompiled
     def _gathered(self, params: Mapping[str, Tensor]) -> tuple[Rule, Gathered]:

@@ -69,6 +69,48 @@ PAPER = {
     ],
 }
 
+WORKLOADS = {
+    "command": "python -m benchmarks.workloads --folder /somewhere",
+    "curves": {"siren": []},
+    "summaries": [
+        {
+            "optimizer": name,
+            "task": "all",
+            "workloads": 1,
+            "worse": 0,
+            "better": 1,
+            "never": 0,
+            "steps": steps,
+            "seconds": 0.5,
+            "cost": 1.25,
+            "early": 1.0,
+        }
+        for name, steps in (("recipe", 1.0), ("ngopt", 0.25))
+    ],
+    "rows": [
+        {
+            "workload": "siren",
+            "task": "fresh",
+            "optimizer": name,
+            "length": 100,
+            "seeds": 2,
+            "diverged": 0,
+            "final": final,
+            "spread": 0.125,
+            "steps": steps,
+            "seconds": steps,
+            "cost": 1.0,
+            "early": 1.0,
+            "verdict": verdict,
+        }
+        for name, final, steps, verdict in (
+            ("recipe", 30.0, 1.0, "same"),
+            ("ngopt", 35.5, 0.375, "better"),
+            ("swap", 29.0, None, "worse"),
+        )
+    ],
+}
+
 
 @pytest.fixture
 def files(tmp_path):
@@ -76,13 +118,14 @@ def files(tmp_path):
         "evaluation": written(tmp_path, "given/evaluation.json", evaluation()),
         "papers": [written(tmp_path, "given/paper-small.json", PAPER)],
         "ablations": [written(tmp_path, "given/default.json", ABLATION)],
+        "workloads": [written(tmp_path, "given/report.json", WORKLOADS)],
         "docs": tmp_path / "docs",
     }
 
 
 def test_the_committed_page_is_what_the_committed_files_give():
     found, path = sources(DOCS / "results"), DOCS / "results.md"
-    if found.evaluation or found.papers or found.ablations:
+    if found.evaluation or found.papers or found.ablations or found.workloads:
         assert path.read_text(encoding="utf-8") == page(found)
     else:
         assert not path.exists()
@@ -95,6 +138,7 @@ def test_the_compact_files_alone_give_the_same_page(files, undrawn):
         "evaluation.json",
         "paper-small.json",
         "ablation-default.json",
+        "workloads-report.json",
     }
     text = (docs / "results.md").read_text()
     (docs / "results.md").unlink()
@@ -134,7 +178,7 @@ def test_one_page_has_everything(files, undrawn):
     assert headings == [
         *("## What was measured", "## Floors and goals", "## What it is good at"),
         *("## What it is bad at", "## Rings", "## Every task", "## Curves"),
-        *("## From FashionMNIST to CIFAR-10", "## Ablation", "## Commands"),
+        *("## Workloads", "## From FashionMNIST to CIFAR-10", "## Ablation", "## Commands"),
     ]
     assert "12.35" in text
     assert "+25.0 %" in text
@@ -216,16 +260,32 @@ def test_json_has_a_line_for_each_entry():
 @pytest.mark.parametrize(
     ("arguments", "given"),
     [
-        ([], (None, [], [])),
+        ([], (None, [], [], [])),
         (
-            ["e.json", "--paper", "p.json", "q.json", "--ablation", "a.json"],
-            (Path("e.json"), [Path("p.json"), Path("q.json")], [Path("a.json")]),
+            [
+                "e.json",
+                "--paper",
+                "p.json",
+                "q.json",
+                "--ablation",
+                "a.json",
+                "--workloads",
+                "w.json",
+            ],
+            (
+                Path("e.json"),
+                [Path("p.json"), Path("q.json")],
+                [Path("a.json")],
+                [Path("w.json")],
+            ),
         ),
     ],
 )
 def test_command_line(arguments, given, monkeypatch):
     seen = []
-    monkeypatch.setattr(make_results, "make", lambda *paths: seen.append(paths))
+    monkeypatch.setattr(
+        make_results, "make", lambda *paths, workloads: seen.append((*paths, workloads))
+    )
     monkeypatch.setattr("sys.argv", ["make_results.py", *arguments])
     make_results.main()
     assert seen == [given]
@@ -242,3 +302,11 @@ def test_examples_in_docstrings(module):
     found = doctest.testmod(module)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_workloads_with_those_that_never_get_there(files, undrawn):
+    make(**files)
+    text = (files["docs"] / "results.md").read_text()
+    assert "| own rate, all | 1 | 0 | 1 | 0.25 | 0.50 | 1.25 |" in text
+    line = next(line for line in text.splitlines() if line.startswith("| `siren`"))
+    assert "| 30 ± 0.12 | 35.5 ± 0.12 | better | 0.38 | 0.38 | 29 ± 0.12 | worse | - | - |" in line

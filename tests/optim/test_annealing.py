@@ -26,11 +26,11 @@ class Constant(MatrixGNN):
 
 
 def steps_of(rates, **options):
-    """Sizes of the steps at learning rates that a script sets, in units of them."""
+    """Sizes of the steps at learning rates that a script sets, in thousandths, in units of them."""
     parameter = nn.Parameter(torch.zeros((), dtype=torch.float64))
-    optimizer = NeuralGraphOptimizer([parameter], lr=1.0, rule=Constant(), **options)
+    optimizer = NeuralGraphOptimizer([parameter], lr=1e-3, rule=Constant(), **options)
     sizes = []
-    for rate in rates:
+    for rate in (1e-3 * thousandths for thousandths in rates):
         optimizer.param_groups[0]["lr"] = rate
         before = parameter.item()
         parameter.grad = torch.ones_like(parameter)
@@ -45,6 +45,14 @@ def built_in(*ages):
 
 def test_at_a_constant_rate_steps_shrink_with_their_number():
     assert steps_of([0.5] * 5) == pytest.approx(built_in(1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("rate", [3.0, 5.0, 10.0, 1000.0])
+def test_a_high_rate_is_not_made_much_higher(rate):
+    most = max(1.0, 10 / rate)
+    assert steps_of([rate] * 3) == pytest.approx([most] * 3)
+    # Nor is one that was as high before.
+    assert steps_of([rate, rate / 2])[1] == pytest.approx(min(most, SKELETON.steady_boost))
 
 
 def test_steps_of_a_warm_up_count_until_they_are_adamw_s():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.optim.annealing import LARGEST
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.update import SMALL, Options, all_finite, if_finite, init_state, largest, update
 from ngopt.rules.adam import Adam
@@ -201,7 +202,10 @@ def test_all_finite(bad):
 
 def annealed(options, rule, age):
     """Options as the optimizer gives them after so many steps at a constant learning rate."""
-    return {n: replace(option, annealed=rule.annealed(age)) for n, option in options.items()}
+    return {
+        n: replace(option, annealed=min(rule.annealed(age), max(1.0, LARGEST / option.lr)))
+        for n, option in options.items()
+    }
 
 
 @every_rule

@@ -265,7 +265,7 @@ def _usual(member: Member, skeleton: Skeleton) -> float:
 def split(tensor: Tensor, sizes: Iterable[int]) -> list[Tensor]:
     """Parts of a tensor `(runs, rows, ...)` along its rows, as views."""
     stops = list(accumulate(sizes))
-    starts = [0, *stops[:-1]]
+    starts = [0, *stops][: len(stops)]
     return [tensor[:, a:b] for a, b in zip(starts, stops, strict=True)]
 
 

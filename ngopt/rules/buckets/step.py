@@ -125,6 +125,8 @@ class Stepped:
     def look(self) -> list[Seen]:
         """See all bundles anew."""
         plan = self.plan
+        if not plan.buckets:
+            return []
         surveys = [surveyed(b, self._edges(b)[0], self._steps) for b in plan.buckets]
         evidence = self.of_bundles(self._numbers("evidence").to(self._dtype))
         return Look(self._rule, plan, surveys, self._steps.counts, evidence).seen()
