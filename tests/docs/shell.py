@@ -16,7 +16,7 @@ MADE = {"docs/_build"}
 KNOWN = {"bash", "pip", "python", "source", "tensorboard", "torchrun"}
 """Programs that pages may speak of."""
 
-ELSEWHERE = {"pip", "pytest", "sphinx", "tensorboard", "venv"}
+ELSEWHERE = {"pip", "pytest", "sphinx", "tarfile", "tensorboard", "venv"}
 """Modules of others, whose options are not looked at."""
 
 
