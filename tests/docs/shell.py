@@ -11,7 +11,7 @@ import tyro
 from meta_train import cli
 from tests.docs.project import EXTRAS, ROOT
 
-MADE = {"docs/_build"}
+MADE = {"docs/_build", "runs/workloads"}
 """What commands make."""
 KNOWN = {"bash", "pip", "python", "source", "tensorboard", "torchrun"}
 """Programs that pages may speak of."""
