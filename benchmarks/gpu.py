@@ -17,55 +17,30 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import Adam, Optimizer
 
-from benchmarks.models import GPT2, Transformer, ViT, images, loss, perceptron, words
-from benchmarks.step import muon
+from benchmarks.contestant import Build
+from benchmarks.models import GPT2, ResNet50, Transformer, ViT, images, loss, perceptron, words
+from benchmarks.step import CONTESTANTS, LR, Case
 from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules
 from ngopt.optim.refreshing import FIRST
 
-LR = 1e-6
-"""So small that nothing diverges on random labels."""
+CASES = (
+    Case("GPT-2 small, 8 x 512", GPT2, words(50257, 8, 512)),
+    Case("ViT-B/16, 32", ViT, images(32, 3, 224, 224)),
+    Case("ResNet-50, 64", ResNet50, images(64, 3, 224, 224)),
+)
+"""Models and batches that a user would take."""
 
-ADAMS = {
-    "Adam, fused": lambda model: [Adam(model.parameters(), LR, fused=True)],
-    "Adam, foreach": lambda model: [Adam(model.parameters(), LR, foreach=True)],
-}
-OPTIMIZERS: dict[str, Callable[[nn.Module], list[Optimizer]]] = {
-    **ADAMS,
-    "Muon": muon,
-    "ngopt": lambda model: [NeuralGraphOptimizer(model, LR)],
-}
-
-
-class Case(NamedTuple):
-    """A model and a batch that a user would take."""
-
-    build: Callable[[], nn.Module]
-    batch: Callable[[], Tensor]
-
-
-def resnet50() -> nn.Module:
-    """ResNet-50 of torchvision."""
-    from torchvision.models import resnet50 as build
-
-    return build()
-
-
-CASES = {
-    "GPT-2 small, 8 x 512": Case(GPT2, words(50257, 8, 512)),
-    "ViT-B/16, 32": Case(ViT, images(32, 3, 224, 224)),
-    "ResNet-50, 64": Case(resnet50, images(64, 3, 224, 224)),
-}
-TINY_CASES = {
-    "perceptron": Case(perceptron, images(32, 784)),
-    "transformer": Case(lambda: Transformer(16, 16, 1), words(16, 2, 8)),
-}
+TINY_CASES = (
+    Case("perceptron", perceptron, images(32, 784)),
+    Case("transformer", lambda: Transformer(16, 16, 1), words(16, 2, 8)),
+)
+OPTIMIZERS = ("Adam, fused", "Adam, foreach", "Muon", "ngopt")
 
 
 def tests(device: str, tiny: bool) -> Any:
@@ -127,17 +102,18 @@ def trained(rule: Any, device: str, dtype: torch.dtype) -> Tensor:
 def steps(device: str, tiny: bool) -> Any:
     """Milliseconds of passes under bfloat16 autocast and of steps, and memory at the peak."""
     found: dict[str, Any] = {}
-    for name, case in (TINY_CASES if tiny else CASES).items():
-        for which, build in OPTIMIZERS.items():
+    for case in TINY_CASES if tiny else CASES:
+        for which in OPTIMIZERS:
+            name = f"{case.name}: {which}"
             try:
-                found[f"{name}: {which}"] = _timed(case, build, device)
+                found[name] = _timed(case, CONTESTANTS[which], device)
             except (ImportError, RuntimeError) as error:
-                found[f"{name}: {which}"] = repr(error)[:500]
-            print(name, which, found[f"{name}: {which}"], flush=True)
+                found[name] = repr(error)[:500]
+            print(name, found[name], flush=True)
     return found
 
 
-def _timed(case: Case, build: Callable[[nn.Module], list[Optimizer]], device: str) -> Any:
+def _timed(case: Case, build: Build, device: str) -> Any:
     torch.manual_seed(0)
     model, batch = case.build().to(device), case.batch().to(device)
     optimizers = build(model)
@@ -180,7 +156,7 @@ def kernels(device: str, tiny: bool) -> Any:
     """What takes the time of ngopt's steps, eight of them."""
     from torch.profiler import ProfilerActivity, profile
 
-    case = next(iter((TINY_CASES if tiny else CASES).values()))
+    case = (TINY_CASES if tiny else CASES)[0]
     model, batch = case.build().to(device), case.batch().to(device)
     optimizer = NeuralGraphOptimizer(model, LR)
     loss(model(batch)).backward()

@@ -104,6 +104,20 @@ class ViT(nn.Module):
         return self.net(x).logits
 
 
+class ResNet50(nn.Module):
+    """ResNet-50 of transformers, which returns the logits alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import ResNetConfig, ResNetForImageClassification
+
+        self.net = ResNetForImageClassification(ResNetConfig(num_labels=1000))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits `(batch, 1000)`."""
+        return self.net(pictures).logits
+
+
 class GPT2(nn.Module):
     """GPT-2 small of transformers, which returns the logits of the next word alone."""
 

@@ -2,23 +2,24 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from meta_train.tasks.task import Batch, Task
+from meta_train.tasks.task import Batch, Task, Tensors
 from meta_train.turns import Work, finished
-from meta_train.unroll.move import mover
+from meta_train.unroll.move import Move, mover
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.recorder import Batches, Recorder, captures
 from meta_train.unroll.runs import Runs, chosen, mapped, repeated, start
 from ngopt.optim.refreshing import FIRST, refreshes
-from ngopt.rules.rule import Rule
+from ngopt.rules.rule import Rule, State
 
 
 class Advanced(NamedTuple):
@@ -139,11 +140,11 @@ class Unroll(ABC):
     def _eager(
         self, runs: Runs, looks: Sequence[bool], theta: Mapping[str, Tensor]
     ) -> tuple[Runs, list[Tensor]]:
-        losses = []
+        losses, move = [], self._mover(runs, theta)
         for fresh in looks:
             batches = self._batches(runs)
             with _seeded(batches.seed, runs):
-                runs, loss = self._step(runs, batches, theta, fresh)
+                runs, loss = self._step(runs, batches, partial(move, fresh=fresh))
             losses.append(loss)
         return runs, losses
 
@@ -153,7 +154,7 @@ class Unroll(ABC):
         """The same, with each kind of step recorded once for each task and replayed."""
         recorder = self._recorders.get(runs.task)
         if recorder is None or not recorder.fits(runs, theta):
-            recorder = self._recorders[runs.task] = Recorder(self._step)
+            recorder = self._recorders[runs.task] = Recorder(self._recorded)
         recorder.load(runs, theta)
         losses = []
         for fresh in looks:
@@ -161,12 +162,19 @@ class Unroll(ABC):
             yield
         return recorder.result(runs), losses
 
-    def _step(
+    def _recorded(
         self, runs: Runs, batches: Batches, theta: Mapping[str, Tensor], fresh: bool
     ) -> tuple[Runs, Tensor]:
+        return self._step(runs, batches, partial(self._mover(runs, theta), fresh=fresh))
+
+    def _mover(self, runs: Runs, theta: Mapping[str, Tensor]) -> Move:
+        return mover(self.rule, runs.task, theta, self.options.weight_decay)
+
+    def _step(
+        self, runs: Runs, batches: Batches, move: Callable[[Runs], tuple[Tensors, State]]
+    ) -> tuple[Runs, Tensor]:
         """One step of all runs, which draws nothing: their new state, and the losses after it."""
-        move = mover(self.rule, runs.task, theta, self.options.weight_decay)
-        parameters, state = move(runs, fresh=fresh)
+        parameters, state = move(runs)
         average = {
             name: torch.lerp(mean, parameters[name], 1 - self.options.average)
             for name, mean in runs.average.items()

@@ -1,4 +1,4 @@
-"""The step of :mod:`ngopt.optim.update` in place, one parameter at a time."""
+"""The step of :mod:`ngopt.optim.update` in place."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.placement import place
 from ngopt.optim.spikes import scaled_down
 from ngopt.optim.update import Options, all_finite, directions, if_finite, move
-from ngopt.rules.rule import Rule, State
+from ngopt.rules.rule import Moves, Rule, State
 
 
 def update_in_place(
@@ -27,10 +27,12 @@ def update_in_place(
     finite: Tensor | None = None,
     factors: Tensor | None = None,
 ) -> Tensor:
-    """Do what :func:`~ngopt.optim.update.update` does, to the last bit, but put results in place.
+    """Do what :func:`~ngopt.optim.update.update` does, but put results in place.
 
-    The old and the new state are never there as a whole, nor are two sets of parameters. State
-    tensors are replaced, not overwritten, so that a `state_dict` stays a snapshot.
+    One parameter after the other, to the last bit: the old and the new state are never there as a
+    whole, nor are two sets of parameters, and state tensors are replaced, so that a `state_dict`
+    stays a snapshot. A rule that moves all parameters at once, as the default rule does on other
+    devices than the CPU, overwrites their state, and agrees up to rounding.
 
     Args:
         due: the optimizer's own tensors, by name: these change.
@@ -50,9 +52,9 @@ def update_in_place(
     """
     finite = all_finite(grads) if finite is None else finite
     if rule.moves_in_place(grads) and all(params[name] is param for name, param in due.items()):
-        for name, param in due.items():
-            kept[param] = state[name]
-        together(due, grads, state, graph, rule, options, factors, fresh=fresh, finite=finite)
+        kept.update({param: state[name] for name, param in due.items()})
+        moves = _moves(due, options, factors, finite)
+        rule.move_in_place(due, grads, state, graph, moves, fresh=fresh)
         return finite
     grads = scaled_down(grads, factors)
     # Where nothing has to be waited for, nothing is computed to be thrown away.
@@ -82,22 +84,13 @@ def _own(value: Tensor, gradient: Tensor) -> Tensor:
     return value.clone() if value is gradient else value
 
 
-def together(
+def _moves(
     params: Mapping[str, Tensor],
-    grads: Mapping[str, Tensor],
-    state: State,
-    graph: NeuralGraph,
-    rule: Rule,
     options: Mapping[str, Options],
     factors: Tensor | None,
-    *,
-    fresh: bool,
     finite: Tensor,
-) -> None:
-    """Let the rule move all parameters, and overwrite the state; waits for no device.
-
-    The arguments are those of :func:`update_in_place`.
-    """
+) -> Moves:
+    """How the options move parameters, as :func:`~ngopt.optim.update.move` does it."""
     chosen = [options[name] for name in params]
     double = any(param.dtype == torch.float64 for param in params.values())
     like = finite.new_empty((), dtype=torch.float64 if double else torch.float32)
@@ -111,7 +104,7 @@ def together(
     if any(o.maximize for o in chosen):
         signs = _vector([-1.0 if o.maximize else 1.0 for o in chosen], like)
         factors = signs if factors is None else signs * factors
-    rule.move_in_place(params, grads, state, graph, rates, kept, factors, finite, fresh=fresh)
+    return Moves(rates, kept, factors, finite)
 
 
 def _vector(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from ngopt.fused.switch import in_buckets
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.buckets.in_place import Moves, step_in_place
+from ngopt.rules.buckets.in_place import step_in_place
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, changes, plans_of
 from ngopt.rules.given import Given, together
@@ -34,7 +34,7 @@ from ngopt.rules.passes.part import Arrays, Part, arrays_of
 from ngopt.rules.passes.passes import Passes, View
 from ngopt.rules.passes.stored_view import count, recalled, stored
 from ngopt.rules.replayed import kept
-from ngopt.rules.rule import Change, Rule, State
+from ngopt.rules.rule import Change, Moves, Rule, State
 from ngopt.rules.skeleton import Skeleton
 
 KEPT = 2**20
@@ -152,10 +152,10 @@ class MatrixGNN(Rule):
     def _blank(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         if self.refresh_every == 1:
             return {}
-        size = self.stored_size(layout.bundles)
+        size = self._stored_size(layout.bundles)
         return {CONTEXT: parameter.new_zeros(size, dtype=compute_dtype(parameter))}
 
-    def stored_size(self, bundles: Sequence[Bundle]) -> int:
+    def _stored_size(self, bundles: Sequence[Bundle]) -> int:
         """How many numbers are stored of what was last seen of some bundles."""
         return count(bundles, self._stored_width)
 
@@ -234,10 +234,7 @@ class MatrixGNN(Rule):
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-        rates: Tensor,
-        kept: Tensor | None,
-        factors: Tensor | None,
-        finite: Tensor,
+        moves: Moves,
         *,
         fresh: bool,
     ) -> None:
@@ -246,9 +243,8 @@ class MatrixGNN(Rule):
         fresh = fresh or self._remembered(parameters, state, graph) is None
         places = {name: place for place, name in enumerate(parameters)}
         for plan in self._plans(given):
-            mine = Moves(rates, kept, factors, finite)
-            if len(plan.names) < len(parameters):
-                mine = mine.of([places[name] for name in plan.names])
+            whole = len(plan.names) == len(parameters)
+            mine = moves if whole else moves.of([places[name] for name in plan.names])
             step_in_place(self, plan, parameters, gradients, state, mine, fresh=fresh)
 
     def follows_apart(
@@ -263,7 +259,7 @@ class MatrixGNN(Rule):
         """What was last seen of each parameter; None if of any there is nothing that fits."""
         vectors = {}
         for name, parameter in parameters.items():
-            vector, size = state[name].get(CONTEXT), self.stored_size(graph.layout(name).bundles)
+            vector, size = state[name].get(CONTEXT), self._stored_size(graph.layout(name).bundles)
             # What was seen in another precision is seen anew.
             if vector is None or vector.dtype != compute_dtype(parameter) or len(vector) != size:
                 return None

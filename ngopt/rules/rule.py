@@ -29,6 +29,28 @@ class Change(NamedTuple):
     state: dict[str, Tensor]
 
 
+class Moves(NamedTuple):
+    """How parameters are moved: each becomes `kept * parameter - rate * update`.
+
+    Args:
+        rates: learning rate of each parameter, `(parameters,)`.
+        kept: share of each parameter that weight decay leaves; all of it by default.
+        factors: of the gradients, `(parameters,)`; 1 by default.
+        finite: whether all gradients are finite, 0-dim; if not, nothing changes.
+    """
+
+    rates: Tensor
+    kept: Tensor | None
+    factors: Tensor | None
+    finite: Tensor
+
+    def of(self, places: Sequence[int]) -> "Moves":
+        """Those of some parameters."""
+        index = torch.tensor(places, device=self.rates.device)
+        kept, factors = (n if n is None else n[index] for n in (self.kept, self.factors))
+        return Moves(self.rates[index], kept, factors, self.finite)
+
+
 class Observer(Protocol):
     """Is told what a rule decides inside."""
 
@@ -175,10 +197,7 @@ class Rule(nn.Module, ABC):
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-        rates: Tensor,
-        kept: Tensor | None,
-        factors: Tensor | None,
-        finite: Tensor,
+        moves: Moves,
         *,
         fresh: bool,
     ) -> None:
@@ -189,11 +208,11 @@ class Rule(nn.Module, ABC):
             gradients: as for :meth:`stream`; those of all parameters, whether or not finite.
             state: as for :meth:`stream`; it changes.
             graph: as for :meth:`stream`.
-            rates: learning rate of each parameter, `(parameters,)`.
-            kept: share of each parameter that weight decay leaves; all of it by default.
-            factors: of the gradients, `(parameters,)`; 1 by default.
-            finite: whether all gradients are finite, 0-dim; if not, nothing changes.
+            moves: how far they are moved.
             fresh: whether to look at the whole model, or to :meth:`follow`.
+
+        Raises:
+            NotImplementedError: by rules that never ask for it.
         """
         raise NotImplementedError(f"{type(self).__name__} moves parameters one by one")
 

@@ -287,10 +287,21 @@ class Skeleton:
             layers: number of layers of the model, on the shortest path from inputs to outputs.
             weight: mean of the squares of its weights, 0-dim.
         """
-        fixed = self.fan_scale(bundle, kind) * self.depth_scale(layers)
-        if "in" not in bundle.roles or kind in FREE_OF_FAN or not self.weight_reference:
+        fixed, usual = self.fixed_scale(bundle, kind, layers), self.usual_weight(bundle, kind)
+        if not usual:
             return torch.full_like(weight, fixed)
-        return fixed * self.weight_scale(weight, fan_in(bundle))
+        return fixed * self.weight_scale(weight, usual)
+
+    def fixed_scale(self, bundle: Bundle, kind: Kind, layers: int) -> float:
+        """The part of it that the graph alone determines; the arguments are the same."""
+        return self.fan_scale(bundle, kind) * self.depth_scale(layers)
+
+    def usual_weight(self, bundle: Bundle, kind: Kind) -> float:
+        """RMS with which PyTorch draws such weights; 0 where steps do not depend on weights."""
+        if "in" not in bundle.roles or kind in FREE_OF_FAN or not self.weight_reference:
+            return 0.0
+        # Evenly, between minus and plus one over the root of the fan-in.
+        return math.pow(3 * fan_in(bundle), -0.5)
 
     def evidence(
         self, before: Tensor, fast: Tensor, slow: Tensor, square: Tensor, step: Tensor
@@ -330,33 +341,20 @@ class Skeleton:
         begun = torch.exp((step.to(evidence) - 1) * math.log(self.evidence_growth))
         return torch.minimum(evidence, self.evidence_least * begun)
 
-    def weight_scale(self, square: Tensor, fan: int) -> Tensor:
-        """Factor that keeps steps in proportion to small weights, 0-dim.
+    def weight_scale(self, square: Tensor, usual: float | Tensor) -> Tensor:
+        """Factor that keeps steps in proportion to small weights, of the shape of `square`.
 
         A layer that is initialised to small weights (of a sine network, of a deep transformer) is
         one that large steps would throw off.
 
         Args:
-            square: mean of the squares of the weights, 0-dim.
-            fan: number of inputs, taps included, that add up in one output.
+            square: mean of the squares of the weights, any shape.
+            usual: what :meth:`usual_weight` returned, not 0.
 
         Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76
         minutes", ICLR 2020, for steps in proportion to weights.
         """
-        # PyTorch draws weights evenly, between minus and plus one over the root of the fan-in.
-        usual = math.pow(3 * fan, -0.5)
         return (root(square) / (self.weight_reference * usual)).clamp(self.weight_low, 1.0)
-
-    def relative_weight(self, square: Tensor, usual: Tensor) -> Tensor:
-        """The same for many bundles.
-
-        Args:
-            square: mean of the squares of the weights of each.
-            usual: RMS with which they usually begin; 0 where steps do not depend on it.
-        """
-        reference = torch.where(usual > 0, self.weight_reference * usual, 1.0)
-        factor = (root(square) / reference).clamp(self.weight_low, 1.0)
-        return torch.where(usual > 0, factor, 1.0)
 
     def depth_scale(self, layers: int) -> float:
         """Factor that keeps the effect of a step through many plain layers bounded."""

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_agreement_tells_how_far_weights_are_apart(monkeypatch):
 
 def test_meta_training_ends_with_the_time_and_leaves_a_rule(tmp_path):
     options = gpu_meta_train.tiny(PRESETS["at_scale"])
-    config = gpu_meta_train.replace(options, device="cpu", folder=tmp_path)
+    config = replace(options, device="cpu", folder=tmp_path)
     trainer = gpu_meta_train.run(config, 3.0)
     lines = (tmp_path / "curve.jsonl").read_text().splitlines()
     assert len(lines) == trainer.step_number >= 1

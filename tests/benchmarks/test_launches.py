@@ -2,15 +2,16 @@ import torch
 from torch import nn
 
 from benchmarks import launches
-from benchmarks.launches import Case, counted
+from benchmarks.launches import counted
 from benchmarks.models import images
+from benchmarks.step import Case
 
 
 def stack(layers):
     def build():
         return nn.Sequential(*(nn.Linear(6, 6) for _ in range(layers)))
 
-    return Case(build, images(2, 6))
+    return Case("layers", build, images(2, 6))
 
 
 def test_depth_does_not_add_operations():

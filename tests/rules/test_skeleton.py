@@ -9,6 +9,7 @@ from torch import nn
 from ngopt.errors import RuleError
 from ngopt.features.moments import Moments, init_moments, update_moments
 from ngopt.features.scale import rms
+from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.skeleton import Skeleton
 from tests.hand_built import bundle, spaces
 
@@ -259,9 +260,11 @@ def test_weight_scale_is_one_half_for_a_fresh_linear_layer_and_never_above_one()
     layer = nn.Linear(256, 256)
     square = layer.weight.detach().square().mean()
     skeleton = Skeleton(weight_reference=2.0)
-    scales = [float(skeleton.weight_scale(square * x**2, 256)) for x in (0.5, 1, 2, 100)]
+    (bundle,) = NeuralGraph.per_tensor({"w": (256, 256)}).layout("w").bundles
+    usual = skeleton.usual_weight(bundle, "linear")
+    scales = [float(skeleton.weight_scale(square * x**2, usual)) for x in (0.5, 1, 2, 100)]
     assert scales == pytest.approx([0.25, 0.5, 1.0, 1.0], rel=0.02)
-    assert float(skeleton.weight_scale(square * 0, 256)) == pytest.approx(skeleton.weight_low)
+    assert float(skeleton.weight_scale(square * 0, usual)) == pytest.approx(skeleton.weight_low)
 
 
 FAN = {"fan_power": 0.5, "fan_reference": 512.0, "fan_low": 0.25, "fan_high": 8.0, "fan_free": 2.0}

@@ -1,7 +1,7 @@
 """The same step in place: state and parameters keep their memory."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,32 +11,10 @@ from ngopt.features.scale import scaled
 from ngopt.rules.buckets.look import Seen
 from ngopt.rules.buckets.plan import Bucket, Plan
 from ngopt.rules.buckets.step import CONTEXT, Stepped
-from ngopt.rules.rule import State
+from ngopt.rules.rule import Moves, State
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
-
-
-class Moves(NamedTuple):
-    """How parameters are moved.
-
-    Args:
-        rates: learning rate of each parameter, `(parameters,)`.
-        kept: share of each parameter that weight decay leaves; all of it by default.
-        factors: of the gradients, `(parameters,)`; 1 by default.
-        finite: whether all gradients are finite, 0-dim; if not, nothing changes.
-    """
-
-    rates: Tensor
-    kept: Tensor | None
-    factors: Tensor | None
-    finite: Tensor
-
-    def of(self, places: Sequence[int]) -> "Moves":
-        """Those of some parameters."""
-        index = torch.tensor(places, device=self.rates.device)
-        kept, factors = (n if n is None else n[index] for n in (self.kept, self.factors))
-        return Moves(self.rates[index], kept, factors, self.finite)
 
 
 def step_in_place(
@@ -49,7 +27,7 @@ def step_in_place(
     *,
     fresh: bool,
 ) -> None:
-    """Do a step: each parameter becomes `kept * parameter - rate * update`.
+    """Do a step; see :meth:`Rule.move_in_place`.
 
     Waits for no device. If a gradient is not finite, nothing changes.
 
@@ -59,18 +37,20 @@ def step_in_place(
         parameters: by name; these change.
         gradients: by name.
         state: by name of the parameter; it changes in place.
-        moves: how they are moved.
+        moves: how far they are moved.
         fresh: whether to look at the whole model, or to go by what was last seen of it.
     """
     rates, kept, factors, finite = moves
     stepped = Stepped(rule, plan, parameters, gradients, state, factors, finite)
     seen = stepped.look() if fresh else stepped.recall()
-    rates = stepped.of_bundles(torch.where(finite, rates, 0.0))
-    left = None if kept is None else stepped.of_bundles(torch.where(finite, kept, 1.0))
+    dtype = stepped.dtype
+    rates = stepped.of_bundles(torch.where(finite, rates, 0.0).to(dtype))
+    if kept is not None:
+        kept = stepped.of_bundles(torch.where(finite, kept, 1.0).to(dtype))
     for bucket, _, (direction, size, moments, weight) in stepped.results(seen):
         update = scaled(direction, size * bucket.wide(rates))
-        if left is not None:
-            weight = weight * bucket.wide(left)
+        if kept is not None:
+            weight = weight * bucket.wide(kept)
         _put(bucket, parameters, weight - update)
         for key, moment in zip(Moments._fields, moments, strict=True):
             _put(bucket, {m.name: state[m.name][key] for m in bucket.members}, moment)
@@ -87,6 +67,7 @@ def _put(bucket: Bucket, tensors: Mapping[str, Tensor], arrays: Tensor) -> None:
 def _remember(
     stepped: Stepped, seen: Sequence[Seen], state: State, finite: Tensor, fresh: bool
 ) -> None:
+    """Write what is known of whole parameters, and at a look what was seen, if all is finite."""
     names = stepped.plan.names
     counts = [state[name]["step"] for name in names]
     counted = torch.where(finite, stepped.counts, stepped.counts - 1)
@@ -108,6 +89,7 @@ def _remember(
 
 
 def _copy_if(finite: Tensor, places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values to places if all gradients are finite."""
     stack = torch.stack(list(places))
     chosen = torch.where(finite, torch.stack(list(values)).to(stack), stack)
     torch._foreach_copy_(list(places), list(chosen.unbind()))

@@ -9,10 +9,11 @@ from torch import Tensor
 from ngopt.features.neurons import STATISTICS
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
 from ngopt.features.survey import Products
-from ngopt.features.tensors import TENSOR_FEATURES, step_features
+from ngopt.features.tensors import step_features
 from ngopt.rules.buckets.arrays import Surveyed
 from ngopt.rules.buckets.plan import Bucket, Plan, split
 from ngopt.rules.layers.messages import Round
+from ngopt.rules.passes.stored_view import shapes
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
@@ -63,15 +64,9 @@ class Seen(NamedTuple):
             stored: what it returned, or as many zeros.
             width: size of a neuron's state; 0 if neurons have none.
         """
-        group, out, into, _ = bucket.shape
-        width = 0 if bucket.thin else width
-        lone: list[tuple[int, ...]] = [()] * 3
-        shapes = [(group, out), (group, into), *lone, (TENSOR_FEATURES,), (), ()]
-        if width:
-            shapes += [(group, out, width), (group, into, width)]
         found: list[Tensor | None] = []
         at = 0
-        for shape in shapes:
+        for shape in shapes(bucket.members[0].bundle, width):
             size = torch.Size(shape).numel()
             part = stored[..., at : at + size]
             found.append(part.reshape(*stored.shape[:2], *shape))
@@ -204,7 +199,7 @@ class Look:
         outgoing = self._added(said[1], "in_heard", STATISTICS)
         counts = self._fixed["out_counts"], self._fixed["in_counts"]
         pairs = zip((incoming, outgoing), counts, strict=True)
-        return torch.cat([total / number.clamp(min=1) for total, number in pairs], 2)
+        return torch.cat([total / number for total, number in pairs], 2)
 
     def _added(self, said: Sequence[Tensor], rows: str, width: int) -> Tensor:
         """Sums per neuron of what bundles say, `(runs, neurons, width)`."""
@@ -236,8 +231,7 @@ class Look:
             if found:
                 words = layer(torch.cat(found, 1))
                 total = total + self._added([words], rows, width)
-        counts = self._fixed["out_counts"] + self._fixed["in_counts"]
-        return total / counts.clamp(min=1)
+        return total / self._fixed["counts"]
 
 
 def _joined(products: Tensor) -> Tensor:

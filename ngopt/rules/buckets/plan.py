@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from ngopt.features.neurons import NOWHERE, Ends, Neurons, ends
-from ngopt.features.tensors import fan_in
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import Matrix, matrices
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.passes.stored_view import thin
-from ngopt.rules.skeleton import FREE_OF_FAN, Skeleton
+from ngopt.rules.passes.stored_view import count, thin
+from ngopt.rules.skeleton import Skeleton
 
 LARGE = 2**24
 """Number of entries of a bucket that matters beside any model; more only in proportion to it."""
@@ -25,7 +24,7 @@ SHARE = 8
 
 BLOCK = 2**22
 BLOCK_SHARE = 16
-"""The same of the entries whose features are there at once."""
+"""The same two bounds for entries whose features are there at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +88,12 @@ class Plan:
         skeleton: of the rule.
         structure: features of a bundle that the graph alone determines.
         width: size of a neuron's state; 0 if neurons have none.
+
+    Attributes:
+        buckets: all bundles; those of one bucket stand side by side wherever bundles do.
+        neurons: number of rows of the table that are neurons.
+        block: number of entries whose features are there at once.
+        stored: of each parameter, how many numbers are stored of each of its bundles.
     """
 
     def __init__(
@@ -104,18 +109,19 @@ class Plan:
         self.entries = sum(math.prod(layout.shape) for layout in self.layouts.values())
         self.block = max(BLOCK, self.entries // BLOCK_SHARE)
         self.buckets = self._buckets(skeleton)
-        members = [member for bucket in self.buckets for member in bucket.members]
-        self.places: dict[tuple[str, int], tuple[int, int]] = {
-            (member.name, member.number): (which, place)
-            for which, bucket in enumerate(self.buckets)
-            for place, member in enumerate(bucket.members)
+        self.stored = {
+            name: [count([bundle], width) for bundle in layout.bundles]
+            for name, layout in self.layouts.items()
         }
+        members = [member for bucket in self.buckets for member in bucket.members]
         numbers = {name: number for number, name in enumerate(names)}
         self._constants = _Constants(
             owner=[numbers[member.name] for member in members],
             structure=[structure(graph, m.layout, m.bundle) for m in members],
-            fixed=[self._fixed(graph, m, skeleton) for m in members],
-            usual=[_usual(m, skeleton) for m in members],
+            fixed=[
+                skeleton.fixed_scale(m.bundle, m.layout.kind, graph.shortest_path) for m in members
+            ],
+            usual=[skeleton.usual_weight(m.bundle, m.layout.kind) for m in members],
             shares=[1 / len(m.layout.bundles) for m in members],
         )
         self._neurons(members)
@@ -158,11 +164,6 @@ class Plan:
         folded = tuple(bundle.sizes[d] for d in bundle.order)
         return bundle.shape, sides, folded, bundle.order, matrix.order, matrix.shape
 
-    @staticmethod
-    def _fixed(graph: NeuralGraph, member: Member, skeleton: Skeleton) -> float:
-        scale = skeleton.fan_scale(member.bundle, member.layout.kind)
-        return scale * skeleton.depth_scale(graph.shortest_path)
-
     def _neurons(self, members: Sequence[Member]) -> None:
         """Give each neuron a row of a table; behind them stand rows for ends that have none."""
         offsets: dict[Neurons, int] = {}
@@ -204,8 +205,8 @@ class Plan:
             with which weights usually begin, 0 where it does not matter; `shares` `(1, bundles)`,
             of each in its parameter; `out_rows` and `in_rows`, rows of the table for each row and
             column of all bundles; `out_heard` and `in_heard`, the same without those that stand
-            for no neurons; `out_counts` and `in_counts` `(neurons, 1)`, numbers of bundles that
-            lead into a neuron and out of it.
+            for no neurons; `out_counts`, `in_counts` and `counts` `(neurons, 1)`, numbers of
+            bundles that lead into a neuron, out of it, and both, at least 1.
         """
         key = like.device, like.dtype
         if key not in self._on:
@@ -236,8 +237,9 @@ class Plan:
             "in_rows": index(self._selected(numbers.into, 1, False)),
             "out_heard": index(heard[0]),
             "in_heard": index(heard[1]),
-            "out_counts": counts[0].to(like).unsqueeze(1),
-            "in_counts": counts[1].to(like).unsqueeze(1),
+            "out_counts": counts[0].clamp(min=1).to(like).unsqueeze(1),
+            "in_counts": counts[1].clamp(min=1).to(like).unsqueeze(1),
+            "counts": (counts[0] + counts[1]).clamp(min=1).to(like).unsqueeze(1),
         }
 
 
@@ -252,14 +254,6 @@ class _Constants:
     shares: list[float]
     out: list[Sequence[int]] = field(default_factory=list)
     into: list[Sequence[int]] = field(default_factory=list)
-
-
-def _usual(member: Member, skeleton: Skeleton) -> float:
-    """RMS with which PyTorch's linear layers begin, where steps depend on that of the weights."""
-    free = "in" not in member.bundle.roles or member.layout.kind in FREE_OF_FAN
-    if free or not skeleton.weight_reference:
-        return 0.0
-    return math.pow(3 * fan_in(member.bundle), -0.5)
 
 
 def split(tensor: Tensor, sizes: Iterable[int]) -> list[Tensor]:

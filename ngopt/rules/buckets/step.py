@@ -83,11 +83,11 @@ class Stepped:
         self._rule, self._state, self._finite = rule, state, finite
         self.plan, self._parameters = plan, parameters
         first = parameters[plan.names[0]]
-        self._dtype = compute_dtype(first)
-        self.fixed = plan.on(first.new_empty((), dtype=self._dtype))
+        self.dtype = compute_dtype(first)
+        self.fixed = plan.on(first.new_empty((), dtype=self.dtype))
         self.counts = self._numbers("step") + 1
-        self._steps = Steps(self.of_bundles(self.counts), self._dtype, rule.skeleton, finite)
-        self._factors = None if factors is None else self.of_bundles(factors.to(self._dtype))
+        self._steps = Steps(self.of_bundles(self.counts), self.dtype, rule.skeleton, finite)
+        self._factors = None if factors is None else self.of_bundles(factors.to(self.dtype))
         moments = ({n: state[n][key] for n in plan.names} for key in Moments._fields)
         self._views = [
             {name: layout.views(source[name]) for name, layout in plan.layouts.items()}
@@ -103,8 +103,6 @@ class Stepped:
 
     def of_bundles(self, numbers: Tensor) -> Tensor:
         """Numbers of parameters, `(parameters,)`, for their bundles, `(1, bundles)`."""
-        if numbers.is_floating_point() and numbers.dtype != torch.float32:
-            numbers = numbers.to(self._dtype)
         return numbers.index_select(0, self.fixed["owner"]).unsqueeze(0)
 
     def _edges(self, bucket: Bucket) -> tuple[Edges, Moments]:
@@ -112,7 +110,7 @@ class Stepped:
         if bucket.start in self._kept:
             return self._kept[bucket.start]
         given = Given(*(stacked(bucket, views).unsqueeze(0) for views in self._views))
-        gradient = given.gradient.to(self._dtype)
+        gradient = given.gradient.to(self.dtype)
         if self._factors is not None:
             gradient = gradient * bucket.wide(self._factors)
         if self._finite is not None:
@@ -128,7 +126,7 @@ class Stepped:
         if not plan.buckets:
             return []
         surveys = [surveyed(b, self._edges(b)[0], self._steps) for b in plan.buckets]
-        evidence = self.of_bundles(self._numbers("evidence").to(self._dtype))
+        evidence = self.of_bundles(self._numbers("evidence").to(self.dtype))
         return Look(self._rule, plan, surveys, self._steps.counts, evidence).seen()
 
     def recall(self) -> list[Seen]:
@@ -141,8 +139,7 @@ class Stepped:
 
     def parts(self, name: str, vector: Tensor) -> Sequence[Tensor]:
         """What is stored of each bundle of a parameter, of all that is stored of it."""
-        bundles = self.plan.layouts[name].bundles
-        sizes = [self._rule.stored_size([bundle]) for bundle in bundles]
+        sizes = self.plan.stored[name]
         return torch.split(vector, sizes) if len(sizes) > 1 else [vector] * len(sizes)
 
     def evidence(self, seen: Sequence[Seen]) -> Sequence[Tensor]:
@@ -160,13 +157,15 @@ class Stepped:
         scale, evidence = (
             torch.cat(p, 1) for p in zip(*((v.scale, v.evidence) for v in seen), strict=True)
         )
-        weight = skeleton.relative_weight(squares[..., 1], self.fixed["usual"])
+        usual = self.fixed["usual"]
+        weight = skeleton.weight_scale(squares[..., 1], torch.where(usual > 0, usual, 1.0))
+        weight = torch.where(usual > 0, weight, 1.0)
         share = skeleton.share(evidence, self._steps.counts)
         scales = _Scales(squares, self._steps.trusted, scale * share * weight * self.fixed["fixed"])
         for bucket, view in zip(self.plan.buckets, seen, strict=True):
             yield bucket, view, self._result(bucket, view, scales)
 
-    def _result(self, bucket: Bucket, seen: Seen, scales: "_Scales") -> Result:
+    def _result(self, bucket: Bucket, seen: Seen, scales: _Scales) -> Result:
         skeleton, steps = self._rule.skeleton, self._steps
         edges, after = self._edges(bucket)
         self._kept.pop(bucket.start, None)

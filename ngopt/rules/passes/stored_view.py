@@ -41,7 +41,7 @@ def recalled(vector: Tensor, bundles: Sequence[Bundle], width: int) -> list[View
     views, at = [], 0
     for bundle in bundles:
         tensors = []
-        for shape in _shapes(bundle, width):
+        for shape in shapes(bundle, width):
             size = math.prod(shape)
             tensors.append(vector[at : at + size].view(shape))
             at += size
@@ -53,7 +53,7 @@ def recalled(vector: Tensor, bundles: Sequence[Bundle], width: int) -> list[View
 
 def count(bundles: Sequence[Bundle], width: int) -> int:
     """How many numbers are stored; see :func:`recalled`."""
-    return sum(math.prod(shape) for bundle in bundles for shape in _shapes(bundle, width))
+    return sum(math.prod(shape) for bundle in bundles for shape in shapes(bundle, width))
 
 
 def _tensors(view: View) -> list[Tensor]:
@@ -62,8 +62,8 @@ def _tensors(view: View) -> list[Tensor]:
     return [*numbers, view.context, view.scale, view.evidence, *view.neurons]
 
 
-def _shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
-    """Shapes of what :func:`_tensors` returns."""
+def shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
+    """Shapes of the numbers of a bundle's view, in the order in which they are stored."""
     group, out, into, _ = bundle.shape
     neurons = width and not thin(bundle, width)
     states = [(group, out, width), (group, into, width)] if neurons else []

@@ -119,7 +119,7 @@ def test_a_step_waits_for_no_device(family):
         runs.task.device = torch.device("meta")
         theta = {n: there(p.expand(4, *p.shape)) for n, p in unroll.rule.named_parameters()}
         for fresh in (True, False):
-            unroll._step(runs, batches, theta, fresh)  # Constants are copied once.
+            unroll._recorded(runs, batches, theta, fresh)  # Constants are copied once.
             with Log() as log:
-                unroll._step(runs, batches, theta, fresh)
+                unroll._recorded(runs, batches, theta, fresh)
             assert log.found == set()
