@@ -1,6 +1,6 @@
 """One step of the optimizer, of all runs at once, for any theta."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
 
@@ -11,7 +11,6 @@ from torch.func import functional_call
 from meta_train.tasks.task import Task, Tensors
 from meta_train.unroll.runs import Runs
 from ngopt.optim.update import Options, changed
-from ngopt.rules.replayed import replay, replays
 from ngopt.rules.rule import Rule, State
 
 
@@ -52,25 +51,11 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
     def moved(runs: Runs, *, fresh: bool = True) -> tuple[Tensors, State]:
         step = partial(one, fresh)
         run = (runs.parameters, runs.gradients, runs.state, runs.lr)
-        first = {name: gradient[0] for name, gradient in runs.gradients.items()}
-        # Replayed, a run takes less time by itself than its share of a stack.
-        if replays(rule, first) and not rule.watched:
-            shared, stacked = ({}, named) if each else (named, {})
-            again = replay(rule, task.graph, ("move", weight_decay, fresh), partial(_apart, step))
-            found = again.each(shared, (stacked, *run), len(runs))
-            if found is not None:
-                parameters, state = found
-                return parameters, state
         move = torch.vmap(step, in_dims=dims, randomness="different")
         result: tuple[Tensors, State] = move(named, *run)
         return result
 
     return moved
-
-
-def _apart(one: Callable[..., object], shared: Tensors, run: tuple[Tensors, ...]) -> object:
-    theta, *rest = run
-    return one(shared | theta, *rest)
 
 
 class _Move(nn.Module):

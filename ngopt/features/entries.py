@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from ngopt.features.blocks import Block
 from ngopt.features.moments import Moments
 from ngopt.features.scale import floored, root_inverse
 
@@ -88,32 +87,17 @@ class Scales(NamedTuple):
         """The scales of a bundle, from its survey and the mean square of its base direction."""
         rows = survey.rows.square / floored(survey.groups[:, None])
         columns = survey.columns.square
-        return cls.of_factors(rows, columns, survey.whole.fast, survey.whole.weight, square)
-
-    @classmethod
-    def of_factors(cls, rows: Tensor, columns: Tensor, *means: Tensor) -> "Scales":
-        """The scales of a bundle, its rows as `(group, out)` and its columns as `(group, in)`."""
+        means = survey.whole.fast, survey.whole.weight, square
         return cls(rows[:, :, None, None], columns[:, None, :, None], *means)
-
-    @property
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """Rows as `(group, out)` and columns as `(group, in)`."""
-        return self.rows[:, :, 0, 0], self.columns[:, 0, :, 0]
-
-    def seen_from(self, block: Block) -> "Scales":
-        """The same, with only the rows and columns of a block."""
-        return self._replace(
-            rows=block.rows(self.rows), columns=self.columns[block.group, :, block.into]
-        )
 
 
 def entry_features(edges: Edges, base: Tensor, scales: Scales) -> Entries:
     """Compute the features of each entry; all are 0 for a zero gradient and weight.
 
     Args:
-        edges: of a bundle, or of one block of it.
+        edges: of a bundle.
         base: direction that is to be corrected, of the same shape.
-        scales: of the whole bundle, seen from that block.
+        scales: of the bundle.
     """
     return Entries(
         adam=edges.adam,

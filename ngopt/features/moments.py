@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
-from ngopt.fused.rounding import to_bfloat16
+from ngopt.features.rounding import to_bfloat16
 
 FAST = 0.9
 SLOW = 0.99

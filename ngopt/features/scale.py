@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from ngopt.features.blocks import CPU_ENTRIES
-from ngopt.fused.switch import in_buckets
+from ngopt.backends.switch import in_buckets
+
+CPU_ENTRIES = 2**18
+"""Entries of a block that fits a cache."""
 
 EPS = 1e-8
 """Magnitude below which a number that was brought to about 1 counts as zero; always squared and

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ngopt.fused.switch import in_buckets
+from ngopt.backends.switch import in_buckets
 from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import largest
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.replayed import changes
 from ngopt.rules.rule import Change, Rule, State
 
 SMALL = 2048
@@ -176,7 +175,8 @@ def directions(
     for name, grad in grads.items():
         signed = -grad if options[name].maximize else grad
         gradients[name] = signed.to(wide[name].dtype)
-    return changes(rule, wide, gradients, state, graph, fresh=fresh)
+    told = rule.stream if fresh else rule.follow
+    return told(wide, gradients, state, graph)
 
 
 def move(param: Tensor, direction: Tensor, options: Options, *, in_place: bool = False) -> Tensor:

@@ -89,10 +89,6 @@ class Rule(nn.Module, ABC):
     observer: Observer | None = None
     """Set by :func:`ngopt.rules.watch.watch`. Rules without such insides tell it nothing."""
 
-    replayable: bool = False
-    """Whether its steps are recorded and replayed on the CPU, which is worth it where they are many
-    small operations."""
-
     spike_limit: float = math.inf
     """By what factor a gradient may be larger than usual. The optimizer scales a larger one down,
     before the rule remembers it. Infinite for formulas that are to be followed to the letter."""
@@ -107,8 +103,8 @@ class Rule(nn.Module, ABC):
         return not torch.compiler.is_compiling() and self.observer is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy is a rule of its own, which nobody watches and which has recorded nothing.
-        own = ("observer", "replays")
+        # A copy is a rule of its own, which nobody watches and which has kept nothing.
+        own = ("observer", "kept")
         return {key: value for key, value in self.__dict__.items() if key not in own}
 
     def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
@@ -154,18 +150,6 @@ class Rule(nn.Module, ABC):
         Yields:
             The change of each parameter in `gradients`.
         """
-
-    def follows_apart(
-        self, parameters: Mapping[str, Tensor], state: State, graph: NeuralGraph
-    ) -> bool:
-        """Whether :meth:`follow` would now do the same with each parameter by itself.
-
-        Args:
-            parameters: those that are due.
-            state: as for :meth:`stream`.
-            graph: as for :meth:`stream`.
-        """
-        return False
 
     def follow(
         self,

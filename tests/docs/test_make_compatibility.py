@@ -8,7 +8,7 @@ from docs.compatibility_page import page
 from docs.compatibility_probes import PROBES, outcome
 from docs.compatibility_rows import ROWS
 from docs.make_compatibility import DOCS, KEPT, ROOT, cases, contestant, make, makers, told
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 
 JUNIT = """<testsuites><testsuite>
 <testcase classname="tests.optim.test_fuzz" name="test_one"/>

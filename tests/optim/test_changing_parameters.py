@@ -6,7 +6,7 @@ from torch import nn
 
 from ngopt.errors import GraphError
 from ngopt.features import blocks
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.matrix_gnn import MatrixGNN

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ngopt.errors import NgoptError
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.contract import assert_same, flat_state

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import alike
 from ngopt.rules.adam import Adam

@@ -10,7 +10,7 @@ from torch import nn
 
 import ngopt
 from ngopt.errors import GradientError
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import alike
 from ngopt.rules.adam import Adam

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.permute import permute, random_permutations
 from ngopt.graph.trace import trace

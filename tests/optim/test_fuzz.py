@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from tests.optim.machine import Machine
 
 

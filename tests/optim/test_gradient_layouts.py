@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import MatrixGNN
 from tests.rules.rule_inputs import randomize

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.graph.trace import trace
 from tests.hand_built import EXAMPLES
 from tests.zoo import ZOO

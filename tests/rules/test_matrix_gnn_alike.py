@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ngopt.fused.switch import plain
+from ngopt.backends.switch import plain
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules import alike
 from ngopt.rules.matrix_gnn import CONTEXT, MatrixGNN

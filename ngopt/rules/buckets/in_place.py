@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ngopt.features.moments import Moments
-from ngopt.features.scale import scaled
+from ngopt.rules.buckets import compiled
+from ngopt.rules.buckets.entries import put
 from ngopt.rules.buckets.look import Seen
-from ngopt.rules.buckets.plan import Bucket, Plan
+from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, Stepped
 from ngopt.rules.rule import Moves, State
 
@@ -41,41 +41,42 @@ def step_in_place(
         fresh: whether to look at the whole model, or to go by what was last seen of it.
     """
     rates, kept, factors, finite = moves
-    stepped = Stepped(rule, plan, parameters, gradients, state, factors, finite)
+    sure = finite.device.type == "cpu"  # where nobody has to wait to know
+    if sure and not finite:
+        return
+    stepped = Stepped(rule, plan, parameters, gradients, state, factors, None if sure else finite)
+    rates = rates.to(stepped.dtype)
+    kept = None if kept is None else kept.to(stepped.dtype)
+    if not sure:
+        rates = torch.where(finite, rates, 0.0)
+        kept = None if kept is None else torch.where(finite, kept, 1.0)
+    rates = stepped.of_bundles(rates).unsqueeze(0)
+    kept = None if kept is None else stepped.of_bundles(kept).unsqueeze(0)
+    loops = compiled.loops_of(stepped, rule) if sure else None
+    if loops is not None:
+        seen = compiled.step(rule, stepped, loops, parameters, rates, kept, fresh=fresh)
+        _remember(stepped, seen, state, finite)
+        if seen is not None and rule.refresh_every > 1:
+            compiled.note(rule, stepped, loops)
+        return
     seen = stepped.look() if fresh else stepped.recall()
-    dtype = stepped.dtype
-    rates = stepped.of_bundles(torch.where(finite, rates, 0.0).to(dtype))
-    if kept is not None:
-        kept = stepped.of_bundles(torch.where(finite, kept, 1.0).to(dtype))
-    for bucket, _, (direction, size, moments, weight) in stepped.results(seen):
-        update = scaled(direction, size * bucket.wide(rates))
-        if kept is not None:
-            weight = weight * bucket.wide(kept)
-        _put(bucket, parameters, weight - update)
-        for key, moment in zip(Moments._fields, moments, strict=True):
-            _put(bucket, {m.name: state[m.name][key] for m in bucket.members}, moment)
-    _remember(stepped, seen, state, finite, fresh)
+    for bucket, _, entries, (direction, _, moments, _), size in stepped.results(seen):
+        for tensors, moment in zip(stepped.given[2:], moments, strict=True):
+            put(bucket, tensors, moment)
+        entries.move(direction, size * bucket.of(rates), None if kept is None else bucket.of(kept))
+    _remember(stepped, seen if fresh else None, state, finite)
 
 
-def _put(bucket: Bucket, tensors: Mapping[str, Tensor], arrays: Tensor) -> None:
-    """Write the arrays of the members where they are in tensors."""
-    places = [member.bundle.unfold(tensors[member.name]) for member in bucket.members]
-    pairs = zip(bucket.members, arrays[0], strict=True)
-    torch._foreach_copy_(places, [member.bundle.fold(array) for member, array in pairs])
-
-
-def _remember(
-    stepped: Stepped, seen: Sequence[Seen], state: State, finite: Tensor, fresh: bool
-) -> None:
+def _remember(stepped: Stepped, seen: Sequence[Seen] | None, state: State, finite: Tensor) -> None:
     """Write what is known of whole parameters, and at a look what was seen, if all is finite."""
     names = stepped.plan.names
     counts = [state[name]["step"] for name in names]
     counted = torch.where(finite, stepped.counts, stepped.counts - 1)
-    torch._foreach_copy_(counts, list(counted.unbind()))
-    if not (fresh and seen):
+    torch._foreach_copy_(counts, list(counted[0].unbind()))
+    if not seen:
         return
     evidence = [state[name]["evidence"] for name in names if stepped.plan.layouts[name].bundles]
-    pairs = zip(names, stepped.evidence(seen), strict=True)
+    pairs = zip(names, stepped.evidence(seen)[0].unbind(), strict=True)
     found = [tensor for name, tensor in pairs if stepped.plan.layouts[name].bundles]
     _copy_if(finite, evidence, found)
     for bucket, view in zip(stepped.plan.buckets, seen, strict=True):

@@ -10,10 +10,10 @@ from ngopt.features.neurons import STATISTICS
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
 from ngopt.features.survey import Products
 from ngopt.features.tensors import step_features
-from ngopt.rules.buckets.arrays import Surveyed
+from ngopt.rules.buckets.entries import Surveyed
 from ngopt.rules.buckets.plan import Bucket, Plan, split
+from ngopt.rules.buckets.stored import shapes
 from ngopt.rules.layers.messages import Round
-from ngopt.rules.passes.stored_view import shapes
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
@@ -166,7 +166,7 @@ class Look:
         for each in rule.rounds:
             mix = cast(Round, each)
             said = self._messages(self._at_ends(table, sources), mix)
-            table = torch.tanh(mix.keep(table) + said)
+            table = mix(table, said)
         return self._at_ends(table, sources)
 
     def _at_ends(self, table: Tensor, sources: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
@@ -188,7 +188,13 @@ class Look:
         ]
 
     def _neuron_features(self) -> Tensor:
-        """Features of all neurons; see :func:`~ngopt.features.neurons.neuron_features`."""
+        """Features of all neurons, `(runs, neurons, NEURON_FEATURES)`.
+
+        They are the mean over the bundles that lead into the neuron, then over those that lead out
+        of it, of the row's (column's) RMS of Adam direction, gradient and weight relative to the
+        whole bundle's (bounded log ratios) and of the cosine between gradient and fast momentum.
+        Zeros where there is no such bundle.
+        """
         said: list[list[Tensor]] = [[], []]
         for bucket, survey in zip(self._plan.buckets, self._surveys, strict=True):
             ends = bucket.members[0].ends
@@ -214,9 +220,9 @@ class Look:
         for bucket, survey, (out, into) in zip(
             self._plan.buckets, self._surveys, states, strict=True
         ):
-            matrices = survey.matrices
-            if matrices is None or out is None or into is None:
+            if survey.matrices is None or out is None or into is None:
                 continue
+            matrices = survey.matrices()
             ends, (_, outputs, inputs, _) = bucket.members[0].ends, bucket.shape
             factors = root_inverse(bucket.of(self._squares))[:, :, None, :, None, None]
             if ends.out:

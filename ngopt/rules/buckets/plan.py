@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import Matrix, matrices
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.passes.stored_view import count, thin
+from ngopt.rules.buckets.stored import count, thin
 from ngopt.rules.skeleton import Skeleton
 
 LARGE = 2**24
@@ -26,6 +27,9 @@ BLOCK = 2**22
 BLOCK_SHARE = 16
 """The same two bounds for entries whose features are there at once."""
 
+BLOCK_IN_CACHE = 2**14
+"""The same on the CPU, where larger blocks take longer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Member:
@@ -37,6 +41,7 @@ class Member:
         layout: of the parameter.
         matrix: the bundle as matrices whose momentum is orthogonalized, if it has any.
         ends: the sets of neurons that it connects.
+        places: where its entries are in tensors, by the strides of these.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Member:
     layout: Layout
     matrix: Matrix | None
     ends: Ends
+    places: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def bundle(self) -> Bundle:
@@ -92,8 +98,8 @@ class Plan:
     Attributes:
         buckets: all bundles; those of one bucket stand side by side wherever bundles do.
         neurons: number of rows of the table that are neurons.
-        block: number of entries whose features are there at once.
         stored: of each parameter, how many numbers are stored of each of its bundles.
+        loops: what is made of the plan where loops are compiled.
     """
 
     def __init__(
@@ -105,9 +111,9 @@ class Plan:
         width: int,
     ) -> None:
         self.names, self.width = tuple(names), width
+        self.loops: dict[Any, Any] = {}
         self.layouts = {name: graph.layout(name) for name in names}
         self.entries = sum(math.prod(layout.shape) for layout in self.layouts.values())
-        self.block = max(BLOCK, self.entries // BLOCK_SHARE)
         self.buckets = self._buckets(skeleton)
         self.stored = {
             name: [count([bundle], width) for bundle in layout.bundles]
@@ -127,22 +133,29 @@ class Plan:
         self._neurons(members)
         self._on: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
 
+    def block(self, device: torch.device) -> int:
+        """Number of entries whose features are there at once."""
+        if device.type == "cpu":
+            return BLOCK_IN_CACHE
+        return max(BLOCK, self.entries // BLOCK_SHARE)
+
     def _buckets(self, skeleton: Skeleton) -> list[Bucket]:
         most = max(LARGE, self.entries // SHARE)
         found: dict[object, list[list[Member]]] = {}
         for member in self._members(skeleton):
-            alike = found.setdefault(self._key(member), [[]])
-            if alike[-1] and (len(alike[-1]) + 1) * member.bundle.numel > most:
-                alike.append([])
-            alike[-1].append(member)
+            group = found.setdefault(self._key(member), [[]])
+            if group[-1] and (len(group[-1]) + 1) * member.bundle.numel > most:
+                group.append([])
+            group[-1].append(member)
         buckets: list[Bucket] = []
         start = 0
-        for group in chain.from_iterable(found.values()):
-            bundle = group[0].bundle
-            buckets.append(
-                Bucket(tuple(group), start, bundle.shape, group[0].matrix, self._thin(bundle))
-            )
-            start += len(group)
+        # Matrices first, and thin ones last.
+        alike = chain.from_iterable(found.values())
+        order = sorted(alike, key=lambda g: (g[0].matrix is None, self._thin(g[0].bundle)))
+        for members in order:
+            bundle, matrix = members[0].bundle, members[0].matrix
+            buckets.append(Bucket(tuple(members), start, bundle.shape, matrix, self._thin(bundle)))
+            start += len(members)
         return buckets
 
     def _members(self, skeleton: Skeleton) -> Iterable[Member]:
@@ -263,12 +276,18 @@ def split(tensor: Tensor, sizes: Iterable[int]) -> list[Tensor]:
     return [tensor[:, a:b] for a, b in zip(starts, stops, strict=True)]
 
 
-def stacked(bucket: Bucket, views: Mapping[str, Sequence[Tensor]]) -> Tensor:
-    """Arrays of the members, `(members, group, out, in, tap)`; a view where there is one member.
+def stacked(bucket: Bucket, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Arrays of the members, `(runs, members, group, out, in, tap)`; a view if there is only one.
 
     Args:
         bucket: the bucket.
-        views: arrays of each parameter, one per bundle.
+        tensors: by name of the parameter, of its shape, or with a dimension for runs in front.
     """
-    arrays = [views[member.name][member.number] for member in bucket.members]
-    return arrays[0].unsqueeze(0) if len(arrays) == 1 else torch.stack(arrays)
+    arrays = []
+    for member in bucket.members:
+        tensor, view = tensors[member.name], member.bundle.view
+        if tensor.dim() > len(member.layout.shape):
+            arrays.append(torch.stack([view(run) for run in tensor]))
+        else:
+            arrays.append(view(tensor).unsqueeze(0))
+    return arrays[0].unsqueeze(1) if len(arrays) == 1 else torch.stack(arrays, 1)

@@ -1,19 +1,19 @@
 """The small network that sees each entry's own features and the states of its two neurons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.blocks import FEW
 from ngopt.features.entries import Entries
 from ngopt.rules.layers.affine import Affine
 
 
 class EntryHead(nn.Module):
-    """One hidden layer per entry, computed unit by unit where stacking features would fill memory.
+    """One hidden layer per entry.
 
-    A fresh head returns zeros, and does not listen to the neurons: both start at zero.
+    It hears of its bundle through `context`, of its neurons through `out_neuron` and `in_neuron`. A
+    fresh head returns zeros, and does not listen to the neurons: both start at zero.
 
     Args:
         hidden: number of hidden units.
@@ -31,60 +31,23 @@ class EntryHead(nn.Module):
         self.in_neuron = Affine(width, hidden, bias=False)
         self.output = Affine(hidden, 1, bias=False)
 
-    def forward(
-        self,
-        entries: Entries,
-        context: Tensor,
-        out_state: Tensor | None = None,
-        in_state: Tensor | None = None,
-    ) -> Tensor:
-        """Compute the raw correction of each entry of a bundle.
+    def forward(self, features: Tensor, offsets: Iterable[Tensor]) -> Tensor:
+        """Compute the raw correction of each entry, with the features of all at once.
 
         Args:
-            entries: features, arrays `(group, out, in, tap)`.
-            context: features of the bundle, `(context,)`.
-            out_state: states of the output neurons, `(group, out, width)`, if any.
-            in_state: states of the input neurons, `(group, in, width)`, if any.
+            features: of the entries, `(runs, ..., len(Entries))`.
+            offsets: of the hidden units, `(..., hidden)`: what they hear of bundles and of neurons.
+                They broadcast to the entries.
 
         Returns:
-            Array `(group, out, in, tap)`.
+            `(runs, ...)`.
         """
-        offsets = [self.context(context)]
-        if out_state is not None:
-            offsets.append(self.out_neuron(out_state)[:, :, None, None])
-        if in_state is not None:
-            offsets.append(self.in_neuron(in_state)[:, None, :, None])
-        if entries.adam.numel() <= FEW:
-            return self._at_once(entries, offsets)
-        weights, outputs = self.numbers(entries.adam.dtype)
-        return unit_by_unit(entries, weights, outputs, [offset.unbind(-1) for offset in offsets])
-
-    def numbers(self, dtype: torch.dtype) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        """Weights of each hidden unit, one for each feature, and its weight in the output."""
-        weights = [unit.unbind() for unit in self.entry.weight.to(dtype).unbind(1)]
-        return weights, self.output.weight.to(dtype).squeeze(1).unbind()
-
-    def flat_numbers(self, context: Tensor) -> list[Tensor]:
-        """Weights `(features * hidden,)`, output weights and offsets of a bundle `(hidden,)`."""
-        weights = [self.entry.weight.flatten(), self.output.weight.flatten()]
-        return [weight.to(context) for weight in weights] + [self.context(context)]
-
-    def heard(self, out_state: Tensor, in_state: Tensor) -> tuple[Tensor, Tensor]:
-        """What each hidden unit hears of neurons, `(hidden, out)` and `(hidden, in)`.
-
-        Args:
-            out_state: states of the output neurons, `(out, width)`.
-            in_state: states of the input neurons, `(in, width)`.
-        """
-        return self.out_neuron(out_state).mT, self.in_neuron(in_state).mT
-
-    def _at_once(self, entries: Entries, offsets: Sequence[Tensor]) -> Tensor:
-        """Few operations, which hold features and hidden units of all entries."""
-        features = torch.stack(entries, -1)
-        hidden = features @ self.entry.weight.to(features)
+        hidden: Tensor = self.entry(features.flatten(1, -2))
+        hidden = hidden.reshape(*features.shape[:-1], -1)
         for offset in offsets:
             hidden = hidden + offset
-        return (torch.relu(hidden) @ self.output.weight.to(features)).squeeze(-1)
+        said: Tensor = self.output(torch.relu(hidden).flatten(1, -2))
+        return said.reshape(features.shape[:-1])
 
 
 def unit_by_unit(

@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor
 
+from ngopt.backends.cpu.symmetric import symmetric_product
 from ngopt.features.scale import EPS
-from ngopt.fused.symmetric import symmetric_product
 
 COEFFICIENTS = ((6.408, -18.01, 13.153), (3.349, -3.297, 0.946))
 """Of the first quintic polynomial, and of all others. The two together bring numbers from 0.03 to 1
 between 0.62 and 1.39, as near to 1 as two can, and multiply small ones by 21."""
+
+
+def coefficients(step: int) -> tuple[float, float, float]:
+    """Of the polynomial of an iteration."""
+    return COEFFICIENTS[min(step, len(COEFFICIENTS) - 1)]
 
 
 def rough_polar_factor(matrices: Tensor, steps: int = 2) -> Tensor:
@@ -41,7 +46,7 @@ def rough_polar_factor(matrices: Tensor, steps: int = 2) -> Tensor:
     gram = gram * inverse
     factor: Tensor | None = None
     for number in range(steps):
-        a, b, c = COEFFICIENTS[min(number, len(COEFFICIENTS) - 1)]
+        a, b, c = coefficients(number)
         polynomial = symmetric_product(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal(dim1=1, dim2=2).add_(a)
         # Polynomials of one matrix: their products are symmetric too.

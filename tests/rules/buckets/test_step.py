@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ngopt.features.scale import rms
-from ngopt.fused.switch import eager, plain
+from ngopt.backends.switch import eager, plain
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.buckets import plan as plans

@@ -1,0 +1,1 @@
+"""Functions of single entries as compiled loops, and products of symmetric matrices."""

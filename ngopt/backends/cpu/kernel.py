@@ -1,0 +1,68 @@
+"""A function of entries, ready to run on tensors."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ngopt.backends.cpu.build import load
+from ngopt.backends.cpu.kinds import Use
+from ngopt.backends.cpu.source import Argument, Function, Result, source
+
+Addresses: TypeAlias = NDArray[np.int64]
+"""Addresses in bytes, or sizes."""
+
+
+class Kernel:
+    """Runs a function of entries on many matrices, one loop each.
+
+    Args:
+        function: see :func:`~ngopt.backends.cpu.source.source`.
+        arguments: what it takes.
+        results: what becomes of what it returns.
+
+    Attributes:
+        inputs: number of arguments, of which each has an address.
+        outputs: number of results that have an address: of each in the order of its uses, without
+            what overwrites an argument.
+
+    Raises:
+        NoCompilerError: if it cannot be compiled here.
+    """
+
+    def __init__(
+        self, function: Function, arguments: Sequence[Argument], results: Sequence[Result]
+    ) -> None:
+        self._run = load(source(function, arguments, results), sizes=1, pointers=3)
+        self.inputs = len(arguments)
+        self.outputs = sum(
+            use is not Use.STORE or result.into is None for result in results for use in result.uses
+        )
+
+    def __call__(self, sizes: Addresses, arguments: Addresses, results: Addresses) -> None:
+        """Compute all results.
+
+        Args:
+            sizes: rows and columns of each matrix, `(matrices, 2)`.
+            arguments: where each argument begins, `(matrices, inputs)`: as many numbers as its kind
+                says, in the order of a matrix, one after the other, on the CPU.
+            results: where each result is put, `(matrices, outputs)`; sums are added to what is
+                there.
+        """
+        self._run(len(sizes), _pointer(sizes), _pointer(arguments), _pointer(results))
+
+
+def _pointer(table: Addresses) -> Any:
+    assert table.flags.c_contiguous
+    return table.ctypes.data if table.size else None
+
+
+def addresses(tensor: Tensor, lead: int) -> Addresses:
+    """Where the parts of a tensor begin, one for each place in its first dimensions, flat."""
+    found = np.array(tensor.data_ptr(), dtype=np.int64)
+    for size, stride in zip(tensor.shape[:lead], tensor.stride()[:lead], strict=True):
+        steps = np.arange(size, dtype=np.int64) * (stride * tensor.element_size())
+        found = found[..., None] + steps
+    return found.reshape(-1)

@@ -1,1 +1,0 @@
-"""Pure functions of tensors, recorded once and run again without Python or a dispatcher."""

@@ -1,0 +1,176 @@
+"""A step of the default rule by compiled loops."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ngopt.backends.switch import fusible
+from ngopt.features.moments import Moments
+from ngopt.rules.buckets.look import Seen
+from ngopt.rules.buckets.loops import Loops, Piece, compiles
+from ngopt.rules.buckets.plan import Plan
+from ngopt.rules.buckets.step import CONTEXT, Stepped
+from ngopt.rules.rule import Change, State
+
+if TYPE_CHECKING:
+    from ngopt.rules.matrix_gnn import MatrixGNN
+
+
+def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
+    """The loops that do a step, made if they are not there yet; None where there can be none."""
+    plan, given = stepped.plan, stepped.given
+    first = plan.names[0]
+    dtypes = tuple(moments[first].dtype for moments in given[2:])
+    if not plan.buckets or not fusible([given.weight[first], given.gradient[first]]):
+        return None
+    if not compiles(stepped.dtype, dtypes, rule.skeleton):
+        return None
+    runs = len(stepped.counts)
+    strides = {name: _strides(stepped, name, dtypes, runs) for name in plan.names}
+    key = runs, dtypes, tuple(strides.values())
+    if key not in plan.loops:
+        plan.loops.clear()
+        plan.loops[key] = Loops(
+            plan, runs, rule.skeleton, rule.head, rule.graph_context, dtypes, strides
+        )
+    found: Loops = plan.loops[key]
+    return found
+
+
+def _strides(
+    stepped: Stepped, name: str, dtypes: tuple[torch.dtype, ...], runs: int
+) -> tuple[int, ...] | None:
+    """Strides of a parameter, of one run; None unless its state lies as it does, in `dtypes`."""
+    weight, _, *moments = (tensors[name] for tensors in stepped.given)
+    lead = weight.dim() - len(stepped.plan.layouts[name].shape)
+    own = weight.stride()[lead:]
+    alike = weight.dtype == torch.float32 and all(
+        moment.stride()[lead:] == own and moment.dtype == dtype
+        for moment, dtype in zip(moments, dtypes, strict=True)
+    )
+    return own if alike else None
+
+
+def step(
+    rule: "MatrixGNN",
+    stepped: Stepped,
+    loops: Loops,
+    target: Mapping[str, Tensor],
+    rates: Tensor,
+    kept: Tensor | None,
+    *,
+    fresh: bool,
+) -> list[Seen] | None:
+    """Do a step: overwrite the moments, and move the target.
+
+    Args:
+        rule: whose step it is.
+        stepped: the step.
+        loops: that do it.
+        target: what is moved, by name; the parameters, or others of their shapes and strides.
+        rates: learning rates of the bundles, `(runs, bundles)`.
+        kept: share of the target that stays, of the same shape; all by default.
+        fresh: whether to look at the whole model, or to go by what was last seen of it.
+
+    Returns:
+        What was seen, if it is not in the state yet.
+    """
+    loops.take(stepped.given, target)
+    numbers, steps = loops.numbers, stepped.steps
+    numbers.before.copy_(steps.counts - 1)
+    numbers.factor.copy_(torch.ones(()) if steps.factors is None else steps.factors)
+    numbers.kept.copy_(torch.ones(()) if kept is None else kept)
+    seen = None
+    if fresh:
+        seen = stepped.look(loops.surveys())
+    elif rule.watched or not loops.knows([*stepped.contexts(), *rule.head.parameters()]):
+        seen = stepped.recall()
+    if seen is not None:
+        loops.remember(stepped.squares(seen), *stepped.sizes(seen), map(stepped.heard, seen))
+
+    def tell(piece: Piece, corrections: Tensor) -> None:
+        assert seen is not None
+        view = seen[stepped.plan.buckets.index(piece.bucket)]
+        for place, correction in zip(piece.members, corrections, strict=True):
+            stepped.tell(piece.bucket, place, view, correction[0])
+
+    sizes = loops.full * rule.skeleton.share(loops.evidence, steps.counts)
+    loops.run(sizes * rates, rule.head, tell if rule.watched else None)
+    if not fresh:
+        note(rule, stepped, loops)
+    return seen if fresh else None
+
+
+def note(rule: "MatrixGNN", stepped: Stepped, loops: Loops) -> None:
+    """Note that what the loops remember is what is in the state now."""
+    loops.note([*stepped.contexts(), *rule.head.parameters()])
+
+
+def changed(
+    rule: "MatrixGNN", stepped: Stepped, loops: Loops, state: State, *, fresh: bool
+) -> Iterator[Change]:
+    """What changes of each parameter.
+
+    Args:
+        rule: whose step it is.
+        stepped: the step, of a state whose moments may be overwritten.
+        loops: that do it.
+        state: that state.
+        fresh: whether to look at the whole model, or to go by what was last seen of it.
+    """
+    plan, weights = stepped.plan, stepped.given.weight
+    updates = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in plan.names}
+    rates = -torch.ones_like(stepped.steps.counts)
+    seen = step(rule, stepped, loops, updates, rates, None, fresh=fresh)
+    contexts: dict[str, list[Tensor]] = {name: [] for name in plan.names}
+    evidence = None if seen is None else stepped.evidence(seen)
+    runs = weights[plan.names[0]].dim() > len(plan.layouts[plan.names[0]].shape)
+    if seen is not None and rule.refresh_every > 1:
+        parts = {}
+        for bucket, view in zip(plan.buckets, seen, strict=True):
+            for member, own in zip(bucket.members, view.stored().unbind(1), strict=True):
+                parts[member.name, member.number] = own if runs else own[0]
+        for name, layout in plan.layouts.items():
+            contexts[name] = [parts[name, n] for n in range(len(layout.bundles))]
+    for number, name in enumerate(plan.names):
+        after = dict(state[name])
+        after["step"] = after["step"] + 1
+        if evidence is not None and plan.layouts[name].bundles:
+            own = evidence[:, number]
+            after["evidence"] = (own if runs else own[0]).to(after["evidence"])
+        if contexts[name]:
+            after[CONTEXT] = torch.cat(contexts[name], -1)
+        yield Change(name, updates[name].to(weights[name].dtype), after)
+
+
+def changes(
+    rule: "MatrixGNN",
+    plans: Sequence[Plan],
+    parameters: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    state: State,
+    *,
+    fresh: bool,
+) -> Iterator[Change]:
+    """What changes of all parameters, by compiled loops where there can be any.
+
+    Args:
+        rule: whose step it is.
+        plans: of the parameters; those of different plans exchange no messages.
+        parameters: as for :meth:`Rule.stream`.
+        gradients: as for :meth:`Rule.stream`.
+        state: as for :meth:`Rule.stream`.
+        fresh: whether to look at the whole model, or to go by what was last seen of it.
+    """
+    for plan in plans:
+        stepped = Stepped(rule, plan, parameters, gradients, state)
+        if loops_of(stepped, rule) is None:
+            yield from stepped.changes(stepped.look() if fresh else stepped.recall())
+            continue
+        own = {n: state[n] | {k: state[n][k].clone() for k in Moments._fields} for n in plan.names}
+        stepped = Stepped(rule, plan, parameters, gradients, own)
+        loops = loops_of(stepped, rule)
+        assert loops is not None
+        yield from changed(rule, stepped, loops, own, fresh=fresh)

@@ -1,0 +1,165 @@
+"""The functions of single entries that a step is made of, compiled when first needed."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ngopt.backends.cpu.kernel import Kernel
+from ngopt.backends.cpu.kinds import Kind, Use
+from ngopt.backends.cpu.source import Argument, Result
+from ngopt.features.entries import Edges, Entries, Scales, entry_features
+from ngopt.features.moments import Moments, update_moments
+from ngopt.features.survey import Products
+from ngopt.rules.layers.entry_head import unit_by_unit
+from ngopt.rules.skeleton import Skeleton
+
+Dtypes = tuple[torch.dtype, ...]
+FEATURES = len(Entries._fields)
+NUMBER, ENTRY = Argument(Kind.SCALAR), Argument(Kind.ENTRY)
+STORE = Result((Use.STORE,))
+MOMENTS = (4, 5, 6)
+"""Places among the arguments of what is overwritten."""
+
+
+def known(dtypes: Dtypes) -> list[Argument]:
+    """What every kernel takes: weight, gradient, its factor, number of gradients before, moments.
+
+    Args:
+        dtypes: of the stored moments.
+    """
+    return [ENTRY, ENTRY, NUMBER, NUMBER, *(Argument(Kind.ENTRY, dtype) for dtype in dtypes)]
+
+
+def edges_of(
+    weight: Tensor, gradient: Tensor, factor: Tensor, step: Tensor, *moments: Tensor
+) -> tuple[Edges, dict[str, Tensor]]:
+    """Edges, and the state after this step."""
+    gradient = gradient * factor
+    before = {"step": step, **dict(zip(Moments._fields, moments, strict=True))}
+    after, corrected = update_moments(before, gradient)
+    return Edges.of(weight, gradient, corrected), after
+
+
+@cache
+def survey(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+    """Sums of products by row and column, of the squares of slow momentum and base direction."""
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        edges, after = edges_of(*given)
+        base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
+        return [*Products.of(edges), edges.moments.slow.square(), base.square()]
+
+    sums = [Result((Use.ROW_SUM, Use.COLUMN_SUM))] * len(Products._fields)
+    return Kernel(function, known(dtypes), [*sums, *[Result((Use.SUM,))] * 2])
+
+
+@cache
+def carry(dtypes: Dtypes) -> Kernel:
+    """Weights, Adam's direction and the fast momentum, along which messages go."""
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        edges, _ = edges_of(*given)
+        return [edges.weight, edges.adam, edges.moments.fast]
+
+    return Kernel(function, known(dtypes), [STORE] * 3)
+
+
+@cache
+def mix(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+    """The mixture of momenta that is orthogonalized."""
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        edges, after = edges_of(*given)
+        fast, slow, _ = edges.moments
+        return [skeleton.base(fast, slow, edges.gradient, after["step"])]
+
+    return Kernel(function, known(dtypes), [STORE])
+
+
+@cache
+def weigh(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+    """Sum of the squares of a direction where there ever was a gradient."""
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        *arguments, whole = given
+        edges, _ = edges_of(*arguments)
+        return [skeleton.gate(whole, edges.moments).square()]
+
+    return Kernel(function, [*known(dtypes), ENTRY], [Result((Use.SUM,))])
+
+
+@cache
+def correct(
+    skeleton: Skeleton,
+    dtypes: Dtypes,
+    hidden: int,
+    *,
+    matrix: bool,
+    neurons: bool,
+    watched: bool,
+) -> Kernel:
+    """The corrected direction and the sum of its squares; corrections if watched.
+
+    Moments overwrite those before.
+
+    Args:
+        skeleton: of the rule.
+        dtypes: of the stored moments.
+        hidden: number of hidden units of the network of entries.
+        matrix: whether an orthogonalized direction is given, with a factor.
+        neurons: whether hidden units hear of neurons.
+        watched: whether to return corrections.
+    """
+    numbers = Argument(Kind.SCALAR, count=hidden)
+    arguments = [
+        *known(dtypes),
+        *([ENTRY, NUMBER] if matrix else []),
+        *[NUMBER] * 3,
+        Argument(Kind.ROW),
+        Argument(Kind.COLUMN),
+        Argument(Kind.SCALAR, count=FEATURES * hidden),
+        numbers,
+        numbers,
+        *([Argument(Kind.ROW, count=hidden), Argument(Kind.COLUMN, count=hidden)] * neurons),
+    ]
+
+    def function(*given: Tensor) -> Sequence[Tensor]:
+        left = list(given)
+
+        def take(count: int) -> list[Tensor]:
+            taken, left[:] = left[:count], left[count:]
+            return taken
+
+        edges, after = edges_of(*take(7))
+        if matrix:
+            whole, factor = take(2)
+            base = skeleton.gate(whole, edges.moments) * factor
+        else:
+            base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
+        mean, fast, weight, row, column = take(5)
+        scales = Scales(row, column, fast, weight, mean)
+        flat, outputs, context = take(FEATURES * hidden), take(hidden), take(hidden)
+        weights = [flat[unit::hidden] for unit in range(hidden)]
+        offsets = [context, *([take(hidden), take(hidden)] if neurons else [])]
+        features = entry_features(edges, base, scales)
+        correction = unit_by_unit(features, weights, outputs, offsets)
+        correction = skeleton.gate(correction, edges.moments)
+        direction = skeleton.correct(base, correction, mean, after["step"])
+        moments = [after[key] for key in Moments._fields]
+        return [direction, direction.square(), *moments, *([correction] if watched else [])]
+
+    stored = [Result((Use.STORE,), dtype, n) for dtype, n in zip(dtypes, MOMENTS, strict=True)]
+    results = [STORE, Result((Use.SUM,)), *stored, *([STORE] if watched else [])]
+    return Kernel(function, arguments, results)
+
+
+@cache
+def move() -> Kernel:
+    """Move weights along a direction, in place, and leave a share of them."""
+
+    def function(weight: Tensor, direction: Tensor, rate: Tensor, kept: Tensor) -> Sequence[Tensor]:
+        return [weight * kept - direction * rate]
+
+    return Kernel(function, [ENTRY, ENTRY, NUMBER, NUMBER], [Result((Use.STORE,), into=0)])

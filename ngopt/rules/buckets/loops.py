@@ -1,0 +1,686 @@
+"""A step of all bundles of a plan by compiled loops over their entries: fast on the CPU.
+
+Each loop runs over all bundles at once, whatever their shapes; only what is orthogonalized goes
+bucket by bucket. Where everything is in memory is put down in tables of addresses, made once.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ngopt.backends.cpu.build import NoCompilerError
+from ngopt.backends.cpu.kernel import Addresses, addresses
+from ngopt.backends.cpu.orthogonalize import is_small, orthogonalize
+from ngopt.backends.switch import give_up
+from ngopt.features.survey import Products
+from ngopt.rules.buckets import kernels
+from ngopt.rules.buckets.entries import MANY, Given, Heard, Surveyed
+from ngopt.rules.buckets.plan import Bucket, Member, Plan
+from ngopt.rules.layers.entry_head import EntryHead
+from ngopt.rules.skeleton import Skeleton
+
+AT_ONCE = 2**20
+"""Number of entries whose directions are there at once, unless one bundle has more."""
+
+FLOAT = 4
+"""Bytes of a number."""
+
+KNOWN = 7
+"""Number of arguments that all loops but the last take; see :func:`.kernels.known`."""
+
+
+class Plane(NamedTuple):
+    """How arrays `(out, in, tap)` lie in memory as matrices.
+
+    Args:
+        shape: of the arrays.
+        turned: whether the rows of the matrices are the inputs.
+    """
+
+    shape: tuple[int, int, int]
+    turned: bool
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], strides: Sequence[int]) -> "Plane | None":
+        """The plane of an array; None if its memory is no such matrix."""
+        out, into, taps = shape
+        steps = [s if n > 1 else None for n, s in zip(shape, strides, strict=True)]
+        straight = (into * taps, taps, 1)
+        if all(s in (None, t) for s, t in zip(steps, straight, strict=True)):
+            return cls.straight(shape)
+        turned = (1, out, 1)
+        if taps == 1 and all(s in (None, t) for s, t in zip(steps, turned, strict=True)):
+            return cls(shape, True)
+        return None
+
+    @classmethod
+    def straight(cls, shape: tuple[int, int, int]) -> "Plane":
+        """That of contiguous arrays."""
+        # One long row is faster than many rows of one entry.
+        return cls(shape, shape[1] * shape[2] == 1)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        out, into, taps = self.shape
+        return (into, out) if self.turned else (out, into * taps)
+
+    def flat(self, arrays: Tensor) -> Tensor:
+        """Arrays as matrices `(..., rows, columns)`."""
+        return (arrays.transpose(-3, -2) if self.turned else arrays).flatten(-2).contiguous()
+
+    def arrays(self, flat: Tensor) -> Tensor:
+        """The arrays of matrices `(..., rows, columns)`."""
+        if self.turned:
+            return flat.unsqueeze(-1).transpose(-3, -2)
+        return flat.reshape(*flat.shape[:-1], *self.shape[1:])
+
+    def ends(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of rows and columns, of `out` and `in`; neurons are the last dimension."""
+        if self.turned:
+            return columns, rows
+        into, taps = self.shape[1:]
+        return rows, columns if taps == 1 else columns.reshape(*columns.shape[:-1], into, taps).sum(
+            -1
+        )
+
+    def spread(self, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of `out` and `in`, of each row and each column; neurons come last."""
+        if self.turned:
+            return into, out
+        taps = self.shape[2]
+        return out, into if taps == 1 else into.repeat_interleave(taps, -1)
+
+
+class _Place(NamedTuple):
+    """Where the matrices of a bundle begin in a tensor of given strides, in entries."""
+
+    plane: Plane
+    offsets: tuple[int, ...]
+
+
+def _place(member: Member, strides: tuple[int, ...]) -> _Place | None:
+    """Where the matrices of a bundle are; None if the memory of some is no matrix."""
+    if strides not in member.places:
+        member.places[strides] = _found(member, strides)
+    found: _Place | None = member.places[strides]
+    return found
+
+
+def _found(member: Member, strides: tuple[int, ...]) -> _Place | None:
+    bundle = member.bundle
+    meta = torch.empty_strided(member.layout.shape, strides, device="meta")
+    try:
+        array = bundle.unfold(meta).permute(bundle.order).view(bundle.shape)
+    except RuntimeError:  # it is no view
+        return None
+    plane = Plane.of(bundle.shape[1:], array.stride()[1:])
+    if plane is None:
+        return None
+    begin, step = int(array.storage_offset()), array.stride(0)
+    return _Place(plane, tuple(begin + group * step for group in range(bundle.shape[0])))
+
+
+class Piece:
+    """Some bundles of a bucket, one after the other, whose memory is alike.
+
+    Args:
+        bucket: the bucket.
+        members: numbers of the bundles among its members.
+        plane: of their entries.
+        items: numbers of their matrices: of one bundle after the other, its runs, of a run its
+            groups.
+        offset: of the first entry among those that are there at once.
+    """
+
+    def __init__(
+        self, bucket: Bucket, members: range, plane: Plane, items: range, offset: int
+    ) -> None:
+        self.bucket, self.members, self.plane = bucket, members, plane
+        self.items, self.offset = items, offset
+        self.known: list[Tensor] = []
+        self.small: tuple[int, int, int] | None = None
+
+    @property
+    def bundles(self) -> slice:
+        """Their places among all bundles."""
+        start = self.bucket.start
+        return slice(start + self.members.start, start + self.members.stop)
+
+    @property
+    def lead(self) -> tuple[int, int, int]:
+        """How many bundles, runs and groups."""
+        members, groups = len(self.members), self.bucket.shape[0]
+        return members, len(self.items) // max(1, members * groups), groups
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of a matrix."""
+        rows, columns = self.plane.sides
+        return rows * columns
+
+    def part(self, tensor: Tensor) -> Tensor:
+        """Theirs, `(members, runs, ...)`, of what is known of a bucket, `(runs, members, ...)`."""
+        return tensor[:, self.members.start : self.members.stop].transpose(0, 1)
+
+    def flat(self, memory: Tensor) -> Tensor:
+        """Their entries in memory, `(members, runs, group, rows, columns)`."""
+        part = memory[self.offset : self.offset + len(self.items) * self.entries]
+        return part.view(*self.lead, *self.plane.sides)
+
+
+class Numbers(NamedTuple):
+    """Numbers of each bundle, `(runs, bundles)`, that loops take.
+
+    Args:
+        factor: of the gradients.
+        before: number of gradients before this one.
+        base: mean square of the base direction.
+        fast: of the fast momentum.
+        weight: of the weights.
+        whole: factor of the orthogonalized direction.
+        rate: factor of the corrected direction.
+        kept: share of the weights that stays.
+    """
+
+    factor: Tensor
+    before: Tensor
+    base: Tensor
+    fast: Tensor
+    weight: Tensor
+    whole: Tensor
+    rate: Tensor
+    kept: Tensor
+
+
+class Batch:
+    """Pieces whose directions are there at once, all with matrices or none, and neurons or none.
+
+    Args:
+        pieces: the pieces.
+    """
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+        self.matrix = pieces[0].bucket.matrix is not None
+        self.items = slice(pieces[0].items.start, pieces[-1].items.stop)
+        self.bundles = slice(pieces[0].bundles.start, pieces[-1].bundles.stop)
+        small = [piece for piece in pieces if piece.small]
+        self.sizes = np.array(
+            [size for piece in small for size in [piece.small] * len(piece.items)], dtype=np.int64
+        )
+        numbers = [n - self.items.start for piece in small for n in piece.items]
+        self.small = np.array(numbers) if small else None
+        last = pieces[-1]
+        self.entries = last.offset + len(last.items) * last.entries
+
+
+class Loops:
+    """Loops over all bundles of a plan, and where everything is in memory.
+
+    Args:
+        plan: of the parameters.
+        runs: how many runs there are.
+        skeleton: of the rule.
+        head: network of the entries; tells how many hidden units there are.
+        graph: whether neurons have states.
+        dtypes: of the stored moments.
+        strides: of each parameter, of one run; None where its entries are copied.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        runs: int,
+        skeleton: Skeleton,
+        head: EntryHead,
+        graph: bool,
+        dtypes: tuple[torch.dtype, ...],
+        strides: Mapping[str, tuple[int, ...] | None],
+    ) -> None:
+        self.plan, self.runs, self._skeleton, self._graph = plan, runs, skeleton, graph
+        self._hidden, self._dtypes, self._strides = head.hidden, dtypes, strides
+        bundles = sum(len(bucket.members) for bucket in plan.buckets)
+        self._numbers = torch.ones(len(Numbers._fields), runs, bundles, dtype=torch.float32)
+        self.numbers = Numbers(*self._numbers)
+        divided = self._divided()
+        for piece in chain.from_iterable(divided):
+            piece.small = _small(piece, skeleton)
+        self.batches = [Batch(pieces) for pieces in divided]
+        self.pieces = [piece for batch in self.batches for piece in batch.pieces]
+        self._table()
+        most = max(batch.entries for batch in self.batches)
+        self._mixture, self._direction = torch.empty(2, most, dtype=torch.float32)
+        self._sums = torch.empty(len(self._sizes), dtype=torch.float32)
+        self._memory()
+        self._arguments()
+        self._noted: list[tuple[Tensor, int]] = []
+        self.full = self.evidence = torch.empty(0)
+
+    def _divided(self) -> list[list[Piece]]:
+        """All bundles in pieces, in batches."""
+        batches: list[list[Piece]] = []
+        kind: object = None
+        room = item = 0
+        for bucket in self.plan.buckets:
+            per = self.runs * bucket.shape[0]
+            own = bucket.matrix is not None, self._neurons(bucket)
+            for number, member in enumerate(bucket.members):
+                plane, size = self._plane(member), self.runs * member.bundle.numel
+                if own != kind or room + size > AT_ONCE:
+                    batches.append([])
+                    room, kind = 0, own
+                items = range(item, item + per)
+                last = batches[-1][-1] if batches[-1] else None
+                if last is not None and last.bucket is bucket and last.plane == plane:
+                    last.members = range(last.members.start, number + 1)
+                    last.items = range(last.items.start, items.stop)
+                else:
+                    members = range(number, number + 1)
+                    batches[-1].append(Piece(bucket, members, plane, items, room))
+                room, item = room + size, items.stop
+        return batches
+
+    def _neurons(self, bucket: Bucket) -> bool:
+        """Whether there are states of neurons at the ends of its bundles."""
+        return self._graph and not bucket.thin
+
+    def _plane(self, member: Member) -> Plane:
+        place = self._where(member)
+        return Plane.straight(member.bundle.shape[1:]) if place is None else place.plane
+
+    def _where(self, member: Member) -> _Place | None:
+        strides = self._strides[member.name]
+        return None if strides is None else _place(member, strides)
+
+    def _table(self) -> None:
+        """Of each matrix: its sizes, parameter, run and bundle, and where it begins in a tensor."""
+        numbers = {name: number for number, name in enumerate(self.plan.names)}
+        self._copied: list[tuple[Piece, Member, slice]] = []
+        rows: list[tuple[int, ...]] = []
+        for piece in self.pieces:
+            groups = piece.bucket.shape[0]
+            for number in piece.members:
+                member = piece.bucket.members[number]
+                place = self._where(member)
+                if place is None:
+                    items = slice(len(rows), len(rows) + self.runs * groups)
+                    self._copied.append((piece, member, items))
+                bundle, owner = piece.bucket.start + number, numbers[member.name]
+                offsets = (0,) * groups if place is None else place.offsets
+                rows += [
+                    (*piece.plane.sides, owner, run, bundle, offset)
+                    for run in range(self.runs)
+                    for offset in offsets
+                ]
+        table = np.array(rows, dtype=np.int64)
+        self._sizes = np.ascontiguousarray(table[:, :2])
+        self._owner, self._run, self._bundle, self._offset = table[:, 2:].T.copy()
+        bundles = self._numbers.shape[2]
+        self._index = torch.from_numpy(self._run * bundles + self._bundle)
+        members = [member for bucket in self.plan.buckets for member in bucket.members]
+        self._count = torch.tensor([float(member.bundle.numel) for member in members])
+
+    def _memory(self) -> None:
+        """Memory for what is known between looks: of each matrix some numbers, side by side."""
+        sizes = []
+        for piece in self.pieces:
+            rows, columns = piece.plane.sides
+            heard = [self._hidden * rows, self._hidden * columns]
+            neurons = self._neurons(piece.bucket)
+            sizes.append([rows, columns, self._hidden, *(heard if neurons else [])])
+        counts = [len(piece.items) for piece in self.pieces]
+        total = sum(n * sum(own) for n, own in zip(counts, sizes, strict=True))
+        self._known = torch.zeros(total, dtype=torch.float32)
+        at = 0
+        for piece, n, own in zip(self.pieces, counts, sizes, strict=True):
+            piece.known = []
+            for size in own:
+                piece.known.append(self._known[at : at + n * size].view(*piece.lead, size))
+                at += n * size
+
+    def _arguments(self) -> None:
+        """Tables of addresses of all arguments and results, as far as they are known."""
+        items = len(self._sizes)
+        self._shared = np.zeros((items, KNOWN), dtype=np.int64)
+        numbers = addresses(self._numbers, 3).reshape(len(Numbers._fields), self.runs, -1)
+        self._places = numbers[:, self._run, self._bundle]
+        self._shared[:, 2:4] = self._places[:2].T
+        sums = addresses(self._sums, 1)
+        self._total = sums[:, None].copy()
+        self._given: list[Addresses] = []
+        self._results: list[Addresses] = []
+        self._mixed: list[Addresses] = []
+        self._moved: list[Addresses] = []
+        for batch in self.batches:
+            known = np.concatenate([_side_by_side(piece) for piece in batch.pieces])
+            places = self._places[:, batch.items].T
+            mixed, direction = (
+                np.concatenate([addresses(piece.flat(m), 3) for piece in batch.pieces])
+                for m in (self._mixture, self._direction)
+            )
+            self._mixed.append(mixed[:, None].copy())
+            blank = np.zeros((len(known), 1), dtype=np.int64)
+            whole = [blank, places[:, 5:6]] if batch.matrix else []
+            # Row, column, weights of the network of entries, context, what neurons say.
+            parts = [self._shared[batch.items], *whole, places[:, 2:5], known[:, :2], blank, blank]
+            self._given.append(np.ascontiguousarray(np.hstack([*parts, known[:, 2:]])))
+            self._results.append(np.stack([direction, sums[batch.items]], 1))
+            self._moved.append(
+                np.ascontiguousarray(np.hstack([blank, direction[:, None], places[:, 6:8]]))
+            )
+
+    def take(self, given: Given, target: Mapping[str, Tensor]) -> None:
+        """Put down where parameters, gradients and state are at this step.
+
+        Args:
+            given: all tensors, of several runs with a dimension in front; of the strides of this
+                plan, but for those that are copied. Gradients may have others.
+            target: what is moved, of the strides of the parameters.
+        """
+        self._kept_alive: list[Tensor] = []
+        self._written: list[tuple[Member, Tensor, Mapping[str, Tensor]]] = []
+        columns = [self._column(tensors, number) for number, tensors in enumerate(given)]
+        self._target = columns[0].copy() if target is given.weight else self._column(target, 0)
+        for piece, member, items in self._copied:
+            for number, (column, tensors) in enumerate(zip(columns, given, strict=True)):
+                column[items] = self._copy(piece, member, tensors, number)
+            self._target[items] = self._copy(piece, member, target, len(given))
+        for place, column in zip((0, 1, 4, 5, 6), columns, strict=True):
+            self._shared[:, place] = column
+        for batch, table, moved in zip(self.batches, self._given, self._moved, strict=True):
+            table[:, :KNOWN] = self._shared[batch.items]
+            moved[:, 0] = self._target[batch.items]
+
+    def _column(self, tensors: Mapping[str, Tensor], number: int) -> Addresses:
+        """Where each matrix begins in the tensors of one kind."""
+        begin, step = [], []
+        size = FLOAT if number < 2 else self._dtypes[number - 2].itemsize
+        for name in self.plan.names:
+            tensor, strides = tensors[name], self._strides[name]
+            if number == 1 and strides is not None:
+                tensor = self._like(tensor, strides)
+            begin.append(tensor.data_ptr())
+            step.append(tensor.stride(0) if self.runs > 1 else 0)
+        starts = np.array(begin, dtype=np.int64)[self._owner]
+        if self.runs > 1:
+            starts += np.array(step, dtype=np.int64)[self._owner] * self._run * size
+        found: Addresses = starts + self._offset * size
+        return found
+
+    def _like(self, gradient: Tensor, strides: tuple[int, ...]) -> Tensor:
+        """A gradient in float32 that lies like its parameter."""
+        own = gradient.stride()[1:] if self.runs > 1 else gradient.stride()
+        if own == strides and gradient.dtype == torch.float32:
+            return gradient
+        if self.runs > 1:
+            size = 1 + sum((n - 1) * s for n, s in zip(gradient.shape[1:], strides, strict=True))
+            strides = (size, *strides)
+        copy = torch.empty_strided(gradient.shape, strides, dtype=torch.float32)
+        self._kept_alive.append(copy.copy_(gradient))
+        return copy
+
+    def _copy(
+        self, piece: Piece, member: Member, tensors: Mapping[str, Tensor], number: int
+    ) -> Addresses:
+        """Where a copy of a bundle's matrices is; what is written to it is put back in the end."""
+        runs = tensors[member.name]
+        runs = runs if self.runs > 1 else runs.unsqueeze(0)
+        flat = torch.stack([piece.plane.flat(member.bundle.view(run)) for run in runs])
+        flat = flat.to(self._dtypes[number - 2] if 1 < number < 5 else torch.float32)
+        self._kept_alive.append(flat)
+        if number > 1:
+            self._written.append((member, piece.plane.arrays(flat), tensors))
+        return addresses(flat, 2)
+
+    def _put_back(self) -> None:
+        """Write what was computed in copies to where it belongs, and forget this step."""
+        for member, arrays, tensors in self._written:
+            runs = tensors[member.name]
+            runs = runs if self.runs > 1 else runs.unsqueeze(0)
+            for run, array in zip(runs, arrays, strict=True):
+                member.bundle.unfold(run).copy_(member.bundle.fold(array))
+        self._written, self._kept_alive = [], []
+
+    def surveys(self) -> list[Surveyed]:
+        """Sum up all bundles, bucket by bucket."""
+        products = len(Products._fields)
+        sums: dict[int, list[tuple[Piece, Tensor]]] = {}
+        lengths = [products * sum(piece.plane.sides) + 2 for piece in self.pieces]
+        counts = [len(piece.items) for piece in self.pieces]
+        total = sum(n * length for n, length in zip(counts, lengths, strict=True))
+        memory = torch.zeros(total, dtype=torch.float32)
+        tables = []
+        at = 0
+        for piece, n, length in zip(self.pieces, counts, lengths, strict=True):
+            own = memory[at : at + n * length].view(*piece.lead, length)
+            at += n * length
+            rows, columns = piece.plane.sides
+            # Of each product the sums by row, then by column; at last two sums over everything.
+            places = np.arange(products)[:, None] * (rows + columns) + np.array([0, rows])
+            offsets = np.append(places.reshape(-1), [length - 2, length - 1]) * FLOAT
+            tables.append(addresses(own, 3)[:, None] + offsets)
+            sums.setdefault(piece.bucket.start, []).append((piece, own))
+        kernel = kernels.survey(self._skeleton, self._dtypes)
+        kernel(self._sizes, self._shared, np.ascontiguousarray(np.concatenate(tables)))
+        return [self._surveyed(bucket, sums[bucket.start]) for bucket in self.plan.buckets]
+
+    def _surveyed(self, bucket: Bucket, sums: Sequence[tuple[Piece, Tensor]]) -> Surveyed:
+        """Means over a bucket, from sums over pieces, `(members, runs, group, numbers)` each."""
+        _, outputs, inputs, taps = bucket.shape
+        found = []
+        for piece, own in sums:
+            lines = own[..., :-2].reshape(*piece.lead, len(Products._fields), -1)
+            rows, columns = piece.plane.ends(*torch.split(lines, list(piece.plane.sides), -1))
+            found.append((rows / (inputs * taps), columns / (outputs * taps), own[..., -2:]))
+        rows, columns, others = (torch.cat(p).transpose(0, 1) for p in zip(*found, strict=True))
+        by_row, by_column = Products(*rows.unbind(-2)), Products(*columns.unbind(-2))
+        means = Products(*(product.mean((2, 3)) for product in by_row))
+        squares = [means.weight, means.adam, means.fast]
+        matrices: Callable[[], Tensor] | None = None
+        if self._neurons(bucket):
+            matrices = partial(self._carry, [piece for piece, _ in sums])
+            few = self.runs * len(bucket.members) * bucket.members[0].bundle.numel <= MANY
+            if few or taps > 1:
+                kept = matrices()
+                squares = list(kept.square().mean((2, 4, 5)).unbind(2)) if taps > 1 else squares
+                # Sums over taps take little memory, and long to compute.
+                matrices = partial(_same, kept)
+        others = others.sum(2) / bucket.members[0].bundle.numel
+        numbers = torch.stack([*means, *others.unbind(-1), *squares], -1)
+        return Surveyed(by_row, by_column, numbers, matrices)
+
+    def _carry(self, pieces: Sequence[Piece]) -> Tensor:
+        """What carries messages, `(runs, members, group, matrices, out, in)`."""
+        kernel = kernels.carry(self._dtypes)
+        found = []
+        for piece in pieces:
+            items = slice(piece.items.start, piece.items.stop)
+            flat = torch.empty(*piece.lead, kernel.outputs, *piece.plane.sides)
+            places = addresses(flat, 4).reshape(-1, kernel.outputs)
+            kernel(self._sizes[items], self._shared[items], places)
+            arrays = piece.plane.arrays(flat)
+            found.append(arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1))
+        return torch.cat(found).transpose(0, 1)
+
+    def remember(
+        self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Iterable[Heard]
+    ) -> None:
+        """Take in what was seen of all bundles; it is remembered until it is said anew.
+
+        Args:
+            squares: mean squares of fast momentum, weights and base direction, `(runs, bundles,
+                3)`.
+            full: sizes of full steps, `(runs, bundles)`.
+            evidence: for them, `(runs, bundles)`.
+            heard: by the network of entries, of each bucket.
+        """
+        self.full, self.evidence, self._noted = full, evidence, []
+        for number, means in zip(("fast", "weight", "base"), squares.unbind(-1), strict=True):
+            getattr(self.numbers, number).copy_(means)
+        said = {b.start: h for b, h in zip(self.plan.buckets, heard, strict=True)}
+        for piece in self.pieces:
+            rows, columns, context, out, into = said[piece.bucket.start]
+            pairs = [(rows, columns)]
+            if out is not None and into is not None:
+                pairs.append((out.mT, into.mT))
+            row, column, own, *neurons = piece.known
+            for places, ends in zip(([row, column], neurons), pairs, strict=False):
+                spread = piece.plane.spread(*map(piece.part, ends))
+                for place, numbers in zip(places, spread, strict=True):
+                    place.copy_(numbers.flatten(3))
+            own.copy_(piece.part(context).unsqueeze(2).expand_as(own))
+
+    def note(self, tensors: Iterable[Tensor]) -> None:
+        """Note of what tensors that is remembered which was said last."""
+        self._noted = [(tensor, tensor._version) for tensor in tensors]
+
+    def knows(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether what is remembered is of these tensors as they are now."""
+        noted = self._noted
+        now = [*tensors]
+        return len(now) == len(noted) and all(
+            tensor is own and tensor._version == version
+            for tensor, (own, version) in zip(now, noted, strict=True)
+        )
+
+    def _weigh(self, head: EntryHead) -> None:
+        """Put down the weights of the network of entries, of all runs or of each."""
+        for batch, table in zip(self.batches, self._given, strict=True):
+            first = KNOWN + 2 * batch.matrix + 5
+            for place, layer in enumerate((head.entry, head.output), first):
+                weight = layer.weight.detach()
+                if weight.dtype != torch.float32 or not weight.is_contiguous():
+                    weight = weight.to(torch.float32).contiguous()
+                    self._kept_alive.append(weight)
+                step = weight.stride(0) * FLOAT if weight.dim() > 2 else 0
+                table[:, place] = weight.data_ptr() + self._run[batch.items] * step
+
+    def run(
+        self,
+        rates: Tensor,
+        head: EntryHead,
+        tell: Callable[[Piece, Tensor], None] | None,
+    ) -> None:
+        """Correct all directions, update moments, and move what is to be moved.
+
+        Args:
+            rates: by what directions are multiplied, `(runs, bundles)`.
+            head: network of the entries.
+            tell: is told of the raw corrections of each piece, arrays `(members, runs, group, out,
+                in, tap)`.
+        """
+        self._weigh(head)
+        for number, batch in enumerate(self.batches):
+            at, table, results = batch.items, self._given[number], self._results[number]
+            base = self.numbers.base[:, batch.bundles]
+            if batch.matrix:
+                self._orthogonalize(number)
+                factor = self._skeleton.rescale(base, self._means(batch))
+                self.numbers.whole[:, batch.bundles] = factor
+            corrections = None
+            if tell is not None:
+                corrections = torch.empty(batch.entries, dtype=torch.float32)
+                places = [addresses(piece.flat(corrections), 3) for piece in batch.pieces]
+                results = np.column_stack([results, np.concatenate(places)])
+            self._sums[at].zero_()
+            kernel = kernels.correct(
+                self._skeleton,
+                self._dtypes,
+                self._hidden,
+                matrix=batch.matrix,
+                neurons=self._neurons(batch.pieces[0].bucket),
+                watched=tell is not None,
+            )
+            kernel(self._sizes[at], table, results)
+            if tell is not None and corrections is not None:
+                for piece in batch.pieces:
+                    tell(piece, piece.plane.arrays(piece.flat(corrections)))
+            rescaled = self._skeleton.rescale(base, self._means(batch))
+            self.numbers.rate[:, batch.bundles] = rescaled * rates[:, batch.bundles]
+            kernels.move()(self._sizes[at], self._moved[number], _NONE)
+        self._put_back()
+
+    def _orthogonalize(self, number: int) -> None:
+        """Orthogonalize the matrices of a batch, and sum up their squares."""
+        batch, table = self.batches[number], self._given[number]
+        known = self._shared[batch.items]
+        mix = kernels.mix(self._skeleton, self._dtypes)
+        mix(self._sizes[batch.items], known, self._mixed[number])
+        first = batch.items.start
+        self._whole = []
+        if batch.small is not None:
+            table[batch.small, KNOWN] = self._mixed[number][batch.small, 0]
+            orthogonalize(
+                batch.sizes,
+                np.ascontiguousarray(table[batch.small, KNOWN]),
+                self._skeleton.orthogonal,
+            )
+        for piece in batch.pieces:
+            assert piece.bucket.matrix is not None
+            if piece.small:
+                continue
+            momentum = piece.plane.arrays(piece.flat(self._mixture))
+            whole = self._skeleton.orthogonalized(momentum, piece.bucket.matrix)
+            self._whole.append(piece.plane.flat(whole))
+            own = slice(piece.items.start - first, piece.items.stop - first)
+            table[own, KNOWN] = addresses(self._whole[-1], 3)
+        self._sums[batch.items].zero_()
+        weigh = kernels.weigh(self._skeleton, self._dtypes)
+        given = np.ascontiguousarray(table[:, : KNOWN + 1])
+        weigh(self._sizes[batch.items], given, self._total[batch.items])
+
+    def _means(self, batch: Batch) -> Tensor:
+        """Means over bundles, `(runs, bundles)`, of the sums over matrices."""
+        total = torch.zeros(self._numbers[0].numel(), dtype=torch.float32)
+        total.index_add_(0, self._index[batch.items], self._sums[batch.items])
+        return total.view_as(self._numbers[0])[:, batch.bundles] / self._count[batch.bundles]
+
+
+_NONE = np.zeros((0, 0), dtype=np.int64)
+
+
+def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
+    """How :func:`.orthogonalize` does each matrix of a piece; None if torch does it."""
+    matrix, groups, (rows, columns) = piece.bucket.matrix, piece.bucket.shape[0], piece.plane.sides
+    if matrix is None or not is_small(rows, columns):
+        return None
+    flat = torch.arange(groups * rows * columns).view(groups, rows, columns)
+    given = matrix.view(piece.plane.arrays(flat))
+    for turned, lines in ((1, flat), (2, flat.mT)):
+        if torch.equal(given, lines):
+            return rows, columns, turned * skeleton.equal_rows
+    return None
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _side_by_side(piece: Piece) -> Addresses:
+    """Where what is known of each matrix begins, `(items, numbers)`."""
+    return np.stack([addresses(known, 3) for known in piece.known], 1)
+
+
+def compiles(dtype: torch.dtype, dtypes: Sequence[torch.dtype], skeleton: Skeleton) -> bool:
+    """Whether loops can be compiled here; says so once if not.
+
+    Args:
+        dtype: in which everything is computed.
+        dtypes: of the stored moments.
+        skeleton: of the rule.
+    """
+    known = all(d in (torch.float32, torch.bfloat16) for d in dtypes)
+    if dtype != torch.float32 or not known:
+        return False
+    try:
+        kernels.mix(skeleton, tuple(dtypes))
+    except NoCompilerError as reason:
+        give_up(reason)
+        return False
+    return True

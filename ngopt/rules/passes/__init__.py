@@ -1,1 +1,0 @@
-"""Passes over the entries of a bundle: by operations of torch, or by compiled loops."""

@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+from ngopt.backends.cpu.kernel import Kernel
+from ngopt.backends.cpu.kinds import Kind, Use
+from ngopt.backends.cpu.source import Argument, Result, source
+
+STORE = (Use.STORE,)
+SHAPES = [(1, 1), (1, 50), (50, 1), (5, 7), (64, 100), (33, 17)]
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+@every_shape
+def test_numbers_per_entry_row_column_and_in_all(shape):
+    rows, columns = shape
+    arguments = [Argument(kind) for kind in Kind]
+    kernel = Kernel(lambda e, r, c, s: [e * r + c / s], arguments, [Result(STORE)])
+    e, r, c, s = torch.randn(shape), torch.randn(rows), torch.randn(columns), torch.tensor(3.0)
+    (found,) = kernel(rows, columns, [e, r, c, s]).stored
+    torch.testing.assert_close(found, e * r[:, None] + c / s)
+
+
+@every_shape
+def test_sums_come_in_the_order_of_results(shape):
+    uses = [
+        Result((Use.SUM, Use.ROW_SUM)),
+        Result((Use.COLUMN_SUM, Use.STORE, Use.ROW_SUM)),
+        Result((Use.STORE, Use.SUM)),
+    ]
+    kernel = Kernel(lambda a, b: [a * b, a + b, a - b], [Argument(Kind.ENTRY)] * 2, uses)
+    a, b = torch.randn(shape), torch.randn(shape)
+    found = kernel(*shape, [a, b])
+    torch.testing.assert_close(torch.stack(found.stored), torch.stack([a + b, a - b]))
+    rows = torch.stack([(a * b).sum(1), (a + b).sum(1)])
+    torch.testing.assert_close(found.rows, rows, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found.columns, (a + b).sum(0)[None], rtol=1e-5, atol=1e-4)
+    whole = torch.stack([(a * b).sum(), (a - b).sum()])
+    torch.testing.assert_close(found.sums, whole, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Kind.SCALAR, Kind.ROW, Kind.COLUMN, Kind.ENTRY])
+def test_several_of_a_kind_one_after_the_other(kind):
+    several = Argument(kind, count=3)
+    arguments = [Argument(Kind.ENTRY), several, Argument(Kind.ENTRY)]
+    kernel = Kernel(lambda a, x, y, z, b: [a * x + b * y - z], arguments, [Result(STORE)])
+    sizes = {Kind.SCALAR: (), Kind.ROW: (4, 1), Kind.COLUMN: (1, 6), Kind.ENTRY: (4, 6)}
+    a, b, numbers = torch.randn(4, 6), torch.randn(4, 6), torch.randn(3, *sizes[kind])
+    x, y, z = numbers
+    (found,) = kernel(4, 6, [a, numbers, b]).stored
+    torch.testing.assert_close(found, a * x + b * y - z)
+
+
+def test_half_precision_is_read_and_rounded_as_torch_does():
+    half = Argument(Kind.ENTRY, torch.bfloat16)
+    results = [Result(STORE, torch.bfloat16), Result(STORE)]
+
+    def function(x, y):
+        new = torch.lerp(x.float(), y, 0.1)
+        return [new.to(torch.bfloat16), new]
+
+    kernel = Kernel(function, [half, Argument(Kind.ENTRY)], results)
+    x, y = torch.randn(40, 50).bfloat16(), torch.randn(40, 50)
+    rounded, exact = kernel(40, 50, [x, y]).stored
+    torch.testing.assert_close(exact, torch.lerp(x.float(), y, 0.1))
+    assert torch.equal(rounded, exact.bfloat16())
+    ties = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-8, 0.0, 1e-40])
+    kernel = Kernel(lambda x: [x + 0.0], [Argument(Kind.ENTRY)], results[:1])
+    assert torch.equal(kernel(1, 6, [ties]).stored[0][0], ties.bfloat16())
+
+
+def test_what_depends_on_no_entry_is_computed_outside_the_loop():
+    arguments = [Argument(Kind.SCALAR), Argument(Kind.ROW), Argument(Kind.ENTRY)]
+    text = source(lambda s, r, e: [e * torch.expm1(s) * r.exp()], arguments, [Result(STORE)])
+    outside, rows, entries = text.partition("void run(")[2].split("for (int64_t")
+    assert "expm1f(" in outside
+    assert "exp_of(" in rows
+    assert "exp" not in entries.replace("expm1 *", "").replace("* exp", "")
+
+
+def test_what_entries_are_divided_by_is_inverted_outside_the_loop():
+    arguments = [Argument(kind) for kind in Kind]
+
+    def function(e, r, c, s):
+        return [e / s + e / r + e / c + s / e]
+
+    text = source(function, arguments, [Result(STORE)])
+    outside, rows, entries = text.partition("void run(")[2].split("for (int64_t")
+    assert [part.count(" / ") for part in (outside, rows, entries)] == [1, 1, 2]
+    e, r, c, s = torch.rand(6, 9) + 1, torch.randn(6), torch.randn(9), torch.tensor(3.0)
+    (found,) = Kernel(function, arguments, [Result(STORE)])(6, 9, [e, r, c, s]).stored
+    torch.testing.assert_close(found, e / s + e / r[:, None] + e / c + s / e)
+
+
+def test_the_random_state_and_the_default_dtype_are_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        kernel = Kernel(lambda a: [a * 2], [Argument(Kind.ENTRY)], [Result((*STORE, Use.SUM))])
+        found = kernel(1, 2, [torch.ones(1, 2, dtype=torch.float32)])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.stored[0].dtype == found.sums.dtype == torch.float32
+    assert torch.equal(torch.rand(2), expected)

@@ -1,0 +1,66 @@
+import warnings
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ngopt.backends.cpu import switch
+from ngopt.backends.cpu.build import NoCompilerError
+from ngopt.backends.switch import fusible, give_up, listening, plain, tell
+
+
+@pytest.fixture(autouse=True)
+def on(monkeypatch):
+    monkeypatch.setattr(switch, "_off", False)
+
+
+@torch.no_grad()
+def test_numbers_in_memory_are_read():
+    tensors = [torch.ones(2), torch.nn.Parameter(torch.ones(2))]
+    assert fusible(tensors)
+    with plain():
+        assert not fusible(tensors)
+    assert fusible(tensors)
+
+
+def test_nothing_else_is():
+    tensors = [torch.ones(2)]
+    with torch.enable_grad():
+        assert not fusible(tensors)
+    with torch.no_grad():
+        assert not fusible([torch.ones(2, device="meta")])
+        with FlopCounterMode(display=False):
+            assert not fusible(tensors)
+        with FakeTensorMode() as mode:
+            fake = mode.from_tensor(torch.ones(2))
+        assert not fusible([fake])
+
+        def look(x):
+            assert not fusible([torch.ones(2), x])
+            return x
+
+        torch.vmap(look)(torch.ones(2, 2))
+
+
+@torch.no_grad()
+def test_the_mode_of_a_listener_changes_nothing():
+    tensors, heard = [torch.ones(2)], []
+    with listening(heard.append):
+        assert fusible(tensors)
+        tell(lambda: "a call")
+        with FlopCounterMode(display=False):
+            assert fusible(tensors)
+            with FlopCounterMode(display=False):
+                assert not fusible(tensors)
+    tell(pytest.fail)
+    assert heard == ["a call"]
+
+
+@torch.no_grad()
+def test_giving_up_is_said_once():
+    with pytest.warns(UserWarning, match="cannot be compiled, for no gcc"):
+        give_up(NoCompilerError("no gcc"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not fusible([torch.ones(2)])
