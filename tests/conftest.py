@@ -1,12 +1,9 @@
-import logging
 import random
 
 import hypothesis
 import numpy
 import pytest
 import torch
-
-from ngopt.replay import replay
 
 hypothesis.settings.register_profile("ngopt", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ngopt")
@@ -41,26 +38,3 @@ def _seeds():
     random.seed(0)
     numpy.random.seed(0)
     torch.manual_seed(0)
-
-
-class _Slow(logging.Handler):
-    """Keeps what is said of functions that could not be replayed."""
-
-    def __init__(self):
-        super().__init__()
-        self.reasons = []
-
-    def emit(self, record):
-        self.reasons.append(record.getMessage())
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_slow_in_silence(request, monkeypatch):
-    """A test in which a step falls back to Python fails, unless it is marked `slow_steps`."""
-    slow = _Slow()
-    monkeypatch.setattr(replay.LOGGER, "handlers", [slow])
-    monkeypatch.setattr(replay.LOGGER, "level", logging.INFO)
-    replay.LOGGER.manager._clear_cache()
-    yield
-    if not request.node.get_closest_marker("slow_steps"):
-        assert not slow.reasons

@@ -51,6 +51,9 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
     def moved(runs: Runs, *, fresh: bool = True) -> tuple[Tensors, State]:
         step = partial(one, fresh)
         run = (runs.parameters, runs.gradients, runs.state, runs.lr)
+        if rule.takes_runs(runs.gradients) and not rule.watched:
+            found: tuple[Tensors, State] = functional_call(module, named, (*run, fresh))
+            return found
         move = torch.vmap(step, in_dims=dims, randomness="different")
         result: tuple[Tensors, State] = move(named, *run)
         return result
@@ -68,7 +71,26 @@ class _Move(nn.Module):
     def forward(
         self, parameters: Tensors, gradients: Tensors, state: State, lr: Tensor, fresh: bool
     ) -> tuple[Tensors, State]:
-        options = dict.fromkeys(parameters, Options(lr, self._weight_decay))
+        options = {
+            name: Options(
+                _wide(lr, tensor),
+                self._weight_decay,
+                annealed=self._annealed(tensor, state[name]),
+            )
+            for name, tensor in parameters.items()
+        }
         # Runs whose gradients are not finite have diverged: what becomes of them is not used.
         given = (parameters, gradients, state, self._graph, self.rule, options)
         return changed(*given, fresh=fresh)
+
+    def _annealed(self, tensor: Tensor, state: Tensors) -> Tensor | float | None:
+        """By what the rule anneals a parameter at this step; left to the step of a single run."""
+        if "step" not in state or not state["step"].dim():
+            return None
+        annealed = self.rule.annealed(state["step"] + 1)
+        return _wide(annealed, tensor) if isinstance(annealed, Tensor) else annealed
+
+
+def _wide(numbers: Tensor, tensor: Tensor) -> Tensor:
+    """A number of each run, or of one, so that it broadcasts to a parameter of as many runs."""
+    return numbers.view(-1, *[1] * (tensor.dim() - 1)) if numbers.dim() else numbers

@@ -34,7 +34,7 @@ static inline float rounded_of(float x, float step) {{
 def rounded(value: Tensor, step: Tensor) -> Tensor:
     """Round to one of the two neighbours with eight binary digits.
 
-    An operation of its own, so that compiled loops and recordings know it by name.
+    An operation of its own, so that compiled loops know it by name.
 
     Args:
         value: float32, at least 0 and finite.

@@ -30,9 +30,8 @@ def update_in_place(
     """Do what :func:`~ngopt.optim.update.update` does, but put results in place.
 
     One parameter after the other, to the last bit: the old and the new state are never there as a
-    whole, nor are two sets of parameters, and state tensors are replaced, so that a `state_dict`
-    stays a snapshot. A rule that moves all parameters at once, as the default rule does on other
-    devices than the CPU, overwrites their state, and agrees up to rounding.
+    whole, nor are two sets of parameters. A rule that moves all parameters at once, as the default
+    rule does, overwrites their state, and agrees up to rounding.
 
     Args:
         due: the optimizer's own tensors, by name: these change.
@@ -53,7 +52,7 @@ def update_in_place(
     finite = all_finite(grads) if finite is None else finite
     if rule.moves_in_place(grads) and all(params[name] is param for name, param in due.items()):
         kept.update({param: state[name] for name, param in due.items()})
-        moves = _moves(due, options, factors, finite)
+        moves = _moves(due, _annealed(options, rule, state), factors, finite)
         rule.move_in_place(due, grads, state, graph, moves, fresh=fresh)
         return finite
     grads = scaled_down(grads, factors)
@@ -82,6 +81,14 @@ def update_in_place(
 def _own(value: Tensor, gradient: Tensor) -> Tensor:
     # A rule may remember the gradient itself, which the user will overwrite.
     return value.clone() if value is gradient else value
+
+
+def _annealed(options: Mapping[str, Options], rule: Rule, state: State) -> dict[str, Options]:
+    """Options of parameters that are about to be moved, annealed if nobody has done it."""
+    return {
+        name: own if own.annealed is not None else own.at(rule, {"step": state[name]["step"] + 1})
+        for name, own in options.items()
+    }
 
 
 def _moves(

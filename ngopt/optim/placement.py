@@ -51,8 +51,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 def check_not_captured(device: torch.device) -> None:
     """Raise `CaptureError` if what happens on a device now becomes part of a CUDA graph.
 
-    A step puts new tensors in the place of those of the state, so that a `state_dict` stays a
-    snapshot. A CUDA graph would read the old ones again each time it is replayed.
+    A step may put new tensors in the place of those of the state. A CUDA graph would read the old
+    ones again each time it is replayed.
     """
     if device.type != "cuda" or not torch.cuda.is_available():
         return

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ngopt.backends.switch import fusible
 from ngopt.errors import RuleError
 from ngopt.features.moments import check_dtypes, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES
@@ -180,6 +181,11 @@ class MatrixGNN(Rule):
         make = partial(plans_of, self, graph, gradients, parameters)
         return kept(self, graph, ("plans", looks), make)
 
+    def takes_runs(self, gradients: Mapping[str, Tensor]) -> bool:
+        """Where loops are compiled; see :class:`.Rule`."""
+        given = [*gradients.values()]
+        return fusible(given) and all(gradient.dtype == torch.float32 for gradient in given)
+
     def moves_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
         """Wherever nobody asks for derivatives; see :class:`.Rule`."""
         wrapped = map(torch._C._functorch.is_functorch_wrapped_tensor, gradients.values())
@@ -210,7 +216,11 @@ class MatrixGNN(Rule):
         for name, parameter in parameters.items():
             vector, size = state[name].get(CONTEXT), self._stored_size(graph.layout(name).bundles)
             # What was seen in another precision is seen anew.
-            if vector is None or vector.dtype != compute_dtype(parameter) or len(vector) != size:
+            if (
+                vector is None
+                or vector.dtype != compute_dtype(parameter)
+                or vector.shape[-1] != size
+            ):
                 return False
         return True
 

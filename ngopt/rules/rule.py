@@ -171,6 +171,16 @@ class Rule(nn.Module, ABC):
         """
         return self.stream(parameters, gradients, state, graph)
 
+    def takes_runs(self, gradients: Mapping[str, Tensor]) -> bool:
+        """Whether :meth:`stream` and :meth:`follow` take several runs at once.
+
+        All tensors then have a dimension for them in front, as weights of the rule may have.
+
+        Args:
+            gradients: of the runs.
+        """
+        return False
+
     def moves_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
         """Whether :meth:`move_in_place` is the way to step with these gradients."""
         return False

@@ -113,8 +113,7 @@ def watch(rule: Rule, limit: int = 64) -> Iterator[Seen]:
     """Record what a rule decides inside, for as long as the context lasts.
 
     The rule computes what it always computes, to the last bit; only a rule that is watched pays
-    for it, with one more tensor of the size of a parameter at a time, and with a second
-    computation where steps are replayed or parameters joined. Rules that decide nothing
+    for it, with one more tensor of the size of a parameter at a time. Rules that decide nothing
     inside a bounded step (hand-written ones, the published ones, networks on the paper's recipe)
     record nothing, nor do steps within a transformation of `torch.func` or in compiled code.
 

@@ -5,9 +5,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ngopt.backends.cpu import switch
+from ngopt.backends import switch
 from ngopt.backends.cpu.build import NoCompilerError
-from ngopt.backends.switch import fusible, give_up, listening, plain, tell
+from ngopt.backends.switch import fusible, give_up, plain
 
 
 @pytest.fixture(autouse=True)
@@ -44,17 +44,19 @@ def test_nothing_else_is():
 
 
 @torch.no_grad()
-def test_the_mode_of_a_listener_changes_nothing():
-    tensors, heard = [torch.ones(2)], []
-    with listening(heard.append):
-        assert fusible(tensors)
-        tell(lambda: "a call")
-        with FlopCounterMode(display=False):
-            assert fusible(tensors)
-            with FlopCounterMode(display=False):
-                assert not fusible(tensors)
-    tell(pytest.fail)
-    assert heard == ["a call"]
+def test_runs_side_by_side_are_read_if_nothing_else_is_done_to_them():
+    def look(x):
+        assert fusible([x], batched=True)
+        return x
+
+    torch.vmap(torch.vmap(look))(torch.ones(2, 2))
+
+    def slope(x):
+        with torch.no_grad():
+            assert not fusible([x], batched=True)
+        return x.sum()
+
+    torch.vmap(torch.func.grad(slope))(torch.ones(2, 2))
 
 
 @torch.no_grad()

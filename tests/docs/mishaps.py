@@ -14,7 +14,7 @@ from meta_train.distributed import World
 from meta_train.rules import newest
 from meta_train.tasks.family import family_of
 from meta_train.trainer import MetaTrainer
-from ngopt.backends.cpu import switch
+from ngopt.backends import switch
 from ngopt.backends.cpu.build import NoCompilerError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.placement import check_not_captured

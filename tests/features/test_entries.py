@@ -3,9 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngopt.features.blocks import blocks
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
-from ngopt.features.moments import Moments, init_moments, update_moments
+from ngopt.features.moments import init_moments, update_moments
 from ngopt.features.survey import Survey
 from tests.features.random_edges import SHAPE
 from tests.features.random_edges import random_edges as edges
@@ -44,20 +43,6 @@ def test_formulas():
     assert {*expected, "factored"} == {*Entries._fields}
     for name, value in expected.items():
         torch.testing.assert_close(getattr(features, name), value, rtol=1e-6, atol=1e-6)
-
-
-def test_blocks_see_what_the_whole_sees():
-    whole = edges(dtype=torch.float64)
-    base, survey = torch.randn(SHAPE, dtype=torch.float64), Survey.of(whole)
-    square = base.square().mean()
-    expected = entry_features(whole, base, Scales.of(survey, square))
-    divided = blocks(base, 12)
-    assert len(divided) > 1
-    for block in divided:
-        moments = Moments(*(block.of(moment) for moment in whole.moments))
-        part = Edges.of(block.of(whole.weight), block.of(whole.gradient), moments)
-        found = entry_features(part, block.of(base), Scales.of(survey.seen_from(block), square))
-        torch.testing.assert_close(found, Entries(*(block.of(array) for array in expected)))
 
 
 def test_factored_means_run_over_out_in_and_taps_within_each_group():

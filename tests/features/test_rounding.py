@@ -5,9 +5,9 @@ import torch
 
 from ngopt.backends.cpu.kernel import Kernel
 from ngopt.backends.cpu.kinds import Kind, Use
-from ngopt.features.rounding import rounded, to_bfloat16
 from ngopt.backends.cpu.source import Argument, Result
-from ngopt.replay.replay import Replay
+from ngopt.features.rounding import rounded, to_bfloat16
+from tests.backends.cpu.running import run
 
 STEPS = [torch.tensor(float(step)) for step in (1, 2, 3, 1000, 10**6, 2**24)]
 
@@ -54,17 +54,11 @@ def test_a_mean_follows_what_it_is_a_mean_of():
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step:.0f}")
-def test_compiled_loops_and_recordings_do_the_same(step):
+def test_compiled_loops_do_the_same(step):
     x = values(13, 9)
-    expected = rounded(x, step)
     arguments = [Argument(Kind.ENTRY), Argument(Kind.SCALAR)]
     kernel = Kernel(lambda x, s: [rounded(x, s)], arguments, [Result((Use.STORE,))])
-    assert torch.equal(kernel(13, 9, [x, step]).stored[0], expected)
-    replay = Replay(lambda x, s: to_bfloat16(x, s))
-    with torch.no_grad():
-        for given in (x, x.T):
-            found = replay(given, step)
-            assert torch.equal(found.float(), rounded(given, step))
+    assert torch.equal(run(kernel, [x, step])[0], rounded(x, step))
 
 
 def test_runs_side_by_side_each_have_a_step_of_their_own():

@@ -18,11 +18,12 @@ SKELETON = MatrixGNN().skeleton
 class Constant(MatrixGNN):
     """Goes one way whatever the gradients are, so that a step tells how it was annealed."""
 
+    def moves_in_place(self, gradients):
+        return False
+
     def stream(self, parameters, gradients, state, graph):
         for change in super().stream(parameters, gradients, state, graph):
             yield change._replace(update=torch.ones_like(change.update))
-
-    replayable = False
 
 
 def steps_of(rates, **options):

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.errors import GraphError
-from ngopt.features import blocks
 from ngopt.backends.switch import plain
+from ngopt.errors import GraphError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -143,7 +142,6 @@ def test_tensors_without_elements(rule, shape):
 @pytest.mark.parametrize("shape", [(0, 3), (2**31,), (2**21, 2**10)], ids=str)
 @every_rule
 def test_meta_tensors_of_no_elements_and_of_more_than_32_bits_can_count(rule, shape, monkeypatch):
-    monkeypatch.setattr(blocks, "DEVICE_ENTRIES", 2**30)
     parameter = nn.Parameter(torch.empty(shape, device="meta"))
     optimizer = NeuralGraphOptimizer([parameter], rule=rule())
     for fresh in (True, False):

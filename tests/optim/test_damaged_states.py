@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.errors import NgoptError
 from ngopt.backends.switch import plain
+from ngopt.errors import NgoptError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.contract import assert_same, flat_state

@@ -3,7 +3,7 @@ import torch
 
 from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.rules import alike
+from ngopt.rules import MatrixGNN
 from ngopt.rules.adam import Adam
 from tests.contract import (
     Small,
@@ -26,8 +26,8 @@ higher = pytest.importorskip("higher")
 
 @pytest.fixture(autouse=True)
 def operations_of_torch(monkeypatch):
-    """What inner loops are made of: compiled loops and tensors that are joined round otherwise."""
-    monkeypatch.setattr(alike, "SMALL", 0)
+    """What inner loops are made of: compiled loops and steps in place round otherwise."""
+    monkeypatch.setattr(MatrixGNN, "moves_in_place", lambda *_: False)
     with plain():
         yield
 

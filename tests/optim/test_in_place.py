@@ -23,9 +23,17 @@ def arguments(rule, seed=0, dtype=torch.float32):
     return params, grads, state, options
 
 
-@pytest.mark.parametrize("rule", [Adam(), MatrixGNN(), Celo2()], ids=lambda r: type(r).__name__)
+RULES = pytest.mark.parametrize(
+    # The default rule moves all parameters at once, which is rounded in another order.
+    ("rule", "error"),
+    [(Adam(), 0.0), (MatrixGNN(), 1e-6), (Celo2(), 0.0)],
+    ids=["Adam", "MatrixGNN", "Celo2"],
+)
+
+
+@RULES
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_equals_update_bitwise(rule, dtype):
+def test_equals_update(rule, error, dtype):
     rule = randomize(rule)
     params, grads, state, options = arguments(rule, dtype=dtype)
     with torch.no_grad():
@@ -34,9 +42,10 @@ def test_equals_update_bitwise(rule, dtype):
         kept = {due[name]: tensors for name, tensors in state.items()}
         finite = update_in_place(due, kept, due, grads, dict(state), MLP, rule, options)
     assert finite
-    torch.testing.assert_close(due, expected.params, rtol=0, atol=0)
+    error = 2**-7 if error and dtype == torch.bfloat16 else error
+    torch.testing.assert_close(due, expected.params, rtol=error, atol=error)
     found = {name: kept[tensor] for name, tensor in due.items()}
-    torch.testing.assert_close(found, expected.state, rtol=0, atol=0)
+    torch.testing.assert_close(found, expected.state, rtol=error, atol=error)
 
 
 @pytest.mark.parametrize("lr", [1e-2, torch.tensor(1e-2)], ids=["number", "tensor"])

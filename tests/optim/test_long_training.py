@@ -21,11 +21,11 @@ def noisy_gradient(weight, generator):
 
 
 def kept(optimizer):
-    """Numbers that must not grow: of tensors in memory, of recordings, of characters saved."""
+    """Numbers that must not grow: of tensors in memory, of plans, of characters saved."""
     gc.collect()
     tensors = sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
-    recordings = len(optimizer.rule.__dict__.get("replays", {}))
-    return tensors, recordings, len(optimizer.state_dict()["ngopt"]["names"])
+    plans = len(optimizer.rule.__dict__.get("kept", {}))
+    return tensors, plans, len(optimizer.state_dict()["ngopt"]["names"])
 
 
 @pytest.mark.slow

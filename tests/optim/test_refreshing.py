@@ -54,16 +54,22 @@ def test_what_is_forgotten_is_seen_again():
 def looks(monkeypatch):
     """Whether each step looked at the whole model."""
     found = []
-    for name in ("stream", "follow"):
-        original = getattr(MatrixGNN, name)
+    original = MatrixGNN.move_in_place
 
-        def told(self, *arguments, name=name, original=original):
+    def told(self, *arguments, fresh):
+        found.append("stream" if fresh else "follow")
+        return original(self, *arguments, fresh=fresh)
+
+    monkeypatch.setattr(MatrixGNN, "move_in_place", told)
+    for name in ("stream", "follow"):
+        asked = getattr(MatrixGNN, name)
+
+        # Which inner loops of higher take.
+        def one_by_one(self, *arguments, name=name, original=asked):
             found.append(name)
             return original(self, *arguments)
 
-        monkeypatch.setattr(MatrixGNN, name, told)
-    # Replayed, a rule is not asked at all.
-    monkeypatch.setattr(MatrixGNN, "replayable", False)
+        monkeypatch.setattr(MatrixGNN, name, one_by_one)
     return found
 
 

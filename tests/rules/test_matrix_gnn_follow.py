@@ -5,8 +5,8 @@ import torch
 
 from ngopt.errors import RuleError
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.buckets.stored import LARGE
 from ngopt.rules.matrix_gnn import CONTEXT, MatrixGNN
-from ngopt.rules.passes.stored_view import LARGE
 from tests.rules.rule_inputs import MLP, draw, randomize, relative_error, zoo_graph
 
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
-from torch import nn
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import init_moments, update_moments
 from ngopt.features.scale import rms
+from ngopt.features.tensors import TENSOR_FEATURES
+from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.matrix_gnn import MatrixGNN
 from ngopt.rules.safe_recipe import SafeRecipe
 from tests.rules.recipe_parts import parts_of, structures_of
@@ -70,11 +71,14 @@ def test_fresh_and_silent_it_takes_the_untrained_step(orthogonal, described):
         torch.testing.assert_close(update, expected, rtol=1e-6, atol=2e-6)
 
 
-class _Total(nn.Module):
+class _Total(EntryHead):
     """A network of each entry that adds its features up, and asks nothing else."""
 
-    def forward(self, entries, *_):
-        return weigh(torch.stack(entries, -1))
+    def __init__(self):
+        super().__init__(2, 16, TENSOR_FEATURES, torch.Generator())
+
+    def forward(self, features, offsets):
+        return weigh(features)
 
 
 def weigh(features):

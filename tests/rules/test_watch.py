@@ -8,7 +8,6 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.func import vmap
 
-from ngopt.features import blocks
 from ngopt.features.moments import update_moments
 from ngopt.features.scale import rms
 from ngopt.graph.neural_graph import NeuralGraph
@@ -116,16 +115,6 @@ def test_correction_is_a_mean_over_taps_and_neighbours():
     blocks_of_six = whole["w"][0].correction.square().unflatten(0, (2, 3)).unflatten(2, (2, 2))
     expected = blocks_of_six.mean((1, 3)).sqrt()
     torch.testing.assert_close(seen["w"][0].correction, expected, rtol=1e-6, atol=0)
-
-
-def test_blocks_are_put_together(monkeypatch):
-    rule = randomize(MatrixGNN())
-    arguments = warm(rule, MLP)
-    _, expected = look(rule, MLP, arguments)
-    monkeypatch.setattr(blocks, "CPU_ENTRIES", 5)
-    _, seen = look(rule, MLP, arguments)
-    for name, (insight,) in seen.items():
-        torch.testing.assert_close(insight.correction, expected[name][0].correction)
 
 
 def test_states_of_neurons_belong_to_sets_of_neurons():

@@ -4,13 +4,13 @@
 #include <stdlib.h>
 
 /* out = left @ right, or added to what is there times beta, times alpha; all k x k, symmetric. */
-static void product(int64_t k, const float *restrict left, const float *restrict right, float beta,
-                    const float *restrict added, float alpha, float *restrict out) {
+static void product(int64_t k, const double *restrict left, const double *restrict right,
+                    double beta, const double *restrict added, double alpha, double *restrict out) {
   for (int64_t i = 0; i < k; i++) {
-    float *row = out + i * k;
-    for (int64_t j = 0; j < k; j++) row[j] = added ? beta * added[i * k + j] : 0.0f;
+    double *row = out + i * k;
+    for (int64_t j = 0; j < k; j++) row[j] = added ? beta * added[i * k + j] : 0.0;
     for (int64_t l = 0; l < k; l++) {
-      float factor = alpha * left[i * k + l];
+      double factor = alpha * left[i * k + l];
 #pragma omp simd
       for (int64_t j = 0; j < k; j++) row[j] += factor * right[l * k + j];
     }
@@ -18,21 +18,22 @@ static void product(int64_t k, const float *restrict left, const float *restrict
 }
 
 /* gram = x xT for x of k rows of n, or xT x for n rows of k. */
-static void gram_of(int64_t k, int64_t n, int wide, const float *restrict x, float *restrict gram) {
-  for (int64_t i = 0; i < k * k; i++) gram[i] = 0.0f;
+static void gram_of(int64_t k, int64_t n, int wide, const float *restrict x,
+                    double *restrict gram) {
+  for (int64_t i = 0; i < k * k; i++) gram[i] = 0.0;
   if (wide) {
     for (int64_t i = 0; i < k; i++)
       for (int64_t j = 0; j <= i; j++) {
-        float sum = 0.0f;
+        double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t l = 0; l < n; l++) sum += x[i * n + l] * x[j * n + l];
+        for (int64_t l = 0; l < n; l++) sum += (double)x[i * n + l] * x[j * n + l];
         gram[i * k + j] = gram[j * k + i] = sum;
       }
     return;
   }
   for (int64_t l = 0; l < n; l++)
     for (int64_t i = 0; i < k; i++) {
-      float factor = x[l * k + i];
+      double factor = x[l * k + i];
 #pragma omp simd
       for (int64_t j = 0; j < k; j++) gram[i * k + j] += factor * x[l * k + j];
     }
@@ -97,10 +98,11 @@ void run(int64_t matrices, int64_t steps, int64_t *sizes, float **entries, float
     int wide = rows <= columns;
     int64_t k = wide ? rows : columns, n = wide ? columns : rows;
     float *x = entries[number];
-    float *memory = malloc(sizeof(float) * (size_t)(5 * k * k + 32 * k));
-    if (!memory) abort();
-    float *gram = memory, *polynomial = gram + k * k, *factor = polynomial + k * k;
-    float *other = factor + k * k, *more = other + k * k, *last = more + k * k;
+    double *gram = malloc(sizeof(double) * (size_t)(5 * k * k) + sizeof(float) * (size_t)(k * k + 32 * k));
+    if (!gram) abort();
+    double *polynomial = gram + k * k, *factor = polynomial + k * k;
+    double *other = factor + k * k, *more = other + k * k;
+    float *last = (float *)(more + k * k), *narrow = last + 32 * k;
     float eps = numbers[0];
     double total = 0.0;
     for (int64_t i = 0; i < rows * columns; i++) total += (double)x[i] * x[i];
@@ -111,24 +113,23 @@ void run(int64_t matrices, int64_t steps, int64_t *sizes, float **entries, float
     gram_of(k, n, wide, x, gram);
     double squares = 0.0;
     for (int64_t i = 0; i < k * k; i++) squares += (double)gram[i] * gram[i];
-    float inverse = 1.0f / sqrtf((float)squares + eps * eps);
+    double inverse = 1.0 / sqrt(squares + (double)eps * eps);
     for (int64_t i = 0; i < k * k; i++) gram[i] *= inverse;
     for (int64_t step = 0; step < steps; step++) {
       const float *c = numbers + 2 + 3 * step;
       product(k, gram, gram, c[1], gram, c[2], polynomial);
       for (int64_t i = 0; i < k; i++) polynomial[i * k + i] += c[0];
-      if (step) product(k, polynomial, factor, 0.0f, 0, 1.0f, other);
-      const float *from = step ? other : polynomial;
+      if (step) product(k, polynomial, factor, 0.0, 0, 1.0, other);
+      const double *from = step ? other : polynomial;
       for (int64_t i = 0; i < k * k; i++) factor[i] = from[i];
       if (step < steps - 1) {
-        product(k, polynomial, gram, 0.0f, 0, 1.0f, more);
-        product(k, more, polynomial, 0.0f, 0, 1.0f, gram);
+        product(k, polynomial, gram, 0.0, 0, 1.0, more);
+        product(k, more, polynomial, 0.0, 0, 1.0, gram);
       }
     }
-    float half = sqrtf(inverse);
-    for (int64_t i = 0; i < k * k; i++) factor[i] *= half;
-    apply(k, n, wide, factor, x, last);
+    for (int64_t i = 0; i < k * k; i++) narrow[i] = (float)(factor[i] * sqrt(inverse));
+    apply(k, n, wide, narrow, x, last);
     if (sizes[2]) equal(rows, columns, sizes[2] == 2, eps, x);
-    free(memory);
+    free(gram);
   }
 }

@@ -15,7 +15,7 @@ from ngopt.rules.layers.polar import coefficients
 WIDEST = 64
 """Number of rows or columns, whichever is less, up to which matrices are small."""
 
-MOST = 2**21
+MOST = 2**20
 """Number of multiplications up to which they are."""
 
 

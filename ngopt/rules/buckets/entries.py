@@ -1,7 +1,6 @@
 """What is computed of the entries of a bucket at one step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -73,36 +72,36 @@ class Steps:
     ) -> None:
         self.counts, self.dtype, self.skeleton = counts, dtype, skeleton
         self.factors, self.finite = factors, finite
+        self._made: dict[str, tuple[Tensor, ...]] = {}
 
-    @cached_property
     def trusted(self) -> Tensor:
         """How far corrections count at most, `(runs, bundles)`."""
         return self.skeleton.trusted(self.counts).to(self.dtype)
 
-    @cached_property
     def shares(self) -> tuple[float | Tensor, ...]:
         """How much of a gradient goes into each of the moments."""
         shares = tuple(1 - decay for decay in (FAST, SLOW, SQUARE))
         if self.finite is None:
             return shares
-        return tuple(share * self.finite.to(self.dtype) for share in shares)
-
-    @cached_property
-    def _corrections(self) -> Moments:
-        exact = self.counts.to(self.dtype)
-        return Moments(*(correction(decay, exact) for decay in (FAST, SLOW, SQUARE)))
-
-    @cached_property
-    def _mixture(self) -> tuple[Tensor, Tensor]:
-        return self.skeleton.mixture(self.counts)
+        finite = self.finite.to(self.dtype)
+        return self._once("shares", lambda: tuple(share * finite for share in shares))
 
     def corrections(self, bucket: Bucket) -> Moments:
         """By what stored moments are divided."""
-        return Moments(*map(bucket.wide, self._corrections))
+        decays, exact = (FAST, SLOW, SQUARE), self.counts.to(self.dtype)
+        found = self._once("corrections", lambda: tuple(correction(d, exact) for d in decays))
+        return Moments(*map(bucket.wide, found))
 
     def base(self, bucket: Bucket, fast: Tensor, slow: Tensor, gradient: Tensor) -> Tensor:
         """Direction that is to be corrected; see :meth:`Skeleton.base`."""
-        return self.skeleton.mixed(fast, slow, gradient, *map(bucket.wide, self._mixture))
+        weights = self._once("mixture", lambda: self.skeleton.mixture(self.counts))
+        return self.skeleton.mixed(fast, slow, gradient, *map(bucket.wide, weights))
+
+    def _once(self, name: str, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What all buckets share is computed for the first of them."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def gradient(self, bucket: Bucket, given: Tensor) -> Tensor:
         """The gradients of a bucket as they are to be taken."""
@@ -207,13 +206,18 @@ class Entries:
         self._bucket, self._given, self._steps = bucket, given, steps
         self._head, self._block = head, block
         self._gated: Tensor | None = None
+        self._found: tuple[Edges, Moments] | None = None
 
-    @cached_property
     def _known(self) -> tuple[Edges, Moments]:
         """What is known of the entries now, and the moments to be stored."""
+        if self._found is None:
+            self._found = self._compute()
+        return self._found
+
+    def _compute(self) -> tuple[Edges, Moments]:
         bucket, steps, given = self._bucket, self._steps, self._given.arrays(self._bucket)
         gradient = steps.gradient(bucket, given.gradient)
-        dtype, (fast, slow, square) = steps.dtype, steps.shares
+        dtype, (fast, slow, square) = steps.dtype, steps.shares()
         new = Moments(
             torch.lerp(given.fast.to(dtype), gradient, fast),
             torch.lerp(given.slow.to(dtype), gradient, slow),
@@ -222,14 +226,16 @@ class Entries:
         after = Moments(*(m.to(old.dtype) for m, old in zip(new, given[2:], strict=True)))
         if given.square.dtype == torch.bfloat16:
             # To the nearest, it would stand still.
-            after = after._replace(square=to_bfloat16(new.square, bucket.wide(steps.counts)))
+            after = after._replace(
+                square=to_bfloat16(new.square.float(), bucket.wide(steps.counts))
+            )
         pairs = zip(new, steps.corrections(bucket), strict=True)
         moments = Moments(*(moment / part for moment, part in pairs))
         return Edges.of(given.weight.to(dtype), gradient, moments), after
 
     def survey(self) -> Surveyed:
         """Sum them up; matrices carry messages where neurons have states."""
-        edges, bucket = self._known[0], self._bucket
+        edges, bucket = self._known()[0], self._bucket
         rows, columns = _means(Products.of(edges))
         base = self._base()
         over = (2, 3, 4, 5)
@@ -244,16 +250,16 @@ class Entries:
         return Surveyed(rows, columns, torch.stack(numbers, 2), carry)
 
     def _base(self) -> Tensor:
-        edges = self._known[0]
+        edges = self._known()[0]
         return self._steps.base(self._bucket, edges.adam, edges.slow, edges.relative)
 
     def mixture(self) -> Tensor:
         """What is to be orthogonalized."""
-        edges = self._known[0]
+        edges = self._known()[0]
         return self._steps.base(self._bucket, *edges.moments[:2], edges.gradient)
 
     def _alive(self) -> Tensor:
-        return self._steps.skeleton.alive(self._known[0].moments)
+        return self._steps.skeleton.alive(self._known()[0].moments)
 
     def weighed(self, whole: Tensor) -> Tensor:
         """Mean square, `(runs, members)`, of a direction where there have been gradients.
@@ -277,7 +283,7 @@ class Entries:
             factor: of the direction that was weighed, `(runs, members)`; None for Adam's direction.
             watched: whether to return corrections.
         """
-        (edges, after), bucket = self._known, self._bucket
+        (edges, after), bucket = self._known(), self._bucket
         if factor is None or self._gated is None:
             base = self._base()
         else:
@@ -323,7 +329,7 @@ class Entries:
             rate: by what it is multiplied, `(runs, members)`.
             kept: share of the weights that is kept, `(runs, members)`; all by default.
         """
-        weight, update = self._known[0].weight, scaled(direction, wide(rate))
+        weight, update = self._known()[0].weight, scaled(direction, wide(rate))
         weight = weight if kept is None else weight * wide(kept)
         put(self._bucket, self._given.weight, weight - update)
 

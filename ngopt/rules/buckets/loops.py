@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from ngopt.backends.cpu.build import NoCompilerError
 from ngopt.backends.cpu.kernel import Addresses, addresses
@@ -324,7 +325,8 @@ class Loops:
         bundles = self._numbers.shape[2]
         self._index = torch.from_numpy(self._run * bundles + self._bundle)
         members = [member for bucket in self.plan.buckets for member in bucket.members]
-        self._count = torch.tensor([float(member.bundle.numel) for member in members])
+        sizes = [member.bundle.numel for member in members]
+        self._count = torch.tensor(sizes, dtype=torch.float32)
 
     def _memory(self) -> None:
         """Memory for what is known between looks: of each matrix some numbers, side by side."""
@@ -385,6 +387,9 @@ class Loops:
         """
         self._kept_alive: list[Tensor] = []
         self._written: list[tuple[Member, Tensor, Mapping[str, Tensor]]] = []
+        copied = {member.name for _, member, _ in self._copied}
+        own = [name for name in self.plan.names if name not in copied]
+        self._changed = [tensors[name] for tensors in (target, *given[2:]) for name in own]
         columns = [self._column(tensors, number) for number, tensors in enumerate(given)]
         self._target = columns[0].copy() if target is given.weight else self._column(target, 0)
         for piece, member, items in self._copied:
@@ -415,12 +420,12 @@ class Loops:
 
     def _like(self, gradient: Tensor, strides: tuple[int, ...]) -> Tensor:
         """A gradient in float32 that lies like its parameter."""
-        own = gradient.stride()[1:] if self.runs > 1 else gradient.stride()
-        if own == strides and gradient.dtype == torch.float32:
+        runs = gradient.dim() - len(strides)
+        if gradient.stride()[runs:] == strides and gradient.dtype == torch.float32:
             return gradient
-        if self.runs > 1:
-            size = 1 + sum((n - 1) * s for n, s in zip(gradient.shape[1:], strides, strict=True))
-            strides = (size, *strides)
+        if runs:
+            sizes = zip(gradient.shape[1:], strides, strict=True)
+            strides = (1 + sum((n - 1) * s for n, s in sizes), *strides)
         copy = torch.empty_strided(gradient.shape, strides, dtype=torch.float32)
         self._kept_alive.append(copy.copy_(gradient))
         return copy
@@ -429,8 +434,7 @@ class Loops:
         self, piece: Piece, member: Member, tensors: Mapping[str, Tensor], number: int
     ) -> Addresses:
         """Where a copy of a bundle's matrices is; what is written to it is put back in the end."""
-        runs = tensors[member.name]
-        runs = runs if self.runs > 1 else runs.unsqueeze(0)
+        runs = _runs(member, tensors[member.name])
         flat = torch.stack([piece.plane.flat(member.bundle.view(run)) for run in runs])
         flat = flat.to(self._dtypes[number - 2] if 1 < number < 5 else torch.float32)
         self._kept_alive.append(flat)
@@ -440,12 +444,13 @@ class Loops:
 
     def _put_back(self) -> None:
         """Write what was computed in copies to where it belongs, and forget this step."""
+        # What was saved for a backward pass is found to have changed.
+        increment_version(self._changed)
         for member, arrays, tensors in self._written:
-            runs = tensors[member.name]
-            runs = runs if self.runs > 1 else runs.unsqueeze(0)
+            runs = _runs(member, tensors[member.name])
             for run, array in zip(runs, arrays, strict=True):
                 member.bundle.unfold(run).copy_(member.bundle.fold(array))
-        self._written, self._kept_alive = [], []
+        self._written, self._kept_alive, self._changed = [], [], []
 
     def surveys(self) -> list[Surveyed]:
         """Sum up all bundles, bucket by bucket."""
@@ -501,7 +506,8 @@ class Loops:
         found = []
         for piece in pieces:
             items = slice(piece.items.start, piece.items.stop)
-            flat = torch.empty(*piece.lead, kernel.outputs, *piece.plane.sides)
+            shape = (*piece.lead, kernel.outputs, *piece.plane.sides)
+            flat = torch.empty(shape, dtype=torch.float32)
             places = addresses(flat, 4).reshape(-1, kernel.outputs)
             kernel(self._sizes[items], self._shared[items], places)
             arrays = piece.plane.arrays(flat)
@@ -656,6 +662,11 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
         if torch.equal(given, lines):
             return rows, columns, turned * skeleton.equal_rows
     return None
+
+
+def _runs(member: Member, tensor: Tensor) -> Tensor:
+    """A tensor with a dimension for runs in front."""
+    return tensor if tensor.dim() > len(member.layout.shape) else tensor.unsqueeze(0)
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -62,7 +62,9 @@ class Stepped:
         self.device, self.dtype = first.device, compute_dtype(first)
         self.fixed = plan.on(first.new_empty((), dtype=self.dtype))
         self.counts = self.numbers("step") + 1
-        scaling = None if factors is None else self.of_bundles(factors.to(self.dtype))
+        scaling = None
+        if factors is not None:
+            scaling = self.of_bundles(factors.to(self.dtype)).unsqueeze(0)
         counts = self.of_bundles(self.counts)
         self.steps = Steps(counts, self.dtype, rule.skeleton, scaling, finite)
         moments = ({n: state[n][key] for n in plan.names} for key in Moments._fields)
@@ -168,7 +170,7 @@ class Stepped:
         skeleton, watched = self._rule.skeleton, self._rule.watched
         full, evidence = self.sizes(seen)
         sizes = full * skeleton.share(evidence, self.steps.counts)
-        scales = Scales(self.squares(seen), self.steps.trusted)
+        scales = Scales(self.squares(seen), self.steps.trusted())
         for bucket, view in zip(self.plan.buckets, seen, strict=True):
             entries, before = self.entries(bucket), bucket.of(scales.base)
             self._kept.pop(bucket.start, None)
@@ -200,6 +202,15 @@ class Stepped:
         self._rule.observer(member.name, member.bundle, seen.scale[0, place], departure, ends)
 
     def changes(self, seen: Sequence[Seen]) -> Iterator[Change]:
+        """What changes of each parameter, in their order."""
+        found: dict[str, Change] = {}
+        waiting = list(reversed(self.plan.names))
+        for change in self._unordered(seen):
+            found[change.name] = change
+            while waiting and waiting[-1] in found:
+                yield found.pop(waiting.pop())
+
+    def _unordered(self, seen: Sequence[Seen]) -> Iterator[Change]:
         """What changes of each parameter, as soon as that of all its bundles is known."""
         evidence = self.evidence(seen)[0].unbind() if seen else ()
         told = dict(zip(self.plan.names, evidence, strict=False))

@@ -1,11 +1,13 @@
 import os
 import sys
+from functools import partial
 
 import pytest
 
 from ngopt.backends.cpu import build
 from ngopt.backends.cpu.build import NoCompilerError, load
 
+loaded = partial(load, sizes=2, pointers=2)
 SOURCE = "void run(long rows, long columns, void **arguments, void **results) {}"
 
 
@@ -17,26 +19,26 @@ def kernels(tmp_path, monkeypatch):
 
 
 def test_compiled_once_and_kept_for_this_user(kernels, monkeypatch):
-    load(SOURCE)(0, 0, None, None)
+    loaded(SOURCE)(0, 0, None, None)
     (made,) = kernels.iterdir()
     assert made.suffix == ".so"
     assert os.stat(kernels).st_mode & 0o777 == 0o700
     monkeypatch.setattr(build, "_compile", None)
-    load(SOURCE)
+    loaded(SOURCE)
 
 
 def test_another_source_or_another_processor_is_compiled_anew(kernels, monkeypatch):
-    load(SOURCE)
-    load(SOURCE + "\n")
+    loaded(SOURCE)
+    loaded(SOURCE + "\n")
     assert len(list(kernels.iterdir())) == 2
     monkeypatch.setattr(build, "_processor", lambda: "another")
-    load(SOURCE)
+    loaded(SOURCE)
     assert len(list(kernels.iterdir())) == 3
 
 
 def test_what_does_not_compile_leaves_nothing(kernels):
     with pytest.raises(NoCompilerError, match="failed"):
-        load("this is not C")
+        loaded("this is not C")
     assert not list(kernels.iterdir())
 
 
@@ -44,17 +46,17 @@ def test_without_a_compiler(monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     with pytest.raises(NoCompilerError, match="no C compiler"):
-        load(SOURCE)
+        loaded(SOURCE)
     monkeypatch.setenv("CC", "/nonexistent/compiler")
     with pytest.raises(NoCompilerError, match="nonexistent"):
-        load(SOURCE)
+        loaded(SOURCE)
 
 
 def test_a_folder_that_cannot_be_made(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("NGOPT_KERNELS", str(tmp_path / "file" / "below"))
     with pytest.raises(NoCompilerError):
-        load(SOURCE)
+        loaded(SOURCE)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs permissions of POSIX")
@@ -62,4 +64,4 @@ def test_code_that_others_may_have_written_is_not_run(kernels):
     kernels.mkdir()
     kernels.chmod(0o777)
     with pytest.raises(NoCompilerError, match="others may write"):
-        load(SOURCE)
+        loaded(SOURCE)

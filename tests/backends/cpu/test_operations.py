@@ -1,12 +1,13 @@
 import pytest
 import torch
 
-from ngopt.errors import NgoptError
 from ngopt.backends.cpu.kernel import Kernel
 from ngopt.backends.cpu.kinds import Kind, Use
 from ngopt.backends.cpu.operations import OPERATIONS
-from ngopt.features.rounding import rounded
 from ngopt.backends.cpu.source import Argument, Result
+from ngopt.errors import NgoptError
+from ngopt.features.rounding import rounded
+from tests.backends.cpu import running
 
 FUNCTIONS = {
     "add": lambda a, b, c: torch.add(a, b, alpha=0.3) + 2,
@@ -38,7 +39,7 @@ ENTRY = Argument(Kind.ENTRY)
 
 def run(function, *arrays):
     kernel = Kernel(lambda *given: [function(*given)], [ENTRY] * 3, [Result((Use.STORE,))])
-    return kernel(*arrays[0].shape, arrays).stored[0]
+    return running.run(kernel, arrays)[0]
 
 
 def test_each_operation_is_tried():

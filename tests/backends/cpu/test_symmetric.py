@@ -3,9 +3,8 @@ import torch
 
 from ngopt.backends.cpu import symmetric
 from ngopt.backends.cpu.build import NoCompilerError
-from ngopt.backends.switch import plain
 from ngopt.backends.cpu.symmetric import symmetric_product
-from ngopt.replay.replay import Replay
+from ngopt.backends.switch import plain
 
 SHAPES = [(1, 1, 1), (1, 5, 3), (2, 16, 16), (1, 17, 40), (3, 50, 7), (1, 150, 300), (1, 289, 257)]
 
@@ -95,7 +94,7 @@ def test_where_it_cannot_be_used_torch_multiplies(how, always, monkeypatch):
 
 
 def test_without_a_compiler_torch_multiplies(monkeypatch, always):
-    def fails(*given):
+    def fails(*given, **sizes):
         raise NoCompilerError("there is none")
 
     monkeypatch.setattr(symmetric, "load", fails)
@@ -106,12 +105,3 @@ def test_without_a_compiler_torch_multiplies(monkeypatch, always):
         found = with_itself(matrices)
     symmetric._run.cache_clear()
     assert torch.equal(found, matrices @ matrices.mT)
-
-
-def test_can_be_replayed(always):
-    first, second = (of_shape((2, 40, 33)) for _ in range(2))
-    replay = Replay(lambda x: with_itself(x, with_itself(x), alpha=2.0))
-    for matrices in (first, second):
-        before = len(always)
-        torch.testing.assert_close(replay(matrices), 3 * matrices @ matrices.mT)
-    assert len(always) == before

@@ -63,28 +63,27 @@ def test_theta_may_differ_from_run_to_run(runs, rule):
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one theta", "a theta for each run"])
-def test_replayed_runs_move_like_stacked_ones(runs, many, monkeypatch):
-    rule = MatrixGNN()
+@pytest.mark.parametrize("fresh", [True, False])
+def test_runs_that_a_rule_takes_at_once_move_like_those_of_vmap(runs, many, fresh, monkeypatch):
+    rule = MatrixGNN(context_every=2)
     runs = Stacked(rule).begin(runs.task, 3, torch.Generator().manual_seed(1))
     theta = None
     if many:
         theta = {n: w.detach() + 0.1 * torch.randn(3, *w.shape) for n, w in rule.named_parameters()}
     with torch.no_grad():
-        replayed = mover(rule, runs.task, theta, 0.1)(runs)
-        assert rule.replays
-        monkeypatch.setattr(MatrixGNN, "replayable", False)
-        stacked = mover(rule, runs.task, theta, 0.1)(runs)
-    for found, expected in zip(replayed, stacked, strict=True):
-        assert found.keys() == expected.keys()
+        assert rule.takes_runs(runs.gradients)
+        found = mover(rule, runs.task, theta, 0.1)(runs, fresh=fresh)
+        monkeypatch.setattr(MatrixGNN, "takes_runs", lambda *_: False)
+        stacked = mover(rule, runs.task, theta, 0.1)(runs, fresh=fresh)
     for name, expected in stacked[0].items():
-        torch.testing.assert_close(replayed[0][name], expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found[0][name], expected, rtol=1e-5, atol=1e-6)
         for key, kept in stacked[1][name].items():
-            torch.testing.assert_close(replayed[1][name][key], kept, rtol=2**-7, atol=1e-6)
+            torch.testing.assert_close(found[1][name][key], kept, rtol=2**-7, atol=1e-6)
 
 
-def test_runs_that_learn_are_not_replayed(runs):
+def test_runs_that_learn_are_stacked_by_vmap(runs):
     rule = MatrixGNN()
     runs = Stacked(rule).begin(runs.task, 3, torch.Generator().manual_seed(1))
+    assert not rule.takes_runs(runs.gradients)
     parameters, _ = mover(rule, runs.task, None, 0.0)(runs)
     assert all(tensor.requires_grad for tensor in parameters.values())
-    assert not hasattr(rule, "replays")

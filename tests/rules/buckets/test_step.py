@@ -1,31 +1,18 @@
-"""Buckets do what is done tensor by tensor, on the zoo, with derivatives and in place."""
+"""Steps in buckets: their sizes, derivatives, and steps in place."""
 
 import pytest
 import torch
 
-from ngopt.features.scale import rms
 from ngopt.backends.switch import eager, plain
+from ngopt.features.scale import rms
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.buckets import plan as plans
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.contract import Small, backward, copy_of, flat_state
-from tests.rules.rule_inputs import SOME, draw, randomize, relative_error, zoo_graph
-from tests.zoo import ZOO
-
-OPTIONS = {
-    "default": {},
-    "looks now and then": {"context_every": 3, "square_dtype": "bfloat16"},
-    "sizes from the graph": {"graph_sizes": True, "rounds": 3, "width": 5},
-    "graph off": {"graph_context": False, "context_every": 2},
-    "no statistics": {"neuron_statistics": False, "rounds": 1},
-    "Adam's direction": {"skeleton": {"orthogonal": 0, "nesterov": 0.0}},
-    "sizes free of weights": {"skeleton": {"weight_reference": 0.0, "equal_rows": False}},
-}
-LONE = NeuralGraph.per_tensor(
-    {"a": (3,), "b": (2, 3), "c": (2, 3), "d": (), "e": (0, 4), "f": (3,)}
-)
+from tests.rules import reference
+from tests.rules.rule_inputs import draw, randomize, relative_error, zoo_graph
 
 
 def trajectory(rule, described, where, dtype, steps=5):
@@ -44,39 +31,12 @@ def trajectory(rule, described, where, dtype, steps=5):
     return parameters, state
 
 
-def check(rule, described, dtype, error):
-    found, expected = (trajectory(rule, described, w, dtype) for w in (eager, plain))
-    assert relative_error(found[0], expected[0]) < error
-    for name, tensors in expected[1].items():
-        assert list(found[1][name]) == list(tensors)
-        assert all(found[1][name][key].dtype == t.dtype for key, t in tensors.items())
-        assert all(found[1][name][key].shape == t.shape for key, t in tensors.items())
-
-
-@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
-@pytest.mark.parametrize("name", ZOO)
-def test_as_tensor_by_tensor_on_the_zoo(name):
-    check(randomize(MatrixGNN(width=4, graph_sizes=True)), zoo_graph(name), torch.float64, 1e-9)
-
-
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("described", [*SOME[:3], LONE], ids=[*SOME[:3], "lone"])
-def test_with_all_options(options, described):
-    described = zoo_graph(described) if isinstance(described, str) else described
-    check(randomize(MatrixGNN(**options)), described, torch.float64, 1e-9)
-
-
-def test_in_single_precision():
-    check(randomize(MatrixGNN(square_dtype="bfloat16")), zoo_graph("resnet"), torch.float32, 1e-3)
-
-
 def test_large_buckets_are_divided_and_their_features_come_in_blocks(monkeypatch):
     rule, described = randomize(MatrixGNN()), zoo_graph("resnet")
     expected, _ = trajectory(rule, described, eager, torch.float64)
-    for name in ("LARGE", "BLOCK"):
+    for name in ("LARGE", "BLOCK_IN_CACHE"):
         monkeypatch.setattr(plans, name, 1)
     monkeypatch.setattr(plans, "SHARE", 1000)
-    monkeypatch.setattr(plans, "BLOCK_SHARE", 100)
     # Another rule, for a plan is kept.
     found, _ = trajectory(randomize(MatrixGNN()), described, eager, torch.float64)
     assert relative_error(found, expected) < 1e-9
@@ -100,10 +60,11 @@ def test_derivatives_are_those_of_single_tensors():
     parameters, state = trajectory(rule, described, plain, torch.float64, 2)
     gradients = draw(described, 9, torch.float64)
     slopes = []
-    for where in (eager, plain):
-        with where():
-            update, _ = rule(parameters, gradients, state, described)
-        total = sum((u * draw(described, 3, torch.float64)[n]).sum() for n, u in update.items())
+    for updates, _ in (
+        rule(parameters, gradients, state, described),
+        reference.step(rule, parameters, gradients, state, described),
+    ):
+        total = sum((u * draw(described, 3, torch.float64)[n]).sum() for n, u in updates.items())
         slopes.append(torch.autograd.grad(total, list(rule.parameters())))
     pairs = [dict(enumerate(slope)) for slope in slopes]
     assert relative_error(*pairs) < 1e-6
@@ -133,8 +94,10 @@ def train(where, dtype, **options):
     ],
     ids=["decay", "maximize", "tensor lr"],
 )
-def test_in_place_as_one_by_one(options):
-    found, expected = (train(where, torch.float64, **options) for where in (eager, plain))
+def test_in_place_as_one_by_one(options, monkeypatch):
+    found = train(plain, torch.float64, **options)
+    monkeypatch.setattr(MatrixGNN, "moves_in_place", lambda *_: False)
+    expected = train(plain, torch.float64, **options)
     assert relative_error(found[0], expected[0]) < 1e-7
     assert found[1].keys() == expected[1].keys()
     assert found[2] == expected[2] == 1

@@ -1,75 +1,67 @@
 import pytest
 import torch
 
-from ngopt.features.blocks import FEW
-from ngopt.features.entries import Scales, entry_features
-from ngopt.features.survey import Survey
-from ngopt.rules.layers import entry_head
-from ngopt.rules.layers.entry_head import EntryHead
-from tests.features.random_edges import SHAPE, random_edges
+from ngopt.features.entries import Entries
+from ngopt.rules.layers.entry_head import EntryHead, unit_by_unit
 from tests.rules.rule_inputs import randomize
 
-GROUP, OUT, IN, _ = SHAPE
+SHAPE = (1, 3, 2, 5, 4, 3)
+"""Runs, members, group, out, in, tap."""
+
 WIDTH, CONTEXT, HIDDEN = 6, 3, 5
-
-
-@pytest.fixture(autouse=True, params=[FEW, 0], ids=["at once", "unit by unit"])
-def few(request, monkeypatch):
-    """Number of entries up to which a feature axis is stacked."""
-    monkeypatch.setattr(entry_head, "FEW", request.param)
 
 
 def fresh():
     return EntryHead(HIDDEN, WIDTH, CONTEXT, torch.Generator().manual_seed(0))
 
 
-def inputs(dtype=torch.float64):
-    edges = random_edges(dtype=dtype)
-    base = torch.randn(SHAPE, dtype=dtype)
-    entries = entry_features(edges, base, Scales.of(Survey.of(edges), base.square().mean()))
-    shapes = [(CONTEXT,), (GROUP, OUT, WIDTH), (GROUP, IN, WIDTH)]
-    return entries, *(torch.randn(shape, dtype=dtype) for shape in shapes)
-
-
-def stacked(head, entries, context, out_state, in_state):
-    """The same with a feature axis."""
-    w = {name: p.to(context.dtype) for name, p in head.named_parameters()}
-    hidden = torch.stack(list(entries), -1) @ w["entry.weight"]
-    hidden = hidden + context @ w["context.weight"] + w["context.bias"]
-    hidden = hidden + (out_state @ w["out_neuron.weight"])[:, :, None, None]
-    hidden = hidden + (in_state @ w["in_neuron.weight"])[:, None, :, None]
-    return (hidden.relu() @ w["output.weight"]).squeeze(-1)
+def inputs(head, dtype=torch.float64):
+    """Features of entries, and what hidden units hear of bundles and neurons."""
+    features = torch.randn(*SHAPE, len(Entries._fields), dtype=dtype)
+    context = head.context(torch.randn(*SHAPE[:2], 1, 1, 1, 1, CONTEXT, dtype=dtype))
+    out = head.out_neuron(torch.randn(*SHAPE[:4], 1, 1, WIDTH, dtype=dtype))
+    into = head.in_neuron(torch.randn(*SHAPE[:3], 1, SHAPE[4], 1, WIDTH, dtype=dtype))
+    return features, [context, out, into]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_the_stacked_form(dtype):
-    head, given = randomize(fresh()), inputs(dtype)
-    result = head(*given)
-    assert result.shape == SHAPE
-    assert result.dtype == dtype
-    torch.testing.assert_close(result, stacked(head, *given))
+def test_one_hidden_layer(dtype):
+    head = randomize(fresh())
+    features, offsets = inputs(head, dtype)
+    weights = [weight.to(dtype) for weight in (head.entry.weight, head.output.weight)]
+    expected = (features @ weights[0] + sum(offsets)).relu() @ weights[1]
+    found = head(features, offsets)
+    assert found.shape == SHAPE
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected.squeeze(-1))
 
 
-def test_works_without_neurons():
-    head, (entries, context, out_state, in_state) = randomize(fresh()), inputs()
-    expected = stacked(head, entries, context, 0 * out_state, 0 * in_state)
-    torch.testing.assert_close(head(entries, context), expected)
+def test_unit_by_unit_is_the_same():
+    head = randomize(fresh())
+    features, offsets = inputs(head)
+    weights = [unit.unbind() for unit in head.entry.weight.double().unbind(1)]
+    outputs = head.output.weight.double().squeeze(1).unbind()
+    found = unit_by_unit(
+        Entries(*features.unbind(-1)), weights, outputs, [o.unbind(-1) for o in offsets]
+    )
+    torch.testing.assert_close(found, head(features, offsets))
 
 
 def test_fresh_head_is_silent_but_can_learn():
-    head, given = fresh(), inputs(torch.float32)
-    result = head(*given)
+    head = fresh()
+    result = head(*inputs(head, torch.float32))
     assert not result.any()
     (result * torch.randn(SHAPE)).sum().backward()
     assert head.output.weight.grad.any()
 
 
 def test_fresh_head_does_not_listen_to_neurons():
-    head, (entries, context, out_state, in_state) = fresh(), inputs(torch.float32)
+    head = fresh()
     torch.nn.init.normal_(head.output.weight)
-    result = head(entries, context, out_state, in_state)
+    features, offsets = inputs(head, torch.float32)
+    result = head(features, offsets)
     assert result.any()
-    assert torch.equal(result, head(entries, context))
+    assert torch.equal(result, head(features, offsets[:1]))
     (result * torch.randn(SHAPE)).sum().backward()
     assert head.out_neuron.weight.grad.any()
     assert head.in_neuron.weight.grad.any()

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+from ngopt.backends.cpu import orthogonalize as module
+from ngopt.backends.cpu.kernel import addresses
+from ngopt.backends.cpu.orthogonalize import WIDEST, is_small, orthogonalize
+from ngopt.features.scale import EPS, root_inverse
+from ngopt.rules.layers.polar import rough_polar_factor
+
+SHAPES = [(1, 1), (1, 9), (9, 1), (8, 8), (5, 40), (40, 5), (33, 64), (64, 33), (16, 300)]
+
+
+def expected(matrices, steps, lines):
+    _, rows, columns = matrices.shape
+    square = matrices.square().mean((1, 2), keepdim=True)
+    given = matrices * root_inverse(square) * (rows * columns) ** -0.5
+    result = rough_polar_factor(given, steps)
+    if lines:
+        squares = result.square().mean(3 - lines, keepdim=True)
+        result = result * torch.rsqrt(squares + EPS**2)
+    return result
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@torch.no_grad()
+def test_as_torch_does(shape, steps, lines):
+    matrices = 1e-3 * torch.randn(3, *shape)
+    wanted = expected(matrices.double(), steps, lines)
+    sizes = np.array([[*shape, lines]] * 3)
+    assert orthogonalize(sizes, addresses(matrices, 1), steps)
+    torch.testing.assert_close(matrices.double(), wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max())
+
+
+@torch.no_grad()
+def test_zeros_stay_zeros():
+    matrices = torch.zeros(2, 4, 6)
+    assert orthogonalize(np.array([[4, 6, 1]] * 2), addresses(matrices, 1), 2)
+    assert not matrices.any()
+
+
+def test_what_is_small():
+    assert is_small(WIDEST // 2, WIDEST)
+    assert is_small(8, 1000)
+    assert not is_small(WIDEST + 1, WIDEST + 1)
+    assert not is_small(WIDEST, 10**5)
+
+
+def test_nothing_is_done_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(module, "_run", lambda: None)
+    matrices = torch.ones(1, 2, 2)
+    assert not orthogonalize(np.array([[2, 2, 1]]), addresses(matrices, 1), 2)
+    assert torch.equal(matrices, torch.ones(1, 2, 2))
