@@ -1,1 +1,1 @@
-"""Functions of single entries as one loop over a tensor, compiled from the plain definition."""
+"""What is compiled for a device, and whether it is used."""

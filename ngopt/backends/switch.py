@@ -42,15 +42,11 @@ def in_buckets(tensors: Iterable[Tensor]) -> bool:
     return _eager or any(tensor.device.type != "cpu" for tensor in tensors)
 
 
-def fusible(tensors: list[Tensor], *, batched: bool = False) -> bool:
+def fusible(tensors: list[Tensor]) -> bool:
     """Whether compiled loops may read these tensors: nothing but numbers in the CPU's memory.
 
     They take no part in derivatives, in transformations by `torch.func`, in compiled code, and in
     anything that watches single operations of torch.
-
-    Args:
-        tensors: the tensors.
-        batched: whether they may be batched by `torch.vmap`.
     """
     return not (
         _off
@@ -60,19 +56,10 @@ def fusible(tensors: list[Tensor], *, batched: bool = False) -> bool:
         or any(
             type(tensor) not in (Tensor, torch.nn.Parameter)
             or tensor.device.type != "cpu"
-            or (
-                torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-                and not (batched and _only_batched())
-            )
+            or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
             for tensor in tensors
         )
     )
-
-
-def _only_batched() -> bool:
-    """Whether all transformations by `torch.func` around this are `torch.vmap`."""
-    stack = torch._C._functorch.get_interpreter_stack() or []
-    return all(level.key() == torch._C._functorch.TransformType.Vmap for level in stack)
 
 
 def give_up(reason: NoCompilerError) -> None:

@@ -44,22 +44,6 @@ def test_nothing_else_is():
 
 
 @torch.no_grad()
-def test_runs_side_by_side_are_read_if_nothing_else_is_done_to_them():
-    def look(x):
-        assert fusible([x], batched=True)
-        return x
-
-    torch.vmap(torch.vmap(look))(torch.ones(2, 2))
-
-    def slope(x):
-        with torch.no_grad():
-            assert not fusible([x], batched=True)
-        return x.sum()
-
-    torch.vmap(torch.func.grad(slope))(torch.ones(2, 2))
-
-
-@torch.no_grad()
 def test_giving_up_is_said_once():
     with pytest.warns(UserWarning, match="cannot be compiled, for no gcc"):
         give_up(NoCompilerError("no gcc"))

@@ -28,7 +28,7 @@ def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
     if not compiles(stepped.dtype, dtypes, rule.skeleton):
         return None
     runs = len(stepped.counts)
-    strides = {name: _strides(stepped, name, dtypes, runs) for name in plan.names}
+    strides = {name: _strides(stepped, name, dtypes) for name in plan.names}
     key = runs, dtypes, tuple(strides.values())
     if key not in plan.loops:
         plan.loops.clear()
@@ -40,7 +40,7 @@ def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
 
 
 def _strides(
-    stepped: Stepped, name: str, dtypes: tuple[torch.dtype, ...], runs: int
+    stepped: Stepped, name: str, dtypes: tuple[torch.dtype, ...]
 ) -> tuple[int, ...] | None:
     """Strides of a parameter, of one run; None unless its state lies as it does, in `dtypes`."""
     weight, _, *moments = (tensors[name] for tensors in stepped.given)
@@ -80,8 +80,8 @@ def step(
     loops.take(stepped.given, target)
     numbers, steps = loops.numbers, stepped.steps
     numbers.before.copy_(steps.counts - 1)
-    numbers.factor.copy_(torch.ones(()) if steps.factors is None else steps.factors)
-    numbers.kept.copy_(torch.ones(()) if kept is None else kept)
+    for number, given in ((numbers.factor, steps.factors), (numbers.kept, kept)):
+        number.fill_(1.0) if given is None else number.copy_(given)
     seen = None
     if fresh:
         seen = stepped.look(loops.surveys())

@@ -86,9 +86,9 @@ class Plane(NamedTuple):
         if self.turned:
             return columns, rows
         into, taps = self.shape[1:]
-        return rows, columns if taps == 1 else columns.reshape(*columns.shape[:-1], into, taps).sum(
-            -1
-        )
+        if taps > 1:
+            columns = columns.reshape(*columns.shape[:-1], into, taps).sum(-1)
+        return rows, columns
 
     def spread(self, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
         """What is known of `out` and `in`, of each row and each column; neurons come last."""
@@ -620,16 +620,14 @@ class Loops:
         mix(self._sizes[batch.items], known, self._mixed[number])
         first = batch.items.start
         self._whole = []
+        done = False
         if batch.small is not None:
-            table[batch.small, KNOWN] = self._mixed[number][batch.small, 0]
-            orthogonalize(
-                batch.sizes,
-                np.ascontiguousarray(table[batch.small, KNOWN]),
-                self._skeleton.orthogonal,
-            )
+            places = self._mixed[number][batch.small, 0]
+            table[batch.small, KNOWN] = places
+            done = orthogonalize(batch.sizes, places, self._skeleton.orthogonal)
         for piece in batch.pieces:
             assert piece.bucket.matrix is not None
-            if piece.small:
+            if done and piece.small:
                 continue
             momentum = piece.plane.arrays(piece.flat(self._mixture))
             whole = self._skeleton.orthogonalized(momentum, piece.bucket.matrix)

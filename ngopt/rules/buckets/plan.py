@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ngopt.backends.switch import in_buckets
 from ngopt.features.neurons import NOWHERE, Ends, Neurons, ends
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
@@ -133,11 +134,11 @@ class Plan:
         self._neurons(members)
         self._on: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
 
-    def block(self, device: torch.device) -> int:
-        """Number of entries whose features are there at once."""
-        if device.type == "cpu":
-            return BLOCK_IN_CACHE
-        return max(BLOCK, self.entries // BLOCK_SHARE)
+    def block(self, like: Tensor) -> int:
+        """Number of entries whose features are there at once, where a tensor is."""
+        if in_buckets([like]):
+            return max(BLOCK, self.entries // BLOCK_SHARE)
+        return BLOCK_IN_CACHE
 
     def _buckets(self, skeleton: Skeleton) -> list[Bucket]:
         most = max(LARGE, self.entries // SHARE)

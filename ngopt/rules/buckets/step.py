@@ -59,7 +59,7 @@ class Stepped:
         self._rule, self._state = rule, state
         self.plan, self._parameters = plan, parameters
         first = parameters[plan.names[0]]
-        self.device, self.dtype = first.device, compute_dtype(first)
+        self.dtype = compute_dtype(first)
         self.fixed = plan.on(first.new_empty((), dtype=self.dtype))
         self.counts = self.numbers("step") + 1
         scaling = None
@@ -86,7 +86,7 @@ class Stepped:
         """The entries of a bucket; what is known of them is kept if it is little."""
         if bucket.start in self._kept:
             return self._kept[bucket.start]
-        block = self.plan.block(self.device)
+        block = self.plan.block(self.counts)
         found = Entries(bucket, self.given, self.steps, self._rule.head, block)
         if self._keep:
             self._kept[bucket.start] = found

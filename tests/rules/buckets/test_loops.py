@@ -336,6 +336,11 @@ def trajectory_from(rule, described, *seeds, steps=4):
     return parameters, state
 
 
+def test_what_c_cannot_orthogonalize_torch_does(monkeypatch):
+    monkeypatch.setattr(loops, "orthogonalize", lambda *_: False)
+    assert difference(randomize(MatrixGNN()), zoo_graph("conv_flatten")) < 1e-5
+
+
 def test_no_compiler_is_no_error(monkeypatch):
     def refuse(*_):
         raise NoCompilerError("none is installed")
