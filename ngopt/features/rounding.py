@@ -65,10 +65,6 @@ def _(info: Any, dims: tuple[int | None, int | None], value: Tensor, step: Tenso
     return rounded(value, step), 0
 
 
-NAME = torch.ops.ngopt.rounded.default
-"""By which those who listen to operations know it."""
-
-
 def to_bfloat16(value: Tensor, step: Tensor) -> Tensor:
     """Return a mean in bfloat16, from which derivatives pass on as if it were not rounded.
 

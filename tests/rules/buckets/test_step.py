@@ -34,9 +34,10 @@ def trajectory(rule, described, where, dtype, steps=5):
 def test_large_buckets_are_divided_and_their_features_come_in_blocks(monkeypatch):
     rule, described = randomize(MatrixGNN()), zoo_graph("resnet")
     expected, _ = trajectory(rule, described, eager, torch.float64)
-    for name in ("LARGE", "BLOCK_IN_CACHE"):
+    for name in ("LARGE", "BLOCK", "BLOCK_IN_CACHE"):
         monkeypatch.setattr(plans, name, 1)
     monkeypatch.setattr(plans, "SHARE", 1000)
+    monkeypatch.setattr(plans, "BLOCK_SHARE", 100)
     # Another rule, for a plan is kept.
     found, _ = trajectory(randomize(MatrixGNN()), described, eager, torch.float64)
     assert relative_error(found, expected) < 1e-9
