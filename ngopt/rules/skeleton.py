@@ -100,7 +100,7 @@ class Skeleton:
     weight_reference: float = 2.0
     weight_low: float = 0.1
     depth_power: float = 1.0
-    depth_reference: float = 6.0
+    depth_reference: float = 3.0
     boost: float = 6.0
     steady_boost: float = 2.0
     age_power: float = 0.5
