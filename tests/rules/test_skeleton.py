@@ -231,7 +231,7 @@ def test_what_is_not_learned_of_a_step():
     skeleton = Skeleton()
     square = torch.tensor(0.25 / (3 * 64))
     part = bundle("linear", S, ["h", "h"], "oi")
-    shared = skeleton.fan_scale(part, "linear") * 0.5
+    shared = skeleton.fan_scale(part, "linear") * skeleton.depth_scale(12)
     found = skeleton.step_scale(part, "linear", 12, square)
     torch.testing.assert_close(found, torch.tensor(shared * 0.25))
     unaware = Skeleton(weight_reference=0.0)
