@@ -1,135 +1,280 @@
-/* Rough orthogonalization of small matrices; see ngopt/rules/layers/polar.py. */
+/* Rough orthogonalization of matrices, in single precision; see ngopt/rules/layers/polar.py.
+ *
+ * Products are made of tiles, of what a panel of HIGH rows of the left factor and one of WIDE columns
+ * of the right one give. Of products that are symmetric one half is computed, and copied to the other.
+ */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* out = left @ right, or added to what is there times beta, times alpha; all k x k, symmetric. */
-static void product(int64_t k, const double *restrict left, const double *restrict right,
-                    double beta, const double *restrict added, double alpha, double *restrict out) {
-  for (int64_t i = 0; i < k; i++) {
-    double *row = out + i * k;
-    for (int64_t j = 0; j < k; j++) row[j] = added ? beta * added[i * k + j] : 0.0;
-    for (int64_t l = 0; l < k; l++) {
-      double factor = alpha * left[i * k + l];
-#pragma omp simd
-      for (int64_t j = 0; j < k; j++) row[j] += factor * right[l * k + j];
+typedef int64_t word;
+
+#define LANES 8
+#define HIGH 6
+#define WIDE (2 * LANES)
+#define DEEP 256
+#define BLOCK (24 * HIGH)
+#define STRIP 256
+
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline word least(word a, word b) { return a < b ? a : b; }
+
+/* A square of LANES by LANES entries, turned. Its rows are read whole, for where they lie a power of
+ * two apart few of them stay in the cache. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLE __builtin_shufflevector
+#endif
+#endif
+static inline void turn(float *restrict to, word to_by, const float *restrict from, word by) {
+#ifdef SHUFFLE
+  lanes a[LANES], b[LANES];
+#pragma GCC unroll 8
+  for (int j = 0; j < LANES; j++) a[j] = *(const lanes *)(from + j * by);
+#pragma GCC unroll 4
+  for (int j = 0; j < LANES; j += 2) {
+    b[j] = SHUFFLE(a[j], a[j + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+    b[j + 1] = SHUFFLE(a[j], a[j + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+  }
+#pragma GCC unroll 4
+  for (int h = 0; h < 4; h++) {
+    const int j = h / 2 * 4 + h % 2;
+    a[j] = SHUFFLE(b[j], b[j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+    a[j + 2] = SHUFFLE(b[j], b[j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    *(lanes *)(to + j * to_by) = SHUFFLE(a[j], a[j + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    *(lanes *)(to + (j + 4) * to_by) = SHUFFLE(a[j], a[j + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+#else
+  for (int k = 0; k < LANES; k++)
+    for (int j = 0; j < LANES; j++) to[k * to_by + j] = from[j * by + k];
+#endif
+}
+
+/* Rows, filled up with zeros to a multiple of HIGH, each DEEP from the one before. `by` and `along`
+ * are the strides from row to row and along a row. */
+static void pack_rows(float *restrict to, const float *restrict from, word count, word depth,
+                      word by, word along) {
+  if (along == 1)
+    for (word i = 0; i < count; i++)
+      memcpy(to + i * DEEP, from + i * by, (size_t)depth * sizeof(float));
+  else
+    for (word k = 0, deep; k < depth; k += deep) {
+      const word squares = by == 1 && depth - k >= LANES ? count / LANES : 0;
+      deep = squares ? LANES : 1;
+      for (word i = 0; i < squares * LANES; i += LANES)
+        turn(to + i * DEEP + k, DEEP, from + i + k * along, along);
+      for (word i = squares * LANES; i < count; i++)
+        for (word d = k; d < k + deep; d++) to[i * DEEP + d] = from[i * by + d * along];
+    }
+  for (word i = count; i % HIGH; i++) memset(to + i * DEEP, 0, DEEP * sizeof(float));
+}
+
+/* Panels of WIDE columns, filled up with zeros. `by` and `along` are the strides from column to
+ * column and along a column. */
+static void pack_columns(float *restrict to, const float *restrict from, word count, word depth,
+                         word by, word along) {
+  for (word at = 0; at < count; at += WIDE, from += WIDE * by) {
+    const word here = least(count - at, WIDE);
+    for (word k = 0, deep; k < depth; k += deep, to += deep * WIDE) {
+      const float *row = from + k * along;
+      const int square = here == WIDE && along == 1 && depth - k >= LANES;
+      deep = square ? LANES : 1;
+      if (square)
+        turn(to, WIDE, row, by), turn(to + LANES, WIDE, row + LANES * by, by);
+      else if (here == WIDE && by == 1)
+        memcpy(to, row, WIDE * sizeof(float));
+      else
+        for (word j = 0; j < WIDE; j++) to[j] = j < here ? row[j * by] : 0;
     }
   }
 }
 
-/* gram = x xT for x of k rows of n, or xT x for n rows of k. */
-static void gram_of(int64_t k, int64_t n, int wide, const float *restrict x,
-                    double *restrict gram) {
-  for (int64_t i = 0; i < k * k; i++) gram[i] = 0.0;
-  if (wide) {
-    for (int64_t i = 0; i < k; i++)
-      for (int64_t j = 0; j <= i; j++) {
-        double sum = 0.0;
+static void tile(word depth, const float *restrict rows, const float *restrict columns,
+                 float *restrict to) {
+  lanes sum[HIGH][2] = {{{0}}};
+  for (word k = 0; k < depth; k++, rows++, columns += WIDE) {
+    const lanes left = *(const lanes *)columns, right = *(const lanes *)(columns + LANES);
+#pragma GCC unroll 6
+    for (int r = 0; r < HIGH; r++) {
+      sum[r][0] += rows[r * DEEP] * left;
+      sum[r][1] += rows[r * DEEP] * right;
+    }
+  }
+  for (int r = 0; r < HIGH; r++)
+    for (int half = 0; half < 2; half++)
+      *(lanes *)(to + r * WIDE + half * LANES) = sum[r][half];
+}
+
+static inline void put(float *restrict to, const float *restrict own, const float *restrict added,
+                       word columns, float alpha, float beta, int first) {
+  if (!first)
+    for (word c = 0; c < columns; c++) to[c] += alpha * own[c];
+  else if (beta)
+    for (word c = 0; c < columns; c++) to[c] = beta * added[c] + alpha * own[c];
+  else
+    for (word c = 0; c < columns; c++) to[c] = alpha * own[c];
+}
+
+static void mirror(float *out, word rows) {
+  for (word i0 = 0; i0 < rows; i0 += LANES)
+    for (word j0 = 0; j0 <= i0; j0 += LANES)
+      if (j0 < i0 && i0 + LANES <= rows)
+        turn(out + j0 * rows + i0, rows, out + i0 * rows + j0, rows);
+      else
+        for (word i = i0; i < i0 + LANES && i < rows; i++)
+          for (word j = j0; j < j0 + LANES && j < i; j++) out[j * rows + i] = out[i * rows + j];
+}
+
+static word up(word number, word step) { return (number + step - 1) / step * step; }
+
+/* Where a matrix lies, and the strides from row to row and along a row. */
+typedef struct {
+  const float *at;
+  word by, along;
+} matrix;
+
+static matrix of(const float *at, word by, word along) {
+  const matrix found = {at, by, along};
+  return found;
+}
+
+/* Where panels lie: for products of at most so many rows and columns. */
+typedef struct {
+  float *high, *wide;
+} panels;
+
+/* out = alpha * left @ right + beta * added, of rows that are `columns` long in out and added, and of
+ * which nothing above the diagonal is computed if they are symmetric. Factors are `depth` deep. */
+static void product(panels memory, word rows, word columns, word depth, matrix left, matrix right,
+                    float alpha, float beta, const float *added, float *out, int symmetric) {
+  float sums[HIGH * WIDE];
+  for (word k = 0; k < depth; k += DEEP) {
+    const word deep = least(depth - k, DEEP);
+    pack_rows(memory.high, left.at + k * left.along, rows, deep, left.by, left.along);
+    pack_columns(memory.wide, right.at + k * right.by, columns, deep, right.along, right.by);
+    for (word top = 0; top < rows; top += BLOCK) {
+      const word bottom = least(top + BLOCK, rows);
+      for (word j = 0; j < (symmetric ? bottom : columns); j += WIDE) {
+        const word here = least(columns - j, WIDE);
+        const word first = symmetric ? j / HIGH * HIGH : 0;
+        for (word i = first > top ? first : top; i < bottom; i += HIGH) {
+          tile(deep, memory.high + i * DEEP, memory.wide + j * deep, sums);
+          for (word r = 0; r < HIGH && i + r < rows; r++) {
+            const word at = (i + r) * columns + j;
+            /* A number of columns that is known makes faster code. */
+            if (here == WIDE)
+              put(out + at, sums + r * WIDE, added + at, WIDE, alpha, beta, !k);
+            else
+              put(out + at, sums + r * WIDE, added + at, here, alpha, beta, !k);
+          }
+        }
+      }
+    }
+  }
+  if (symmetric) mirror(out, rows);
+}
+
+/* The polynomial of the gram matrix by which a matrix is to be multiplied, k x k. Of the memory, five
+ * matrices, the first is the gram matrix. */
+static float *polynomial(panels memory, word k, word steps, const float *coefficients, float *own) {
+  float *gram = own, *now = gram + k * k, *factor = now + k * k, *other = factor + k * k;
+  float *more = other + k * k;
+  for (word step = 0; step < steps; step++, coefficients += 3) {
+    product(memory, k, k, k, of(gram, k, 1), of(gram, k, 1), coefficients[2], coefficients[1], gram,
+            now, 1);
+    for (word i = 0; i < k; i++) now[i * k + i] += coefficients[0];
+    float *next = step ? other : factor;
+    if (step)
+      product(memory, k, k, k, of(now, k, 1), of(factor, k, 1), 1, 0, gram, next, 1);
+    else
+      memcpy(next, now, (size_t)(k * k) * sizeof(float));
+    other = step ? factor : other;
+    factor = next;
+    if (step < steps - 1) {
+      product(memory, k, k, k, of(now, k, 1), of(gram, k, 1), 1, 0, gram, more, 1);
+      product(memory, k, k, k, of(more, k, 1), of(now, k, 1), 1, 0, gram, gram, 1);
+    }
+  }
+  return factor;
+}
+
+/* x = factor @ x for x of k rows of n, or x @ factor for n rows of k, a strip of x at a time. */
+static void apply(panels memory, word k, word n, int wide, const float *factor, float *x,
+                  float *strip) {
+  for (word from = 0; from < n; from += STRIP) {
+    const word here = least(n - from, STRIP);
+    if (wide) {
+      product(memory, k, here, k, of(factor, k, 1), of(x + from, n, 1), 1, 0, strip, strip, 0);
+      for (word i = 0; i < k; i++)
+        memcpy(x + i * n + from, strip + i * here, (size_t)here * sizeof(float));
+    } else {
+      product(memory, here, k, k, of(x + from * k, k, 1), of(factor, k, 1), 1, 0, strip, strip, 0);
+      memcpy(x + from * k, strip, (size_t)(here * k) * sizeof(float));
+    }
+  }
+}
+
+static double squares(const float *x, word count, word stride) {
+  double sum = 0;
+  if (stride == 1) {
 #pragma omp simd reduction(+ : sum)
-        for (int64_t l = 0; l < n; l++) sum += (double)x[i * n + l] * x[j * n + l];
-        gram[i * k + j] = gram[j * k + i] = sum;
-      }
-    return;
-  }
-  for (int64_t l = 0; l < n; l++)
-    for (int64_t i = 0; i < k; i++) {
-      double factor = x[l * k + i];
-#pragma omp simd
-      for (int64_t j = 0; j < k; j++) gram[i * k + j] += factor * x[l * k + j];
-    }
+    for (word i = 0; i < count; i++) sum += (double)x[i] * x[i];
+  } else
+    for (word i = 0; i < count; i++) sum += (double)x[i * stride] * x[i * stride];
+  return sum;
 }
 
-/* x = factor @ x for x of k rows of n, or x @ factor for n rows of k, through some memory. */
-static void apply(int64_t k, int64_t n, int wide, const float *restrict factor, float *restrict x,
-                  float *restrict memory) {
-  enum { WIDTH = 32 };
-  if (!wide) {
-    for (int64_t l = 0; l < n; l++) {
-      for (int64_t j = 0; j < k; j++) memory[j] = 0.0f;
-      for (int64_t i = 0; i < k; i++) {
-        float own = x[l * k + i];
-#pragma omp simd
-        for (int64_t j = 0; j < k; j++) memory[j] += own * factor[i * k + j];
-      }
-      for (int64_t j = 0; j < k; j++) x[l * k + j] = memory[j];
-    }
-    return;
-  }
-  for (int64_t from = 0; from < n; from += WIDTH) {
-    int64_t width = n - from < WIDTH ? n - from : WIDTH;
-    for (int64_t i = 0; i < k; i++) {
-      for (int64_t j = 0; j < width; j++) memory[i * WIDTH + j] = 0.0f;
-      for (int64_t l = 0; l < k; l++) {
-        float own = factor[i * k + l];
-#pragma omp simd
-        for (int64_t j = 0; j < width; j++) memory[i * WIDTH + j] += own * x[l * n + from + j];
-      }
-    }
-    for (int64_t i = 0; i < k; i++)
-      for (int64_t j = 0; j < width; j++) x[i * n + from + j] = memory[i * WIDTH + j];
+static void scale(float *x, word count, word stride, float factor) {
+  for (word i = 0; i < count; i++) x[i * stride] *= factor;
+}
+
+/* Bring all rows, or all columns, to a root mean square of 1. */
+static void equalize(word rows, word columns, int by_column, double eps, float *x) {
+  const word lines = by_column ? columns : rows, count = by_column ? rows : columns;
+  const word next = by_column ? 1 : columns, along = by_column ? columns : 1;
+  for (word i = 0; i < lines; i++) {
+    const double square = squares(x + i * next, count, along) / (double)count;
+    scale(x + i * next, count, along, (float)(1 / sqrt(square + eps * eps)));
   }
 }
 
-static void equal(int64_t rows, int64_t columns, int by_column, float eps, float *restrict x) {
-  if (!by_column) {
-    for (int64_t i = 0; i < rows; i++) {
-      float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t j = 0; j < columns; j++) sum += x[i * columns + j] * x[i * columns + j];
-      float factor = 1.0f / sqrtf(sum / (float)columns + eps * eps);
-#pragma omp simd
-      for (int64_t j = 0; j < columns; j++) x[i * columns + j] *= factor;
-    }
-    return;
-  }
-  for (int64_t j = 0; j < columns; j++) {
-    float sum = 0.0f;
-    for (int64_t i = 0; i < rows; i++) sum += x[i * columns + j] * x[i * columns + j];
-    float factor = 1.0f / sqrtf(sum / (float)rows + eps * eps);
-    for (int64_t i = 0; i < rows; i++) x[i * columns + j] *= factor;
-  }
-}
+static word most(word a, word b) { return a > b ? a : b; }
 
-/* sizes: rows, columns, and what counts as rows whose sizes become equal: 0 none, 1 rows, 2
-   columns. numbers: eps, least mean square, then the coefficients of each polynomial. */
-void run(int64_t matrices, int64_t steps, int64_t *sizes, float **entries, float *numbers) {
-  for (int64_t number = 0; number < matrices; number++, sizes += 3) {
-    int64_t rows = sizes[0], columns = sizes[1];
-    int wide = rows <= columns;
-    int64_t k = wide ? rows : columns, n = wide ? columns : rows;
-    float *x = entries[number];
-    double *gram = malloc(sizeof(double) * (size_t)(5 * k * k) + sizeof(float) * (size_t)(k * k + 32 * k));
-    if (!gram) abort();
-    double *polynomial = gram + k * k, *factor = polynomial + k * k;
-    double *other = factor + k * k, *more = other + k * k;
-    float *last = (float *)(more + k * k), *narrow = last + 32 * k;
-    float eps = numbers[0];
-    double total = 0.0;
-    for (int64_t i = 0; i < rows * columns; i++) total += (double)x[i] * x[i];
-    float square = (float)(total / (double)(rows * columns));
-    square = square < numbers[1] ? numbers[1] : square;
-    float scale = 1.0f / sqrtf(square) * (float)pow((double)(rows * columns), -0.5);
-    for (int64_t i = 0; i < rows * columns; i++) x[i] *= scale;
-    gram_of(k, n, wide, x, gram);
-    double squares = 0.0;
-    for (int64_t i = 0; i < k * k; i++) squares += (double)gram[i] * gram[i];
-    double inverse = 1.0 / sqrt(squares + (double)eps * eps);
-    for (int64_t i = 0; i < k * k; i++) gram[i] *= inverse;
-    for (int64_t step = 0; step < steps; step++) {
-      const float *c = numbers + 2 + 3 * step;
-      product(k, gram, gram, c[1], gram, c[2], polynomial);
-      for (int64_t i = 0; i < k; i++) polynomial[i * k + i] += c[0];
-      if (step) product(k, polynomial, factor, 0.0, 0, 1.0, other);
-      const double *from = step ? other : polynomial;
-      for (int64_t i = 0; i < k * k; i++) factor[i] = from[i];
-      if (step < steps - 1) {
-        product(k, polynomial, gram, 0.0, 0, 1.0, more);
-        product(k, more, polynomial, 0.0, 0, 1.0, gram);
-      }
-    }
-    for (int64_t i = 0; i < k * k; i++) narrow[i] = (float)(factor[i] * sqrt(inverse));
-    apply(k, n, wide, narrow, x, last);
-    if (sizes[2]) equal(rows, columns, sizes[2] == 2, eps, x);
-    free(gram);
+/* Sizes are rows, columns, and whose sizes become equal: 0 of nothing, 1 of rows, 2 of columns.
+ * Numbers are eps, the least mean square, then the coefficients of each step. */
+void run(word matrices, word steps, word *sizes, float **entries, float *numbers) {
+  word few = 0;
+  for (word m = 0; m < matrices; m++) few = most(few, least(sizes[3 * m], sizes[3 * m + 1]));
+  const word side = up(most(few, STRIP), HIGH * WIDE);
+  panels memory = {malloc((size_t)(side * DEEP) * sizeof(float)),
+                   malloc((size_t)(side * DEEP) * sizeof(float))};
+  float *own = malloc((size_t)(5 * few * few) * sizeof(float));
+  float *strip = malloc((size_t)(few * STRIP) * sizeof(float));
+  if (!memory.high || !memory.wide || !own || !strip) abort(); /* Nothing would be right. */
+  const double eps = numbers[0], lowest = numbers[1];
+  for (; matrices > 0; matrices--, sizes += 3, entries++) {
+    const word rows = sizes[0], columns = sizes[1], count = rows * columns;
+    const int wide = rows <= columns;
+    const word k = wide ? rows : columns, n = wide ? columns : rows;
+    float *x = *entries;
+    const double mean = squares(x, count, 1) / (double)count;
+    scale(x, count, 1, (float)(1 / sqrt((mean < lowest ? lowest : mean) * (double)count)));
+    const matrix lines = wide ? of(x, n, 1) : of(x, 1, k), turned = of(x, lines.along, lines.by);
+    product(memory, k, k, n, lines, turned, 1, 0, own, own, 1);
+    const double inverse = 1 / sqrt(squares(own, k * k, 1) + eps * eps);
+    scale(own, k * k, 1, (float)inverse);
+    float *factor = polynomial(memory, k, steps, numbers + 2, own);
+    scale(factor, k * k, 1, (float)sqrt(inverse));
+    apply(memory, k, n, wide, factor, x, strip);
+    if (sizes[2]) equalize(rows, columns, sizes[2] == 2, eps, x);
   }
+  free(memory.high);
+  free(memory.wide);
+  free(own);
+  free(strip);
 }

@@ -1,10 +1,11 @@
-"""Rough orthogonalization of many small matrices, where an operation of torch takes longer."""
+"""Rough orthogonalization of many matrices, in less time than operations of torch take."""
 
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import torch
 
 from ngopt.backends.cpu.build import NoCompilerError, load
 from ngopt.backends.cpu.kernel import Addresses
@@ -12,17 +13,15 @@ from ngopt.backends.switch import give_up
 from ngopt.features.scale import EPS, LEAST
 from ngopt.rules.layers.polar import coefficients
 
-WIDEST = 64
-"""Number of rows or columns, whichever is less, up to which matrices are small."""
-
-MOST = 2**20
-"""Number of multiplications up to which they are."""
+MOST = 2**23
+"""Number of multiplications up to which a matrix takes less time here, on one thread, than in torch
+on several."""
 
 
-def is_small(rows: int, columns: int) -> bool:
-    """Whether a matrix is small, so that it takes less time here than in torch."""
+def worthwhile(rows: int, columns: int) -> bool:
+    """Whether a matrix takes less time here than in torch."""
     few, many = sorted((rows, columns))
-    return few <= WIDEST and 2 * few**2 * many + 5 * few**3 <= MOST
+    return torch.get_num_threads() == 1 or (3 * few + 2 * many) * few**2 <= MOST
 
 
 def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:

@@ -16,7 +16,7 @@ from torch.autograd.graph import increment_version
 
 from ngopt.backends.cpu.build import NoCompilerError
 from ngopt.backends.cpu.kernel import Addresses, addresses
-from ngopt.backends.cpu.orthogonalize import is_small, orthogonalize
+from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
 from ngopt.backends.switch import give_up
 from ngopt.features.survey import Products
 from ngopt.rules.buckets import kernels
@@ -652,7 +652,7 @@ _NONE = np.zeros((0, 0), dtype=np.int64)
 def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
     """How :func:`.orthogonalize` does each matrix of a piece; None if torch does it."""
     matrix, groups, (rows, columns) = piece.bucket.matrix, piece.bucket.shape[0], piece.plane.sides
-    if matrix is None or not is_small(rows, columns):
+    if matrix is None or not worthwhile(rows, columns):
         return None
     flat = torch.arange(groups * rows * columns).view(groups, rows, columns)
     given = matrix.view(piece.plane.arrays(flat))

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from ngopt.backends.cpu.symmetric import symmetric_product
 from ngopt.features.scale import EPS
 
 COEFFICIENTS = ((6.408, -18.01, 13.153), (3.349, -3.297, 0.946))
@@ -24,8 +23,7 @@ def rough_polar_factor(matrices: Tensor, steps: int = 2) -> Tensor:
     :math:`X \leftarrow aX + (bA + cA^2)X`; if there are more rows than columns, the same from the
     other side. All iterations are done on :math:`A`: for `m` rows and `n >= m` columns, two take
     `4 m^2 n + 10 m^3` operations, where three on :math:`X`, after which singular values are about
-    as near to 1, take `12 m^2 n + 6 m^3`. All but the last `2 m^2 n` of them are for symmetric
-    matrices, of which half would do.
+    as near to 1, take `12 m^2 n + 6 m^3`.
 
     Args:
         matrices: `(matrices, rows, columns)`, of a Frobenius norm of about 1; far below, a matrix
@@ -41,18 +39,17 @@ def rough_polar_factor(matrices: Tensor, steps: int = 2) -> Tensor:
     rows, columns = matrices.shape[1:]
     tall = rows > columns
     given = matrices.mT if tall else matrices
-    gram = symmetric_product(given, given.mT)
+    gram = given @ given.mT
     inverse = torch.rsqrt(gram.square().sum((1, 2), keepdim=True) + EPS**2)
     gram = gram * inverse
     factor: Tensor | None = None
     for number in range(steps):
         a, b, c = coefficients(number)
-        polynomial = symmetric_product(gram, gram, gram, beta=b, alpha=c)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal(dim1=1, dim2=2).add_(a)
-        # Polynomials of one matrix: their products are symmetric too.
-        factor = polynomial if factor is None else symmetric_product(polynomial, factor)
+        factor = polynomial if factor is None else polynomial @ factor
         if number < steps - 1:
-            gram = symmetric_product(symmetric_product(polynomial, gram), polynomial)
+            gram = polynomial @ gram @ polynomial
     assert factor is not None
     factor = factor * inverse.sqrt()
     return matrices @ factor.mT if tall else factor @ matrices

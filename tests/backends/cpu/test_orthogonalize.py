@@ -4,11 +4,11 @@ import torch
 
 from ngopt.backends.cpu import orthogonalize as module
 from ngopt.backends.cpu.kernel import addresses
-from ngopt.backends.cpu.orthogonalize import WIDEST, is_small, orthogonalize
+from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
 from ngopt.features.scale import EPS, root_inverse
 from ngopt.rules.layers.polar import rough_polar_factor
 
-SHAPES = [(1, 1), (1, 9), (9, 1), (8, 8), (5, 40), (40, 5), (33, 64), (64, 33), (16, 300)]
+SHAPES = [(1, 1), (1, 9), (9, 1), (8, 8), (5, 40), (40, 5), (33, 64), (64, 33), (16, 300), (120, 290), (300, 270)]
 
 
 def expected(matrices, steps, lines):
@@ -41,11 +41,16 @@ def test_zeros_stay_zeros():
     assert not matrices.any()
 
 
-def test_what_is_small():
-    assert is_small(WIDEST // 2, WIDEST)
-    assert is_small(8, 1000)
-    assert not is_small(WIDEST + 1, WIDEST + 1)
-    assert not is_small(WIDEST, 10**5)
+@pytest.mark.parametrize(("threads", "large"), [(1, True), (2, False)])
+def test_large_matrices_are_left_to_several_threads_of_torch(threads, large):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert worthwhile(64, 300)
+        assert worthwhile(10**6, 1)
+        assert worthwhile(1000, 1001) is large
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_nothing_is_done_without_a_compiler(monkeypatch):

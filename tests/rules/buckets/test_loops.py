@@ -83,7 +83,7 @@ def test_in_many_batches_and_with_matrices_of_all_sizes(few, small, monkeypatch)
     monkeypatch.setattr(loops, "AT_ONCE", few)
     monkeypatch.setattr(loops, "MANY", 0)
     if not small:
-        monkeypatch.setattr(loops, "is_small", lambda *_: False)
+        monkeypatch.setattr(loops, "worthwhile", lambda *_: False)
     for name in SOME:
         assert difference(randomize(MatrixGNN()), zoo_graph(name), 2) < 1e-5
 
