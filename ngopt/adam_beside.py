@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ngopt.optim.joining import EMPTY, complete
-from ngopt.optim.update import Options, all_finite, directions, if_finite, init_state
+from ngopt.optim.magnitudes import all_finite
+from ngopt.optim.update import Options, directions, if_finite, init_state
 from ngopt.rules.adam import Adam
 from ngopt.rules.rule import State
 

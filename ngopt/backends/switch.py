@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -42,7 +42,7 @@ def in_buckets(tensors: Iterable[Tensor]) -> bool:
     return _eager or any(tensor.device.type != "cpu" for tensor in tensors)
 
 
-def fusible(tensors: list[Tensor]) -> bool:
+def fusible(tensors: Sequence[Tensor]) -> bool:
     """Whether compiled loops may read these tensors: nothing but numbers in the CPU's memory.
 
     They take no part in derivatives, in transformations by `torch.func`, in compiled code, and in

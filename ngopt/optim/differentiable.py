@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import annealing, joining, naming
+from ngopt.optim.magnitudes import all_finite
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.placement import placed_rule
 from ngopt.optim.tracing import await_first_forward
-from ngopt.optim.update import Options, all_finite, init_state, update
+from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.rule import State
 
 with warnings.catch_warnings():

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.optim.magnitudes import all_finite
 from ngopt.optim.placement import place
 from ngopt.optim.spikes import scaled_down
-from ngopt.optim.update import Options, all_finite, directions, if_finite, move
+from ngopt.optim.update import Options, directions, if_finite, move
 from ngopt.rules.rule import Moves, Rule, State
 
 

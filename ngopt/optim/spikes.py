@@ -1,15 +1,14 @@
 """A gradient that is suddenly far larger than ever is scaled down before the rule remembers it."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import in_buckets
+from ngopt.optim.magnitudes import magnitudes
 from ngopt.optim.uncompiled import uncompiled
-from ngopt.optim.update import largest
 
 LARGEST = 1e12
 """Largest magnitude of a gradient that is let pass: sums of many squares of it are finite."""
@@ -61,23 +60,33 @@ class Spikes:
         """Do the same, but return factors of the gradients, `(gradients,)`, or None for 1."""
         if not gradients:
             return None, torch.tensor(True)
-        together = torch.stack(sizes(list(gradients.values())))
+        together = magnitudes(list(gradients.values()))
         finite = together.isfinite().all()
         if math.isinf(limit) or together.is_meta:  # there are no sizes on the meta device
             return None, finite
         # In half precision neither the mean nor its weights would be.
         together = together.float()
         where = self._where(gradients, together.device)
-        usual, count = self.usual[where], self.count[where]
-        bound = torch.where(usual > 0, limit * usual, LARGEST).clamp(max=LARGEST)
+        usual, count = self.usual, self.count
+        if where is not None:
+            usual, count = usual[where], count[where]
+        bound = torch.where(usual > 0, limit * usual, LARGEST).clamp_(max=LARGEST)
         passed = torch.minimum(together, bound)
-        share = 1 / (count + 1).clamp(max=MEMORY)
-        self.usual[where] = torch.where(finite, torch.lerp(usual, passed, share), usual)
-        self.count[where] = count + finite
-        return torch.where(together > bound, bound / together, 1.0), finite
+        share = (count + 1).clamp_(max=MEMORY).reciprocal_()
+        usual = torch.where(finite, torch.lerp(usual, passed, share), usual)
+        count = count + finite
+        if where is None:
+            self.usual, self.count = usual, count
+        else:
+            self.usual[where], self.count[where] = usual, count
+        spiked = together > bound
+        # On the CPU it costs nothing to know, and there is next to never something to do.
+        if spiked.device.type == "cpu" and not spiked.any():
+            return None, finite
+        return torch.where(spiked, bound / together, 1.0), finite
 
-    def _where(self, names: Iterable[str], device: torch.device) -> slice | Tensor:
-        """Places of parameters in the tensors."""
+    def _where(self, names: Iterable[str], device: torch.device) -> Tensor | None:
+        """Places of parameters in the tensors; None if they are those of all in order."""
         found = [self.places.setdefault(name, len(self.places)) for name in names]
         new = len(self.places) - len(self.usual)
         if new or self.usual.device != device:
@@ -86,7 +95,7 @@ class Spikes:
                 for old in (self.usual, self.count)
             )
         if found == list(range(len(self.places))):
-            return slice(None)
+            return None
         return torch.tensor(found, device=device)
 
     def as_plain(self) -> dict[str, list[float]]:
@@ -105,15 +114,7 @@ class Spikes:
 @uncompiled
 def scaled_down(gradients: Mapping[str, Tensor], factors: Tensor | None) -> dict[str, Tensor]:
     """Multiply each gradient by its factor, if there are any."""
-    # On the CPU it costs nothing to know, and there is next to never something to do.
-    if factors is None or (factors.device.type == "cpu" and not (factors != 1).any()):
+    if factors is None:
         return dict(gradients)
     pairs = zip(gradients.items(), factors.unbind(), strict=True)
     return {name: gradient * factor.to(gradient) for (name, gradient), factor in pairs}
-
-
-def sizes(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Largest magnitude of each tensor, 0-dim; 0 if it is empty, not finite if any entry is not."""
-    if not in_buckets(tensors) or not all(tensor.numel() for tensor in tensors):
-        return [largest(tensor) for tensor in tensors]
-    return list(torch._foreach_norm(list(tensors), math.inf))

@@ -1,6 +1,5 @@
 """One step of the optimizer as a pure function: the whole algorithm is here."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,10 +8,8 @@ import torch
 from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.optim.magnitudes import all_finite
 from ngopt.rules.rule import Change, Rule, State
-
-SMALL = 2048
-"""Number of entries up to which one slow operation takes less time than three fast ones."""
 
 
 @dataclass(frozen=True)
@@ -206,22 +203,3 @@ def move(param: Tensor, direction: Tensor, options: Options, *, in_place: bool =
 def widen(tensor: Tensor) -> Tensor:
     """Return the tensor in at least single precision."""
     return tensor if tensor.element_size() >= 4 else tensor.float()
-
-
-def all_finite(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Whether all entries of all tensors are finite, as a 0-dim bool tensor."""
-    # One pass over each tensor: the largest magnitude is not finite if any entry is not.
-    sizes = [largest(tensor) for tensor in tensors.values()]
-    return torch.isfinite(torch.stack(sizes)).all() if sizes else torch.tensor(True)
-
-
-def largest(tensor: Tensor) -> Tensor:
-    """Largest magnitude of the entries, 0-dim; 0 if there are none, not finite if any is not."""
-    if not tensor.numel():
-        return tensor.new_zeros(())
-    tensor = tensor.detach()
-    if tensor.numel() <= SMALL:
-        size: Tensor = torch.linalg.vector_norm(tensor, math.inf)
-        return size
-    least, most = torch.aminmax(tensor)
-    return torch.maximum(-least, most)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.annealing import LARGEST
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.optim.update import SMALL, Options, all_finite, if_finite, init_state, largest, update
+from ngopt.optim.update import Options, if_finite, init_state, update
 from ngopt.rules.adam import Adam
 from ngopt.rules.library import load_rule
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -194,13 +194,6 @@ def test_a_tensor_lr_is_the_same_as_a_number(rule):
     torch.testing.assert_close(number, tensor)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_all_finite(bad):
-    assert all_finite({})
-    assert all_finite({"a": torch.ones(2), "b": torch.zeros(0), "c": torch.tensor(3e38)})
-    assert not all_finite({"a": torch.ones(2), "b": torch.tensor([1.0, bad])})
-
-
 def annealed(options, rule, age):
     """Options as the optimizer gives them after so many steps at a constant learning rate."""
     return {
@@ -257,22 +250,3 @@ def test_state_that_began_anew_in_another_shape():
     assert all(torch.equal(kept[key], new[key]) for key in new)
     kept = if_finite(torch.tensor(False), new, old)
     assert {key: tensor.tolist() for key, tensor in kept.items()} == {"a": [0, 0, 0], "b": [0, 0]}
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(7,), (SMALL,), (SMALL + 1,), (3, 1000), (0, 2)], ids=str)
-def test_largest_magnitude(shape, dtype):
-    values = torch.randn(shape).to(dtype)
-    found = largest(values)
-    assert (found.shape, found.dtype) == ((), dtype)
-    assert found == (values.abs().max() if values.numel() else 0)
-    assert largest(-values) == found
-    assert largest(values.movedim(0, -1)) == found
-
-
-@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
-@pytest.mark.parametrize("size", [7, SMALL + 1])
-def test_largest_magnitude_is_not_finite_if_any_entry_is_not(size, number):
-    values = torch.randn(size)
-    values[3] = number
-    assert not largest(values).isfinite()

@@ -1,7 +1,7 @@
 """A function of entries, ready to run on tensors."""
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,22 +41,31 @@ class Kernel:
             use is not Use.STORE or result.into is None for result in results for use in result.uses
         )
 
-    def __call__(self, sizes: Addresses, arguments: Addresses, results: Addresses) -> None:
-        """Compute all results.
+    def on(self, sizes: Addresses, arguments: Addresses, results: Addresses) -> Callable[[], None]:
+        """Return what computes all results, whenever it is called.
 
         Args:
             sizes: rows and columns of each matrix, `(matrices, 2)`.
             arguments: where each argument begins, `(matrices, inputs)`: as many numbers as its kind
-                says, in the order of a matrix, one after the other, on the CPU.
+                says, in the order of a matrix, one after the other, on the CPU. The table is read
+                anew each time.
             results: where each result is put, `(matrices, outputs)`; sums are added to what is
-                there.
+                there. This table is read anew, too.
         """
-        self._run(len(sizes), _pointer(sizes), _pointer(arguments), _pointer(results))
+        tables = (sizes, arguments, results)
+        assert all(table.flags.c_contiguous for table in tables)
+        pointers = [table.ctypes.data if table.size else None for table in tables]
+        run, count = self._run, len(sizes)
 
+        def call() -> None:
+            assert tables  # which lie where the pointers say
+            run(count, *pointers)
 
-def _pointer(table: Addresses) -> Any:
-    assert table.flags.c_contiguous
-    return table.ctypes.data if table.size else None
+        return call
+
+    def __call__(self, sizes: Addresses, arguments: Addresses, results: Addresses) -> None:
+        """Compute all results; the arguments are those of :meth:`on`."""
+        self.on(sizes, arguments, results)()
 
 
 def addresses(tensor: Tensor, lead: int) -> Addresses:

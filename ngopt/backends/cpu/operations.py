@@ -80,6 +80,7 @@ OPERATIONS: Mapping[str, Emit] = {
     "exp": lambda a: f"exp_of({a})",
     "tanh": lambda a: f"tanh_of({a})",
     "relu": lambda a: f"relu_of({a})",
+    "minimum": lambda a, b: f"{a} < {b} ? {a} : {b}",
     "clamp_min": lambda a, least: f"{a} < {least} ? {least} : {a}",
     "rounded": lambda a, step: f"rounded_of({a}, {step})",
     "zeros_like": lambda a: "0.0f",

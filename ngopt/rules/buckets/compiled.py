@@ -9,7 +9,8 @@ from torch import Tensor
 from ngopt.backends.switch import fusible
 from ngopt.features.moments import Moments
 from ngopt.rules.buckets.look import Seen
-from ngopt.rules.buckets.loops import Loops, Piece, compiles
+from ngopt.rules.buckets.loops import Loops, compiles
+from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, Stepped
 from ngopt.rules.rule import Change, State
@@ -27,7 +28,9 @@ def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
         return None
     if not compiles(stepped.dtype, dtypes, rule.skeleton):
         return None
-    runs = len(stepped.counts)
+    if any(step.dtype != torch.float32 for step in stepped.singles("step")):
+        return None
+    runs = stepped.runs
     strides = {name: _strides(stepped, name, dtypes) for name in plan.names}
     key = runs, dtypes, tuple(strides.values())
     if key not in plan.loops:
@@ -70,17 +73,17 @@ def step(
         stepped: the step.
         loops: that do it.
         target: what is moved, by name; the parameters, or others of their shapes and strides.
-        rates: learning rates of the bundles, `(runs, bundles)`.
+        rates: learning rates of the bundles, `(runs, bundles)`, or of all.
         kept: share of the target that stays, of the same shape; all by default.
         fresh: whether to look at the whole model, or to go by what was last seen of it.
 
     Returns:
         What was seen, if it is not in the state yet.
     """
-    loops.take(stepped.given, target)
-    numbers, steps = loops.numbers, stepped.steps
-    numbers.before.copy_(steps.counts - 1)
-    for number, given in ((numbers.factor, steps.factors), (numbers.kept, kept)):
+    loops.take(stepped.given, target, stepped.singles("step"))
+    numbers = loops.numbers
+    numbers.rate.copy_(rates)
+    for number, given in ((numbers.factor, stepped.factors), (numbers.kept, kept)):
         number.fill_(1.0) if given is None else number.copy_(given)
     seen = None
     if fresh:
@@ -96,8 +99,7 @@ def step(
         for place, correction in zip(piece.members, corrections, strict=True):
             stepped.tell(piece.bucket, place, view, correction[0])
 
-    sizes = loops.full * rule.skeleton.share(loops.evidence, steps.counts)
-    loops.run(sizes * rates, rule.head, tell if rule.watched else None)
+    loops.run(rule.head, tell if rule.watched else None)
     if not fresh:
         note(rule, stepped, loops)
     return seen if fresh else None
@@ -122,7 +124,7 @@ def changed(
     """
     plan, weights = stepped.plan, stepped.given.weight
     updates = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in plan.names}
-    rates = -torch.ones_like(stepped.steps.counts)
+    rates = -torch.ones(())
     seen = step(rule, stepped, loops, updates, rates, None, fresh=fresh)
     contexts: dict[str, list[Tensor]] = {name: [] for name in plan.names}
     evidence = None if seen is None else stepped.evidence(seen)

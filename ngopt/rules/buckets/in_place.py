@@ -69,10 +69,12 @@ def step_in_place(
 
 def _remember(stepped: Stepped, seen: Sequence[Seen] | None, state: State, finite: Tensor) -> None:
     """Write what is known of whole parameters, and at a look what was seen, if all is finite."""
-    names = stepped.plan.names
-    counts = [state[name]["step"] for name in names]
-    counted = torch.where(finite, stepped.counts, stepped.counts - 1)
-    torch._foreach_copy_(counts, list(counted[0].unbind()))
+    names, counts = stepped.plan.names, stepped.singles("step")
+    if finite.device.type == "cpu":  # where nothing would be done if it were not
+        torch._foreach_add_(counts, 1.0)
+    else:
+        counted = torch.where(finite, stepped.counts, stepped.counts - 1)
+        torch._foreach_copy_(counts, list(counted[0].unbind()))
     if not seen:
         return
     evidence = [state[name]["evidence"] for name in names if stepped.plan.layouts[name].bundles]

@@ -108,14 +108,15 @@ def correct(
         skeleton: of the rule.
         dtypes: of the stored moments.
         hidden: number of hidden units of the network of entries.
-        matrix: whether an orthogonalized direction is given, with a factor.
+        matrix: whether an orthogonalized direction is given, with the sum of the squares of its
+            bundle and their number.
         neurons: whether hidden units hear of neurons.
         watched: whether to return corrections.
     """
     numbers = Argument(Kind.SCALAR, count=hidden)
     arguments = [
         *known(dtypes),
-        *([ENTRY, NUMBER] if matrix else []),
+        *([ENTRY, NUMBER, NUMBER] if matrix else []),
         *[NUMBER] * 3,
         Argument(Kind.ROW),
         Argument(Kind.COLUMN),
@@ -133,12 +134,13 @@ def correct(
             return taken
 
         edges, after = edges_of(*take(7))
-        if matrix:
-            whole, factor = take(2)
-            base = skeleton.gate(whole, edges.moments) * factor
+        orthogonal = take(3) if matrix else []
+        mean, fast, weight, row, column = take(5)
+        if orthogonal:
+            whole, total, count = orthogonal
+            base = skeleton.gate(whole, edges.moments) * skeleton.rescale(mean, total / count)
         else:
             base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
-        mean, fast, weight, row, column = take(5)
         scales = Scales(row, column, fast, weight, mean)
         flat, outputs, context = take(FEATURES * hidden), take(hidden), take(hidden)
         weights = [flat[unit::hidden] for unit in range(hidden)]
@@ -156,10 +158,17 @@ def correct(
 
 
 @cache
-def move() -> Kernel:
-    """Move weights along a direction, in place, and leave a share of them."""
+def move(skeleton: Skeleton) -> Kernel:
+    """Move weights along a direction, in place, and leave a share of them.
 
-    def function(weight: Tensor, direction: Tensor, rate: Tensor, kept: Tensor) -> Sequence[Tensor]:
-        return [weight * kept - direction * rate]
+    After both come the mean square that the direction is to have, the sum of the squares that it
+    has and their number, the size of a full step, the evidence for it, the number of gradients
+    before, the learning rate, and the share.
+    """
 
-    return Kernel(function, [ENTRY, ENTRY, NUMBER, NUMBER], [Result((Use.STORE,), into=0)])
+    def function(weight: Tensor, direction: Tensor, *numbers: Tensor) -> Sequence[Tensor]:
+        mean, total, count, full, evidence, before, rate, kept = numbers
+        size = full * skeleton.share(evidence, before + 1) * rate
+        return [weight * kept - direction * (skeleton.rescale(mean, total / count) * size)]
+
+    return Kernel(function, [ENTRY, ENTRY, *[NUMBER] * 8], [Result((Use.STORE,), into=0)])

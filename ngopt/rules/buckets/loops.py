@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from ngopt.backends.cpu.build import NoCompilerError
-from ngopt.backends.cpu.kernel import Addresses, addresses
+from ngopt.backends.cpu.kernel import Addresses, Kernel, addresses
 from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
 from ngopt.backends.switch import give_up
 from ngopt.features.survey import Products
 from ngopt.rules.buckets import kernels
 from ngopt.rules.buckets.entries import MANY, Given, Heard, Surveyed
+from ngopt.rules.buckets.places import Batch, Piece, Place, Plane, place_of
 from ngopt.rules.buckets.plan import Bucket, Member, Plan
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.skeleton import Skeleton
@@ -34,145 +35,10 @@ FLOAT = 4
 KNOWN = 7
 """Number of arguments that all loops but the last take; see :func:`.kernels.known`."""
 
+BEFORE = 7
+"""Place of the number of gradients among the arguments of the last; see :func:`.kernels.move`."""
 
-class Plane(NamedTuple):
-    """How arrays `(out, in, tap)` lie in memory as matrices.
-
-    Args:
-        shape: of the arrays.
-        turned: whether the rows of the matrices are the inputs.
-    """
-
-    shape: tuple[int, int, int]
-    turned: bool
-
-    @classmethod
-    def of(cls, shape: tuple[int, int, int], strides: Sequence[int]) -> "Plane | None":
-        """The plane of an array; None if its memory is no such matrix."""
-        out, into, taps = shape
-        steps = [s if n > 1 else None for n, s in zip(shape, strides, strict=True)]
-        straight = (into * taps, taps, 1)
-        if all(s in (None, t) for s, t in zip(steps, straight, strict=True)):
-            return cls.straight(shape)
-        turned = (1, out, 1)
-        if taps == 1 and all(s in (None, t) for s, t in zip(steps, turned, strict=True)):
-            return cls(shape, True)
-        return None
-
-    @classmethod
-    def straight(cls, shape: tuple[int, int, int]) -> "Plane":
-        """That of contiguous arrays."""
-        # One long row is faster than many rows of one entry.
-        return cls(shape, shape[1] * shape[2] == 1)
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """Number of rows and of columns."""
-        out, into, taps = self.shape
-        return (into, out) if self.turned else (out, into * taps)
-
-    def flat(self, arrays: Tensor) -> Tensor:
-        """Arrays as matrices `(..., rows, columns)`."""
-        return (arrays.transpose(-3, -2) if self.turned else arrays).flatten(-2).contiguous()
-
-    def arrays(self, flat: Tensor) -> Tensor:
-        """The arrays of matrices `(..., rows, columns)`."""
-        if self.turned:
-            return flat.unsqueeze(-1).transpose(-3, -2)
-        return flat.reshape(*flat.shape[:-1], *self.shape[1:])
-
-    def ends(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known of rows and columns, of `out` and `in`; neurons are the last dimension."""
-        if self.turned:
-            return columns, rows
-        into, taps = self.shape[1:]
-        if taps > 1:
-            columns = columns.reshape(*columns.shape[:-1], into, taps).sum(-1)
-        return rows, columns
-
-    def spread(self, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known of `out` and `in`, of each row and each column; neurons come last."""
-        if self.turned:
-            return into, out
-        taps = self.shape[2]
-        return out, into if taps == 1 else into.repeat_interleave(taps, -1)
-
-
-class _Place(NamedTuple):
-    """Where the matrices of a bundle begin in a tensor of given strides, in entries."""
-
-    plane: Plane
-    offsets: tuple[int, ...]
-
-
-def _place(member: Member, strides: tuple[int, ...]) -> _Place | None:
-    """Where the matrices of a bundle are; None if the memory of some is no matrix."""
-    if strides not in member.places:
-        member.places[strides] = _found(member, strides)
-    found: _Place | None = member.places[strides]
-    return found
-
-
-def _found(member: Member, strides: tuple[int, ...]) -> _Place | None:
-    bundle = member.bundle
-    meta = torch.empty_strided(member.layout.shape, strides, device="meta")
-    try:
-        array = bundle.unfold(meta).permute(bundle.order).view(bundle.shape)
-    except RuntimeError:  # it is no view
-        return None
-    plane = Plane.of(bundle.shape[1:], array.stride()[1:])
-    if plane is None:
-        return None
-    begin, step = int(array.storage_offset()), array.stride(0)
-    return _Place(plane, tuple(begin + group * step for group in range(bundle.shape[0])))
-
-
-class Piece:
-    """Some bundles of a bucket, one after the other, whose memory is alike.
-
-    Args:
-        bucket: the bucket.
-        members: numbers of the bundles among its members.
-        plane: of their entries.
-        items: numbers of their matrices: of one bundle after the other, its runs, of a run its
-            groups.
-        offset: of the first entry among those that are there at once.
-    """
-
-    def __init__(
-        self, bucket: Bucket, members: range, plane: Plane, items: range, offset: int
-    ) -> None:
-        self.bucket, self.members, self.plane = bucket, members, plane
-        self.items, self.offset = items, offset
-        self.known: list[Tensor] = []
-        self.small: tuple[int, int, int] | None = None
-
-    @property
-    def bundles(self) -> slice:
-        """Their places among all bundles."""
-        start = self.bucket.start
-        return slice(start + self.members.start, start + self.members.stop)
-
-    @property
-    def lead(self) -> tuple[int, int, int]:
-        """How many bundles, runs and groups."""
-        members, groups = len(self.members), self.bucket.shape[0]
-        return members, len(self.items) // max(1, members * groups), groups
-
-    @property
-    def entries(self) -> int:
-        """Number of entries of a matrix."""
-        rows, columns = self.plane.sides
-        return rows * columns
-
-    def part(self, tensor: Tensor) -> Tensor:
-        """Theirs, `(members, runs, ...)`, of what is known of a bucket, `(runs, members, ...)`."""
-        return tensor[:, self.members.start : self.members.stop].transpose(0, 1)
-
-    def flat(self, memory: Tensor) -> Tensor:
-        """Their entries in memory, `(members, runs, group, rows, columns)`."""
-        part = memory[self.offset : self.offset + len(self.items) * self.entries]
-        return part.view(*self.lead, *self.plane.sides)
+_NONE = np.zeros((0, 0), dtype=np.int64)
 
 
 class Numbers(NamedTuple):
@@ -180,45 +46,42 @@ class Numbers(NamedTuple):
 
     Args:
         factor: of the gradients.
-        before: number of gradients before this one.
         base: mean square of the base direction.
         fast: of the fast momentum.
         weight: of the weights.
-        whole: factor of the orthogonalized direction.
-        rate: factor of the corrected direction.
+        full: size of a full step.
+        evidence: for it.
+        rate: learning rate.
         kept: share of the weights that stays.
+        entries: number of them.
+        whole: sum of the squares of the orthogonalized direction.
+        corrected: of the corrected one.
     """
 
     factor: Tensor
-    before: Tensor
     base: Tensor
     fast: Tensor
     weight: Tensor
-    whole: Tensor
+    full: Tensor
+    evidence: Tensor
     rate: Tensor
     kept: Tensor
+    entries: Tensor
+    whole: Tensor
+    corrected: Tensor
 
 
-class Batch:
-    """Pieces whose directions are there at once, all with matrices or none, and neurons or none.
+SUMS = slice(Numbers._fields.index("whole"), None)
+"""Of the numbers, those that are sums over entries."""
 
-    Args:
-        pieces: the pieces.
-    """
 
-    def __init__(self, pieces: list[Piece]) -> None:
-        self.pieces = pieces
-        self.matrix = pieces[0].bucket.matrix is not None
-        self.items = slice(pieces[0].items.start, pieces[-1].items.stop)
-        self.bundles = slice(pieces[0].bundles.start, pieces[-1].bundles.stop)
-        small = [piece for piece in pieces if piece.small]
-        self.sizes = np.array(
-            [size for piece in small for size in [piece.small] * len(piece.items)], dtype=np.int64
-        )
-        numbers = [n - self.items.start for piece in small for n in piece.items]
-        self.small = np.array(numbers) if small else None
-        last = pieces[-1]
-        self.entries = last.offset + len(last.items) * last.entries
+class _Calls(NamedTuple):
+    """The loops over a batch: see :mod:`.kernels`."""
+
+    mix: Callable[[], None]
+    weigh: Callable[[], None]
+    correct: Callable[[], None]
+    move: Callable[[], None]
 
 
 class Loops:
@@ -257,11 +120,11 @@ class Loops:
         self._table()
         most = max(batch.entries for batch in self.batches)
         self._mixture, self._direction = torch.empty(2, most, dtype=torch.float32)
-        self._sums = torch.empty(len(self._sizes), dtype=torch.float32)
         self._memory()
         self._arguments()
+        self._calls = [self._planned(number) for number in range(len(self.batches))]
+        self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
-        self.full = self.evidence = torch.empty(0)
 
     def _divided(self) -> list[list[Piece]]:
         """All bundles in pieces, in batches."""
@@ -295,9 +158,9 @@ class Loops:
         place = self._where(member)
         return Plane.straight(member.bundle.shape[1:]) if place is None else place.plane
 
-    def _where(self, member: Member) -> _Place | None:
+    def _where(self, member: Member) -> Place | None:
         strides = self._strides[member.name]
-        return None if strides is None else _place(member, strides)
+        return None if strides is None else place_of(member, strides)
 
     def _table(self) -> None:
         """Of each matrix: its sizes, parameter, run and bundle, and where it begins in a tensor."""
@@ -322,11 +185,9 @@ class Loops:
         table = np.array(rows, dtype=np.int64)
         self._sizes = np.ascontiguousarray(table[:, :2])
         self._owner, self._run, self._bundle, self._offset = table[:, 2:].T.copy()
-        bundles = self._numbers.shape[2]
-        self._index = torch.from_numpy(self._run * bundles + self._bundle)
         members = [member for bucket in self.plan.buckets for member in bucket.members]
         sizes = [member.bundle.numel for member in members]
-        self._count = torch.tensor(sizes, dtype=torch.float32)
+        self.numbers.entries.copy_(torch.tensor(sizes, dtype=torch.float32))
 
     def _memory(self) -> None:
         """Memory for what is known between looks: of each matrix some numbers, side by side."""
@@ -349,41 +210,70 @@ class Loops:
     def _arguments(self) -> None:
         """Tables of addresses of all arguments and results, as far as they are known."""
         items = len(self._sizes)
-        self._shared = np.zeros((items, KNOWN), dtype=np.int64)
         numbers = addresses(self._numbers, 3).reshape(len(Numbers._fields), self.runs, -1)
-        self._places = numbers[:, self._run, self._bundle]
-        self._shared[:, 2:4] = self._places[:2].T
-        sums = addresses(self._sums, 1)
-        self._total = sums[:, None].copy()
+        places = dict(zip(Numbers._fields, numbers[:, self._run, self._bundle, None], strict=True))
+        blank = np.zeros((items, 1), dtype=np.int64)
+        # Weight, gradient, its factor, number of gradients before, moments.
+        self._shared = np.hstack([blank, blank, places["factor"], *[blank] * (KNOWN - 3)])
         self._given: list[Addresses] = []
-        self._results: list[Addresses] = []
         self._mixed: list[Addresses] = []
+        self._weighed: list[Addresses] = []
+        self._results: list[Addresses] = []
         self._moved: list[Addresses] = []
         for batch in self.batches:
+            at = batch.items
+            own = {name: place[at] for name, place in places.items()}
             known = np.concatenate([_side_by_side(piece) for piece in batch.pieces])
-            places = self._places[:, batch.items].T
             mixed, direction = (
-                np.concatenate([addresses(piece.flat(m), 3) for piece in batch.pieces])
+                np.concatenate([addresses(piece.flat(m), 3) for piece in batch.pieces])[:, None]
                 for m in (self._mixture, self._direction)
             )
-            self._mixed.append(mixed[:, None].copy())
-            blank = np.zeros((len(known), 1), dtype=np.int64)
-            whole = [blank, places[:, 5:6]] if batch.matrix else []
+            shared, empty = self._shared[at], blank[at]
+            whole = [mixed, own["whole"], own["entries"]] if batch.matrix else []
+            means = [own["base"], own["fast"], own["weight"]]
             # Row, column, weights of the network of entries, context, what neurons say.
-            parts = [self._shared[batch.items], *whole, places[:, 2:5], known[:, :2], blank, blank]
-            self._given.append(np.ascontiguousarray(np.hstack([*parts, known[:, 2:]])))
-            self._results.append(np.stack([direction, sums[batch.items]], 1))
-            self._moved.append(
-                np.ascontiguousarray(np.hstack([blank, direction[:, None], places[:, 6:8]]))
-            )
+            heard = [known[:, :2], empty, empty, known[:, 2:]]
+            self._given.append(np.hstack([shared, *whole, *means, *heard]))
+            self._mixed.append(mixed)
+            self._weighed.append(np.hstack([shared, mixed]))
+            self._results.append(np.hstack([direction, own["corrected"]]))
+            sizes = [own[n] for n in ("base", "corrected", "entries", "full", "evidence")]
+            rates = [own["rate"], own["kept"]]
+            self._moved.append(np.hstack([empty, direction, *sizes, empty, *rates]))
+        self._whole = [np.ascontiguousarray(places["whole"][batch.items]) for batch in self.batches]
 
-    def take(self, given: Given, target: Mapping[str, Tensor]) -> None:
+    def _planned(self, number: int) -> _Calls:
+        """The loops over a batch."""
+        batch, given, moved = self.batches[number], self._given[number], self._moved[number]
+        at, skeleton, dtypes = batch.items, self._skeleton, self._dtypes
+        sizes, mixed = self._sizes[at], self._mixed[number]
+        mix = kernels.mix(skeleton, dtypes).on(sizes, self._shared[at], mixed)
+        weigh = kernels.weigh(skeleton, dtypes)
+        return _Calls(
+            mix,
+            weigh.on(sizes, self._weighed[number], self._whole[number]),
+            self._correct(batch, watched=False).on(sizes, given, self._results[number]),
+            kernels.move(skeleton).on(sizes, moved, _NONE),
+        )
+
+    def _correct(self, batch: Batch, *, watched: bool) -> Kernel:
+        return kernels.correct(
+            self._skeleton,
+            self._dtypes,
+            self._hidden,
+            matrix=batch.matrix,
+            neurons=self._neurons(batch.pieces[0].bucket),
+            watched=watched,
+        )
+
+    def take(self, given: Given, target: Mapping[str, Tensor], steps: Sequence[Tensor]) -> None:
         """Put down where parameters, gradients and state are at this step.
 
         Args:
             given: all tensors, of several runs with a dimension in front; of the strides of this
                 plan, but for those that are copied. Gradients may have others.
             target: what is moved, of the strides of the parameters.
+            steps: of each parameter, number of gradients before this one, in float32.
         """
         self._kept_alive: list[Tensor] = []
         self._written: list[tuple[Member, Tensor, Mapping[str, Tensor]]] = []
@@ -396,27 +286,35 @@ class Loops:
             for number, (column, tensors) in enumerate(zip(columns, given, strict=True)):
                 column[items] = self._copy(piece, member, tensors, number)
             self._target[items] = self._copy(piece, member, target, len(given))
-        for place, column in zip((0, 1, 4, 5, 6), columns, strict=True):
-            self._shared[:, place] = column
-        for batch, table, moved in zip(self.batches, self._given, self._moved, strict=True):
-            table[:, :KNOWN] = self._shared[batch.items]
-            moved[:, 0] = self._target[batch.items]
+        before = self._begin(steps, FLOAT)
+        for place, column in enumerate([*columns[:2], before, *columns[2:]]):
+            self._shared[:, place + (place > 1)] = column
+        for number, batch in enumerate(self.batches):
+            at = batch.items
+            for tables in (self._given, self._weighed):
+                tables[number][:, :KNOWN] = self._shared[at]
+            self._moved[number][:, 0], self._moved[number][:, BEFORE] = self._target[at], before[at]
 
     def _column(self, tensors: Mapping[str, Tensor], number: int) -> Addresses:
         """Where each matrix begins in the tensors of one kind."""
-        begin, step = [], []
         size = FLOAT if number < 2 else self._dtypes[number - 2].itemsize
+        found = []
         for name in self.plan.names:
             tensor, strides = tensors[name], self._strides[name]
             if number == 1 and strides is not None:
                 tensor = self._like(tensor, strides)
-            begin.append(tensor.data_ptr())
-            step.append(tensor.stride(0) if self.runs > 1 else 0)
-        starts = np.array(begin, dtype=np.int64)[self._owner]
+            found.append(tensor)
+        begin: Addresses = self._begin(found, size) + self._offset * size
+        return begin
+
+    def _begin(self, tensors: Sequence[Tensor], size: int) -> Addresses:
+        """Where the tensor of each matrix, or its run's, begins; entries take `size` bytes."""
+        begin = [tensor.data_ptr() for tensor in tensors]
+        starts: Addresses = np.array(begin, dtype=np.int64)[self._owner]
         if self.runs > 1:
-            starts += np.array(step, dtype=np.int64)[self._owner] * self._run * size
-        found: Addresses = starts + self._offset * size
-        return found
+            step = np.array([tensor.stride(0) for tensor in tensors], dtype=np.int64)
+            starts += step[self._owner] * self._run * size
+        return starts
 
     def _like(self, gradient: Tensor, strides: tuple[int, ...]) -> Tensor:
         """A gradient in float32 that lies like its parameter."""
@@ -526,20 +424,22 @@ class Loops:
             evidence: for them, `(runs, bundles)`.
             heard: by the network of entries, of each bucket.
         """
-        self.full, self.evidence, self._noted = full, evidence, []
-        for number, means in zip(("fast", "weight", "base"), squares.unbind(-1), strict=True):
-            getattr(self.numbers, number).copy_(means)
-        said = {b.start: h for b, h in zip(self.plan.buckets, heard, strict=True)}
+        self._noted = []
+        numbers = self.numbers
+        places = (numbers.fast, numbers.weight, numbers.base, numbers.full, numbers.evidence)
+        for place, means in zip(places, (*squares.unbind(-1), full, evidence), strict=True):
+            place.copy_(means)
+        hear = {b.start: h for b, h in zip(self.plan.buckets, heard, strict=True)}
         for piece in self.pieces:
-            rows, columns, context, out, into = said[piece.bucket.start]
+            rows, columns, context, out, into = hear[piece.bucket.start]
             pairs = [(rows, columns)]
             if out is not None and into is not None:
                 pairs.append((out.mT, into.mT))
             row, column, own, *neurons = piece.known
-            for places, ends in zip(([row, column], neurons), pairs, strict=False):
+            for lines, ends in zip(([row, column], neurons), pairs, strict=False):
                 spread = piece.plane.spread(*map(piece.part, ends))
-                for place, numbers in zip(places, spread, strict=True):
-                    place.copy_(numbers.flatten(3))
+                for place, said in zip(lines, spread, strict=True):
+                    place.copy_(said.flatten(3))
             own.copy_(piece.part(context).unsqueeze(2).expand_as(own))
 
     def note(self, tensors: Iterable[Tensor]) -> None:
@@ -557,96 +457,76 @@ class Loops:
 
     def _weigh(self, head: EntryHead) -> None:
         """Put down the weights of the network of entries, of all runs or of each."""
+        weights = [layer.weight.detach() for layer in (head.entry, head.output)]
+        plain = all(w.dtype == torch.float32 and w.is_contiguous() for w in weights)
+        if not plain:
+            weights = [weight.to(torch.float32).contiguous() for weight in weights]
+            self._kept_alive += weights
+        steps = [weight.stride(0) * FLOAT if weight.dim() > 2 else 0 for weight in weights]
+        where = [weight.data_ptr() for weight in weights], steps
+        if where == self._weights:
+            return
+        self._weights = where
         for batch, table in zip(self.batches, self._given, strict=True):
-            first = KNOWN + 2 * batch.matrix + 5
-            for place, layer in enumerate((head.entry, head.output), first):
-                weight = layer.weight.detach()
-                if weight.dtype != torch.float32 or not weight.is_contiguous():
-                    weight = weight.to(torch.float32).contiguous()
-                    self._kept_alive.append(weight)
-                step = weight.stride(0) * FLOAT if weight.dim() > 2 else 0
-                table[:, place] = weight.data_ptr() + self._run[batch.items] * step
+            first = KNOWN + 3 * batch.matrix + 5
+            for place, (begin, step) in enumerate(zip(*where, strict=True), first):
+                table[:, place] = begin + self._run[batch.items] * step
 
-    def run(
-        self,
-        rates: Tensor,
-        head: EntryHead,
-        tell: Callable[[Piece, Tensor], None] | None,
-    ) -> None:
+    def run(self, head: EntryHead, tell: Callable[[Piece, Tensor], None] | None) -> None:
         """Correct all directions, update moments, and move what is to be moved.
 
         Args:
-            rates: by what directions are multiplied, `(runs, bundles)`.
             head: network of the entries.
             tell: is told of the raw corrections of each piece, arrays `(members, runs, group, out,
                 in, tap)`.
         """
         self._weigh(head)
-        for number, batch in enumerate(self.batches):
-            at, table, results = batch.items, self._given[number], self._results[number]
-            base = self.numbers.base[:, batch.bundles]
+        self._numbers[SUMS].zero_()
+        for number, (batch, calls) in enumerate(zip(self.batches, self._calls, strict=True)):
             if batch.matrix:
+                calls.mix()
                 self._orthogonalize(number)
-                factor = self._skeleton.rescale(base, self._means(batch))
-                self.numbers.whole[:, batch.bundles] = factor
-            corrections = None
-            if tell is not None:
-                corrections = torch.empty(batch.entries, dtype=torch.float32)
-                places = [addresses(piece.flat(corrections), 3) for piece in batch.pieces]
-                results = np.column_stack([results, np.concatenate(places)])
-            self._sums[at].zero_()
-            kernel = kernels.correct(
-                self._skeleton,
-                self._dtypes,
-                self._hidden,
-                matrix=batch.matrix,
-                neurons=self._neurons(batch.pieces[0].bucket),
-                watched=tell is not None,
-            )
-            kernel(self._sizes[at], table, results)
-            if tell is not None and corrections is not None:
-                for piece in batch.pieces:
-                    tell(piece, piece.plane.arrays(piece.flat(corrections)))
-            rescaled = self._skeleton.rescale(base, self._means(batch))
-            self.numbers.rate[:, batch.bundles] = rescaled * rates[:, batch.bundles]
-            kernels.move()(self._sizes[at], self._moved[number], _NONE)
+                calls.weigh()
+            if tell is None:
+                calls.correct()
+            else:
+                self._correct_and_tell(number, tell)
+            calls.move()
         self._put_back()
 
+    def _correct_and_tell(self, number: int, tell: Callable[[Piece, Tensor], None]) -> None:
+        batch = self.batches[number]
+        corrections = torch.empty(batch.entries, dtype=torch.float32)
+        places = [addresses(piece.flat(corrections), 3) for piece in batch.pieces]
+        results = np.column_stack([self._results[number], np.concatenate(places)])
+        correct = self._correct(batch, watched=True)
+        correct(self._sizes[batch.items], self._given[number], results)
+        for piece in batch.pieces:
+            tell(piece, piece.plane.arrays(piece.flat(corrections)))
+
     def _orthogonalize(self, number: int) -> None:
-        """Orthogonalize the matrices of a batch, and sum up their squares."""
-        batch, table = self.batches[number], self._given[number]
-        known = self._shared[batch.items]
-        mix = kernels.mix(self._skeleton, self._dtypes)
-        mix(self._sizes[batch.items], known, self._mixed[number])
-        first = batch.items.start
-        self._whole = []
+        """Orthogonalize the matrices of a batch."""
+        batch, first = self.batches[number], self.batches[number].items.start
         done = False
         if batch.small is not None:
             places = self._mixed[number][batch.small, 0]
-            table[batch.small, KNOWN] = places
             done = orthogonalize(batch.sizes, places, self._skeleton.orthogonal)
+        self._large = []
         for piece in batch.pieces:
             assert piece.bucket.matrix is not None
             if done and piece.small:
                 continue
             momentum = piece.plane.arrays(piece.flat(self._mixture))
             whole = self._skeleton.orthogonalized(momentum, piece.bucket.matrix)
-            self._whole.append(piece.plane.flat(whole))
+            self._large.append(piece.plane.flat(whole))
             own = slice(piece.items.start - first, piece.items.stop - first)
-            table[own, KNOWN] = addresses(self._whole[-1], 3)
-        self._sums[batch.items].zero_()
-        weigh = kernels.weigh(self._skeleton, self._dtypes)
-        given = np.ascontiguousarray(table[:, : KNOWN + 1])
-        weigh(self._sizes[batch.items], given, self._total[batch.items])
-
-    def _means(self, batch: Batch) -> Tensor:
-        """Means over bundles, `(runs, bundles)`, of the sums over matrices."""
-        total = torch.zeros(self._numbers[0].numel(), dtype=torch.float32)
-        total.index_add_(0, self._index[batch.items], self._sums[batch.items])
-        return total.view_as(self._numbers[0])[:, batch.bundles] / self._count[batch.bundles]
+            for tables in (self._given, self._weighed):
+                tables[number][own, KNOWN] = addresses(self._large[-1], 3)
 
 
-_NONE = np.zeros((0, 0), dtype=np.int64)
+def _runs(member: Member, tensor: Tensor) -> Tensor:
+    """A tensor with a dimension for runs in front."""
+    return tensor if tensor.dim() > len(member.layout.shape) else tensor.unsqueeze(0)
 
 
 def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
@@ -660,11 +540,6 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
         if torch.equal(given, lines):
             return rows, columns, turned * skeleton.equal_rows
     return None
-
-
-def _runs(member: Member, tensor: Tensor) -> Tensor:
-    """A tensor with a dimension for runs in front."""
-    return tensor if tensor.dim() > len(member.layout.shape) else tensor.unsqueeze(0)
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """One step of the default rule, bucket by bucket."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,21 +62,35 @@ class Stepped:
         first = parameters[plan.names[0]]
         self.dtype = compute_dtype(first)
         self.fixed = plan.on(first.new_empty((), dtype=self.dtype))
-        self.counts = self.numbers("step") + 1
-        scaling = None
+        self.runs = len(first) if first.dim() > len(plan.layouts[plan.names[0]].shape) else 1
+        self.factors: Tensor | None = None
         if factors is not None:
-            scaling = self.of_bundles(factors.to(self.dtype)).unsqueeze(0)
-        counts = self.of_bundles(self.counts)
-        self.steps = Steps(counts, self.dtype, rule.skeleton, scaling, finite)
+            self.factors = self.of_bundles(factors.to(self.dtype)).unsqueeze(0)
+        self._finite = finite
         moments = ({n: state[n][key] for n in plan.names} for key in Moments._fields)
         self.given = Given(parameters, gradients, *moments)
         few = sum(gradients[name].numel() for name in plan.names) <= MANY
         self._keep = few or torch.is_grad_enabled()
         self._kept: dict[int, Entries] = {}
 
+    @cached_property
+    def counts(self) -> Tensor:
+        """Number of gradients of each parameter so far, `(runs, parameters)`."""
+        return self.numbers("step") + 1
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The same of each bundle."""
+        counts = self.of_bundles(self.counts)
+        return Steps(counts, self.dtype, self._rule.skeleton, self.factors, self._finite)
+
+    def singles(self, key: str) -> list[Tensor]:
+        """A number of the state of each parameter."""
+        return [self._state[name][key] for name in self.plan.names]
+
     def numbers(self, key: str) -> Tensor:
-        """A number of the state of each parameter, `(runs, parameters)`."""
-        found = torch.stack([self._state[name][key] for name in self.plan.names], -1)
+        """The same, `(runs, parameters)`."""
+        found = torch.stack(self.singles(key), -1)
         return found.unsqueeze(0) if found.dim() == 1 else found
 
     def of_bundles(self, numbers: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ FUNCTIONS = {
     "exp": lambda a, b, c: torch.exp(3 * a),
     "tanh": lambda a, b, c: torch.tanh(a),
     "relu": lambda a, b, c: torch.relu(a),
+    "minimum": lambda a, b, c: torch.minimum(a, b) + torch.minimum(b, torch.minimum(c, a)),
     "clamp_min": lambda a, b, c: torch.clamp_min(a, 0.5) * torch.clamp_min(b, 1e-24),
     "rounded": lambda a, b, c: rounded(b, c),
     "zeros_like": lambda a, b, c: torch.zeros_like(a) + b,
