@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ngopt.features.constants import constant
 from ngopt.optim.magnitudes import magnitudes
 from ngopt.optim.uncompiled import uncompiled
 
@@ -61,7 +62,7 @@ class Spikes:
         if not gradients:
             return None, torch.tensor(True)
         together = magnitudes(list(gradients.values()))
-        finite = together.isfinite().all()
+        finite = together.max() < math.inf
         if math.isinf(limit) or together.is_meta:  # there are no sizes on the meta device
             return None, finite
         # In half precision neither the mean nor its weights would be.
@@ -70,9 +71,12 @@ class Spikes:
         usual, count = self.usual, self.count
         if where is not None:
             usual, count = usual[where], count[where]
-        bound = torch.where(usual > 0, limit * usual, LARGEST).clamp_(max=LARGEST)
+        none, one, most, memory, times = constant(
+            (0.0, 1.0, LARGEST, MEMORY, limit), usual
+        ).unbind()
+        bound = torch.minimum(torch.where(usual > none, usual * times, most), most)
         passed = torch.minimum(together, bound)
-        share = (count + 1).clamp_(max=MEMORY).reciprocal_()
+        share = torch.minimum(count + one, memory).reciprocal_()
         usual = torch.where(finite, torch.lerp(usual, passed, share), usual)
         count = count + finite
         if where is None:
@@ -83,7 +87,7 @@ class Spikes:
         # On the CPU it costs nothing to know, and there is next to never something to do.
         if spiked.device.type == "cpu" and not spiked.any():
             return None, finite
-        return torch.where(spiked, bound / together, 1.0), finite
+        return torch.where(spiked, bound / together, one), finite
 
     def _where(self, names: Iterable[str], device: torch.device) -> Tensor | None:
         """Places of parameters in the tensors; None if they are those of all in order."""

@@ -65,7 +65,7 @@ def step(
     kept: Tensor | None,
     *,
     fresh: bool,
-) -> list[Seen] | None:
+) -> Seen | None:
     """Do a step: overwrite the moments, and move the target.
 
     Args:
@@ -87,17 +87,17 @@ def step(
         number.fill_(1.0) if given is None else number.copy_(given)
     seen = None
     if fresh:
-        seen = stepped.look(loops.surveys())
+        seen = stepped.look(loops.survey())
     elif rule.watched or not loops.knows([*stepped.contexts(), *rule.head.parameters()]):
         seen = stepped.recall()
     if seen is not None:
-        loops.remember(stepped.squares(seen), *stepped.sizes(seen), map(stepped.heard, seen))
+        sizes = stepped.size(seen), seen.evidence
+        loops.remember(stepped.squares(seen), *sizes, stepped.heard(seen))
 
     def tell(piece: Piece, corrections: Tensor) -> None:
         assert seen is not None
-        view = seen[stepped.plan.buckets.index(piece.bucket)]
         for place, correction in zip(piece.members, corrections, strict=True):
-            stepped.tell(piece.bucket, place, view, correction[0])
+            stepped.tell(piece.bucket, place, seen, correction[0])
 
     loops.run(rule.head, tell if rule.watched else None)
     if not fresh:
@@ -126,24 +126,17 @@ def changed(
     updates = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in plan.names}
     rates = -torch.ones(())
     seen = step(rule, stepped, loops, updates, rates, None, fresh=fresh)
-    contexts: dict[str, list[Tensor]] = {name: [] for name in plan.names}
     evidence = None if seen is None else stepped.evidence(seen)
+    contexts = seen.stored(plan) if seen is not None and stepped.stores else None
     runs = weights[plan.names[0]].dim() > len(plan.layouts[plan.names[0]].shape)
-    if seen is not None and rule.refresh_every > 1:
-        parts = {}
-        for bucket, view in zip(plan.buckets, seen, strict=True):
-            for member, own in zip(bucket.members, view.stored().unbind(1), strict=True):
-                parts[member.name, member.number] = own if runs else own[0]
-        for name, layout in plan.layouts.items():
-            contexts[name] = [parts[name, n] for n in range(len(layout.bundles))]
     for number, name in enumerate(plan.names):
         after = dict(state[name])
         after["step"] = after["step"] + 1
         if evidence is not None and plan.layouts[name].bundles:
             own = evidence[:, number]
             after["evidence"] = (own if runs else own[0]).to(after["evidence"])
-        if contexts[name]:
-            after[CONTEXT] = torch.cat(contexts[name], -1)
+        if contexts is not None:
+            after[CONTEXT] = contexts[number] if runs else contexts[number][0]
         yield Change(name, updates[name].to(weights[name].dtype), after)
 
 

@@ -1,6 +1,7 @@
 """What is computed of the entries of a bucket at one step."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -112,21 +113,28 @@ class Steps:
 
 
 class Surveyed(NamedTuple):
-    """Means over a bucket.
+    """Means over all bundles of some buckets.
 
     Args:
-        rows: over inputs and taps, `(runs, members, group, out)` each.
-        columns: over outputs and taps, `(runs, members, group, in)` each.
-        numbers: over each bundle, `(runs, members, products + 2 + matrices)`: the products, the
+        rows: of products over inputs and taps, `(runs, products, outputs)`.
+        columns: over outputs and taps, `(runs, products, inputs)`.
+        numbers: over each bundle, `(runs, bundles, products + 2 + matrices)`: of the products, the
             squares of the slow momentum, of the base direction and of the matrices.
-        matrices: returns what carries messages, `(runs, members, group, matrices, out, in)`; None
-            where there are none.
+        matrices: for each bucket, returns what carries messages, `(runs, members, group, matrices,
+            out, in)`; None where there are none.
     """
 
-    rows: Products
-    columns: Products
+    rows: Tensor
+    columns: Tensor
     numbers: Tensor
-    matrices: Callable[[], Tensor] | None
+    matrices: Sequence[Callable[[], Tensor] | None]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Surveyed"]) -> "Surveyed":
+        """Those of one bucket after the other."""
+        rows, columns, numbers, matrices = zip(*parts, strict=True)
+        every = list(chain.from_iterable(matrices))
+        return cls(torch.cat(rows, 2), torch.cat(columns, 2), torch.cat(numbers, 1), every)
 
 
 class Scales:
@@ -150,15 +158,15 @@ class Scales:
 
 
 class Heard(NamedTuple):
-    """What the network of entries hears of the bundles of a bucket beside their entries.
+    """What the network of entries hears of all bundles beside their entries.
 
     Args:
-        rows: one factor of a rank-one approximation of the mean square, `(runs, members, group,
-            out)`.
-        columns: the other, `(runs, members, group, in)`.
-        context: for each hidden unit, `(runs, members, hidden)`.
-        out: of the output neurons, `(runs, members, group, out, hidden)`; None without.
-        into: of the input neurons, `(runs, members, group, in, hidden)`; None without.
+        rows: one factor of a rank-one approximation of the mean square, `(runs, outputs)`.
+        columns: the other, `(runs, inputs)`.
+        context: for each hidden unit, `(runs, bundles, hidden)`.
+        out: of output neurons, `(runs, outputs, hidden)`, of the bundles whose neurons have states;
+            None without.
+        into: of input neurons, `(runs, inputs, hidden)`; None without.
     """
 
     rows: Tensor
@@ -166,6 +174,20 @@ class Heard(NamedTuple):
     context: Tensor
     out: Tensor | None
     into: Tensor | None
+
+    def of(self, bucket: Bucket) -> "Heard":
+        """What is heard of a bucket.
+
+        Returns:
+            `(runs, members, group, out)`, `(runs, members, group, in)`, `(runs, members, hidden)`,
+            `(runs, members, group, out, hidden)`, and `(runs, members, group, in, hidden)`.
+        """
+        rows, columns = bucket.at_outputs(self.rows), bucket.at_inputs(self.columns)
+        context = bucket.of(self.context)
+        if bucket.thin or self.out is None or self.into is None:
+            return Heard(rows, columns, context, None, None)
+        states = bucket.at_outputs(self.out), bucket.at_inputs(self.into)
+        return Heard(rows, columns, context, *states)
 
 
 class Corrected(NamedTuple):
@@ -241,13 +263,14 @@ class Entries:
         over = (2, 3, 4, 5)
         matrices = torch.stack(Matrices.over_taps(edges.weight, edges.adam, edges.moments.fast), 3)
         numbers = [
-            *torch.stack(tuple(rows)).mean((3, 4)),
+            *rows.mean((3, 4)),
             edges.moments.slow.square().mean(over),
             base.square().mean(over),
             *matrices.square().mean((2, 4, 5)).unbind(2),
         ]
+        rows, columns = (means.flatten(2).transpose(0, 1) for means in (rows, columns))
         carry = None if bucket.thin else lambda: matrices
-        return Surveyed(rows, columns, torch.stack(numbers, 2), carry)
+        return Surveyed(rows, columns, torch.stack(numbers, 2), [carry])
 
     def _base(self) -> Tensor:
         edges = self._known()[0]
@@ -279,7 +302,7 @@ class Entries:
 
         Args:
             scales: of all bundles.
-            heard: by the network of entries.
+            heard: by the network of entries, of this bucket.
             factor: of the direction that was weighed, `(runs, members)`; None for Adam's direction.
             watched: whether to return corrections.
         """
@@ -346,12 +369,13 @@ def wide(numbers: Tensor) -> Tensor:
     return numbers[..., None, None, None, None]
 
 
-def _means(products: Products) -> tuple[Products, Products]:
+def _means(products: Products) -> tuple[Tensor, Tensor]:
+    """Means over rows and over columns, `(products, runs, members, group, lines)`."""
     if products.square.numel() > MANY:
-        rows, columns = ([p.mean(over) for p in products] for over in ((4, 5), (3, 5)))
-        return Products(*rows), Products(*columns)
+        rows, columns = (torch.stack([p.mean(o) for p in products]) for o in ((4, 5), (3, 5)))
+        return rows, columns
     stack = torch.stack(tuple(products))
-    return Products(*stack.mean((5, 6)).unbind()), Products(*stack.mean((4, 6)).unbind())
+    return stack.mean((5, 6)), stack.mean((4, 6))
 
 
 def _mean_square(arrays: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from ngopt.rules.buckets import compiled
 from ngopt.rules.buckets.entries import put
 from ngopt.rules.buckets.look import Seen
 from ngopt.rules.buckets.plan import Plan
-from ngopt.rules.buckets.step import CONTEXT, Stepped
+from ngopt.rules.buckets.step import Stepped
 from ngopt.rules.rule import Moves, State
 
 if TYPE_CHECKING:
@@ -56,43 +56,41 @@ def step_in_place(
     if loops is not None:
         seen = compiled.step(rule, stepped, loops, parameters, rates, kept, fresh=fresh)
         _remember(stepped, seen, state, finite)
-        if seen is not None and rule.refresh_every > 1:
+        if seen is not None and stepped.stores:
             compiled.note(rule, stepped, loops)
         return
     seen = stepped.look() if fresh else stepped.recall()
-    for bucket, _, entries, (direction, _, moments, _), size in stepped.results(seen):
+    for bucket, entries, (direction, _, moments, _), size in stepped.results(seen):
         for tensors, moment in zip(stepped.given[2:], moments, strict=True):
             put(bucket, tensors, moment)
         entries.move(direction, size * bucket.of(rates), None if kept is None else bucket.of(kept))
     _remember(stepped, seen if fresh else None, state, finite)
 
 
-def _remember(stepped: Stepped, seen: Sequence[Seen] | None, state: State, finite: Tensor) -> None:
+def _remember(stepped: Stepped, seen: Seen | None, state: State, finite: Tensor) -> None:
     """Write what is known of whole parameters, and at a look what was seen, if all is finite."""
-    names, counts = stepped.plan.names, stepped.singles("step")
-    if finite.device.type == "cpu":  # where nothing would be done if it were not
+    plan, counts = stepped.plan, stepped.singles("step")
+    sure = finite.device.type == "cpu"  # nothing would be done if it were not
+    if sure:
         torch._foreach_add_(counts, 1.0)
     else:
         counted = torch.where(finite, stepped.counts, stepped.counts - 1)
         torch._foreach_copy_(counts, list(counted[0].unbind()))
-    if not seen:
+    if seen is None:
         return
-    evidence = [state[name]["evidence"] for name in names if stepped.plan.layouts[name].bundles]
-    pairs = zip(names, stepped.evidence(seen)[0].unbind(), strict=True)
-    found = [tensor for name, tensor in pairs if stepped.plan.layouts[name].bundles]
-    _copy_if(finite, evidence, found)
-    for bucket, view in zip(stepped.plan.buckets, seen, strict=True):
-        places = [
-            stepped.parts(member.name, state[member.name][CONTEXT])[member.number]
-            for member in bucket.members
-            if CONTEXT in state[member.name]
-        ]
-        if places:
-            _copy_if(finite, places, view.stored()[0].unbind())
+    pairs = zip(plan.names, stepped.evidence(seen)[0].unbind(), strict=True)
+    found = {name: evidence for name, evidence in pairs if plan.layouts[name].bundles}
+    places, values = [state[name]["evidence"] for name in found], [*found.values()]
+    if stepped.stores:
+        places += stepped.contexts()
+        values += [tensor[0] for tensor in seen.stored(plan)]
+    if not sure:
+        values = _chosen(finite, values, places)
+    torch._foreach_copy_(places, values)
 
 
-def _copy_if(finite: Tensor, places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Copy values to places if all gradients are finite."""
-    stack = torch.stack(list(places))
-    chosen = torch.where(finite, torch.stack(list(values)).to(stack), stack)
-    torch._foreach_copy_(list(places), list(chosen.unbind()))
+def _chosen(finite: Tensor, new: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
+    """The new tensors if all gradients are finite, else the old ones."""
+    after, before = (torch.cat([t.reshape(-1).to(new[0]) for t in ts]) for ts in (new, old))
+    parts = torch.split(torch.where(finite, after, before), [tensor.numel() for tensor in old])
+    return [part.view_as(tensor) for part, tensor in zip(parts, old, strict=True)]

@@ -1,6 +1,5 @@
 """A look at the whole model: what each bundle is like, and what its neurons hear of the others."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -9,33 +8,34 @@ from torch import Tensor
 from ngopt.features.neurons import STATISTICS
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
 from ngopt.features.survey import Products
-from ngopt.features.tensors import step_features
+from ngopt.features.tensors import TENSOR_FEATURES, step_features
 from ngopt.rules.buckets.entries import Surveyed
-from ngopt.rules.buckets.plan import Bucket, Plan, split
-from ngopt.rules.buckets.stored import shapes
+from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.layers.messages import Round
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
 
-PRODUCTS = {name: place for place, name in enumerate(Products._fields)}
+PLACES = {name: place for place, name in enumerate(Products._fields)}
+COMPARED = ("adam", "gradient", "weight")
+"""Squares by which neurons are told apart."""
 
 
 class Seen(NamedTuple):
-    """What is seen of the bundles of a bucket; it is stored until the next look.
+    """What is seen of all bundles of a plan; it is stored until the next look.
 
     Args:
-        rows: one factor of a rank-one approximation of the mean square, `(runs, members, group,
-            out)`.
-        columns: the other, `(runs, members, group, in)`.
-        fast: mean square of the fast momentum, `(runs, members)`, as all that follow.
+        rows: one factor of a rank-one approximation of the mean square, `(runs, outputs)`.
+        columns: the other, `(runs, inputs)`.
+        fast: mean square of the fast momentum, `(runs, bundles)`, as all that follow.
         weight: of the weights.
         base: of the base direction.
-        context: features of each bundle, `(runs, members, features)`.
+        context: features of each bundle, `(runs, bundles, features)`.
         scale: learned factor of its step.
         evidence: what share of a full step its gradients have earned.
-        out: states of its output neurons, `(runs, members, group, out, width)`; None without.
-        into: states of its input neurons, `(runs, members, group, in, width)`; None without.
+        out: states of output neurons, `(runs, outputs, width)`, of the bundles whose neurons have
+            any; None without.
+        into: states of input neurons, `(runs, inputs, width)`; None without.
     """
 
     rows: Tensor
@@ -49,29 +49,28 @@ class Seen(NamedTuple):
     out: Tensor | None
     into: Tensor | None
 
-    def stored(self) -> Tensor:
-        """All numbers, `(runs, members, numbers)`, of each bundle in the order of a stored view."""
-        return torch.cat(
-            [t.flatten(2) if t.dim() > 2 else t[..., None] for t in self if t is not None], 2
-        )
+    def stored(self, plan: Plan) -> list[Tensor]:
+        """All numbers, `(runs, numbers)`, of each parameter."""
+        whole = torch.cat([tensor.flatten(1) for tensor in self if tensor is not None], 1)
+        whole = whole.index_select(1, plan.on(whole)["stored"])
+        return list(torch.split(whole, plan.stored, 1))
 
     @classmethod
-    def recalled(cls, bucket: Bucket, stored: Tensor, width: int) -> "Seen":
-        """Inverse of :meth:`stored`, as views.
+    def recalled(cls, plan: Plan, stored: Tensor) -> "Seen":
+        """Inverse of :meth:`stored`.
 
         Args:
-            bucket: the bucket.
-            stored: what it returned, or as many zeros.
-            width: size of a neuron's state; 0 if neurons have none.
+            plan: the plan.
+            stored: of one parameter after the other, `(runs, numbers)`; or as many zeros.
         """
-        found: list[Tensor | None] = []
-        at = 0
-        for shape in shapes(bucket.members[0].bundle, width):
-            size = torch.Size(shape).numel()
-            part = stored[..., at : at + size]
-            found.append(part.reshape(*stored.shape[:2], *shape))
-            at += size
-        return cls(*found, *[None] * (len(cls._fields) - len(found)))  # type: ignore[arg-type]
+        whole = stored.index_select(1, plan.on(stored)["recalled"])
+        parts: list[Tensor | None] = list(torch.split(whole, plan.sizes_seen(), 1))
+        for place, width in enumerate((TENSOR_FEATURES, None, None, plan.width, plan.width), 5):
+            part = parts[place]
+            if width is not None and part is not None:
+                rows = part.shape[1] // max(1, width)
+                parts[place] = part.reshape(len(part), rows, width) if rows or place == 5 else None
+        return cls(*parts)  # type: ignore[arg-type]
 
 
 class Look:
@@ -80,23 +79,18 @@ class Look:
     Args:
         rule: whose weights are used.
         plan: of the parameters.
-        surveys: of each bucket.
+        survey: of all bundles.
         counts: numbers of gradients of each bundle, `(runs, bundles)`.
         evidence: of each bundle before, `(runs, bundles)`.
     """
 
     def __init__(
-        self,
-        rule: "MatrixGNN",
-        plan: Plan,
-        surveys: Sequence[Surveyed],
-        counts: Tensor,
-        evidence: Tensor,
+        self, rule: "MatrixGNN", plan: Plan, survey: Surveyed, counts: Tensor, evidence: Tensor
     ) -> None:
-        self._rule, self._plan, self._surveys = rule, plan, surveys
-        self._numbers = torch.cat([survey.numbers for survey in surveys], 1)
+        self._rule, self._plan, self._survey = rule, plan, survey
+        self._numbers = survey.numbers
         self._fixed = plan.on(self._numbers)
-        products = len(PRODUCTS)
+        products = len(PLACES)
         self._slow, self._base = self._numbers[..., products : products + 2].unbind(-1)
         self._squares = self._numbers[..., products + 2 :]
         self._context = self._features(counts)
@@ -104,7 +98,7 @@ class Look:
         self._evidence = rule.skeleton.evidence(evidence, fast, self._slow, square, counts)
 
     def _of(self, product: str) -> Tensor:
-        return self._numbers[..., PRODUCTS[product]]
+        return self._numbers[..., PLACES[product]]
 
     def _features(self, counts: Tensor) -> Tensor:
         """Features of all bundles; see :func:`~ngopt.features.tensors.tensor_features`."""
@@ -115,48 +109,38 @@ class Look:
         parts = [root(self._of("adam")).unsqueeze(-1), log_ratio(above, below)]
         return torch.cat([*parts, step_features(counts.to(fast)), structure], -1)
 
-    def seen(self) -> list[Seen]:
-        """What is seen of each bucket."""
-        plan, rule = self._plan, self._rule
-        ends = self._ends() if plan.width else [(None, None)] * len(plan.buckets)
-        scales = rule.skeleton.scale(rule.sizes(self._context, self._end_means(ends)))
-        found = []
-        for bucket, survey, (out, into) in zip(plan.buckets, self._surveys, ends, strict=True):
-            rows = survey.rows.square
-            groups = floored(rows.mean(-1, keepdim=True))
-            fast, weight = bucket.of(self._of("fast")), bucket.of(self._of("weight"))
-            found.append(
-                Seen(
-                    rows / groups,
-                    survey.columns.square,
-                    fast,
-                    weight,
-                    bucket.of(self._base),
-                    bucket.of(self._context),
-                    bucket.of(scales),
-                    bucket.of(self._evidence),
-                    out,
-                    into,
-                )
-            )
-        return found
+    def seen(self) -> Seen:
+        """What is seen."""
+        rule, fixed = self._rule, self._fixed
+        out, into = self._ends() if self._has_states() else (None, None)
+        scale = rule.skeleton.scale(rule.sizes(self._context, self._end_means(out, into)))
+        square = PLACES["square"]
+        rows, columns = self._survey.rows[:, square], self._survey.columns[:, square]
+        total = rows.new_zeros(len(rows), len(fixed["groups"]))
+        groups = floored(total.index_add(1, fixed["out_group"], rows) / fixed["groups"])
+        rows = rows / groups.index_select(1, fixed["out_group"])
+        bundles = (self._of("fast"), self._of("weight"), self._base, self._context)
+        return Seen(rows, columns, *bundles, scale, self._evidence, out, into)
 
-    def _end_means(
-        self, ends: Sequence[tuple[Tensor | None, Tensor | None]]
-    ) -> tuple[Tensor, Tensor] | None:
+    def _has_states(self) -> bool:
+        return bool(self._plan.width) and len(self._fixed["out_rows"]) > 0
+
+    def _end_means(self, out: Tensor | None, into: Tensor | None) -> tuple[Tensor, Tensor] | None:
         """Mean states at both ends of all bundles, `(runs, bundles, width)`, if they count."""
         if not (self._rule.graph_sizes and self._plan.width):
             return None
-        runs = len(self._numbers)
-        means: list[list[Tensor]] = [[], []]
-        for bucket, both in zip(self._plan.buckets, ends, strict=True):
-            blank = self._numbers.new_zeros(runs, len(bucket.members), self._plan.width)
-            for found, states in zip(means, both, strict=True):
-                found.append(blank if states is None else states.mean((2, 3)))
-        return torch.cat(means[0], 1), torch.cat(means[1], 1)
+        runs, bundles = self._numbers.shape[:2]
+        means = []
+        for states, side in ((out, "out"), (into, "in")):
+            total = self._numbers.new_zeros(runs, bundles, self._plan.width)
+            if states is not None:
+                bundle = self._fixed[f"{side}_bundle"][: states.shape[1]]
+                total = total.index_add(1, bundle, states)
+            means.append(total / self._fixed[f"{side}_ends"])
+        return means[0], means[1]
 
-    def _ends(self) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Let neurons talk to one another; states at both ends of the bundles of each bucket."""
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """Let neurons talk to one another; states at both ends of all bundles that have any."""
         rule = self._rule
         features = self._neuron_features()
         if not rule.neuron_statistics:
@@ -165,27 +149,14 @@ class Look:
         sources = torch.tanh(rule.source(self._context))
         for each in rule.rounds:
             mix = cast(Round, each)
-            said = self._messages(self._at_ends(table, sources), mix)
-            table = mix(table, said)
+            table = mix(table, self._messages(*self._at_ends(table, sources), mix))
         return self._at_ends(table, sources)
 
-    def _at_ends(self, table: Tensor, sources: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
+    def _at_ends(self, table: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """States at the ends of bundles; where there are no neurons, the source of the bundle."""
         everything = torch.cat([table, sources], 1)
-        sides: list[dict[int, Tensor]] = []
-        for name, side in (("out_rows", 1), ("in_rows", 2)):
-            states = everything.index_select(1, self._fixed[name])
-            buckets = [bucket for bucket in self._plan.buckets if not bucket.thin]
-            sizes = [len(b.members) * b.shape[0] * b.shape[side] for b in buckets]
-            parts = split(states, sizes)
-            sides.append({})
-            for b, part in zip(buckets, parts, strict=True):
-                shape = (len(part), len(b.members), b.shape[0], b.shape[side], -1)
-                sides[-1][b.start] = part.reshape(shape)
-        return [
-            (None, None) if bucket.thin else (sides[0][bucket.start], sides[1][bucket.start])
-            for bucket in self._plan.buckets
-        ]
+        out, into = (everything.index_select(1, self._fixed[n]) for n in ("out_rows", "in_rows"))
+        return out, into
 
     def _neuron_features(self) -> Tensor:
         """Features of all neurons, `(runs, neurons, NEURON_FEATURES)`.
@@ -195,59 +166,54 @@ class Look:
         whole bundle's (bounded log ratios) and of the cosine between gradient and fast momentum.
         Zeros where there is no such bundle.
         """
-        said: list[list[Tensor]] = [[], []]
-        for bucket, survey in zip(self._plan.buckets, self._surveys, strict=True):
-            ends = bucket.members[0].ends
-            for found, side, means in zip(said, ends, (survey.rows, survey.columns), strict=True):
-                if side:
-                    found.append(_statistics(means).flatten(1, 3))
-        incoming = self._added(said[0], "out_heard", STATISTICS)
-        outgoing = self._added(said[1], "in_heard", STATISTICS)
-        counts = self._fixed["out_counts"], self._fixed["in_counts"]
-        pairs = zip((incoming, outgoing), counts, strict=True)
-        return torch.cat([total / number for total, number in pairs], 2)
+        neurons = self._plan.neurons
+        sides = []
+        for means, side in ((self._survey.rows, "out"), (self._survey.columns, "in")):
+            rows = self._fixed[f"{side}_rows"]
+            said = self._statistics(means[..., : len(rows)], self._fixed[f"{side}_bundle"])
+            # Of ends without neurons, too: each bundle has a row for them, which is left out.
+            shape = len(said), neurons + self._numbers.shape[1], STATISTICS
+            total = said.new_zeros(shape).index_add(1, rows, said)[:, :neurons]
+            sides.append(total / self._fixed[f"{side}_counts"])
+        return torch.cat(sides, 2)
 
-    def _added(self, said: Sequence[Tensor], rows: str, width: int) -> Tensor:
-        """Sums per neuron of what bundles say, `(runs, neurons, width)`."""
-        total = self._numbers.new_zeros(len(self._numbers), self._plan.neurons, width)
-        return total.index_add(1, self._fixed[rows], torch.cat(list(said), 1)) if said else total
+    def _statistics(self, means: Tensor, bundle: Tensor) -> Tensor:
+        """Statistics of some outputs or inputs, `(runs, lines, STATISTICS)`."""
+        by = Products(*means.unbind(1))
+        cosine = by.alignment * root_inverse(by.gradient) * root_inverse(by.fast)
+        squares = torch.stack([getattr(by, name) for name in COMPARED], -1)
+        whole = torch.stack([self._of(name) for name in COMPARED], -1)
+        whole = whole.index_select(1, bundle[: means.shape[2]])
+        return torch.cat([log_ratio(squares, whole), cosine.unsqueeze(-1)], -1)
 
-    def _messages(
-        self, states: Sequence[tuple[Tensor | None, Tensor | None]], mix: Round
-    ) -> Tensor:
+    def _messages(self, out: Tensor, into: Tensor, mix: Round) -> Tensor:
         """Mean per neuron of what its bundles say, `(runs, neurons, width)`."""
         said: list[list[Tensor]] = [[], []]
-        for bucket, survey, (out, into) in zip(
-            self._plan.buckets, self._surveys, states, strict=True
-        ):
-            if survey.matrices is None or out is None or into is None:
+        for bucket, make in zip(self._plan.buckets, self._survey.matrices, strict=True):
+            ends = bucket.members[0].ends
+            if make is None or not (ends.out or ends.into):
                 continue
-            matrices = survey.matrices()
-            ends, (_, outputs, inputs, _) = bucket.members[0].ends, bucket.shape
-            factors = root_inverse(bucket.of(self._squares))[:, :, None, :, None, None]
+            matrices = make()
             if ends.out:
-                said[0].append(_joined(matrices @ into.unsqueeze(3) * (factors * inputs**-0.5)))
+                said[0].append(_by_neuron(matrices @ bucket.at_inputs(into).unsqueeze(3)))
             if ends.into:
-                said[1].append(_joined(matrices.mT @ out.unsqueeze(3) * (factors * outputs**-0.5)))
-        width = self._plan.width
+                said[1].append(_by_neuron(matrices.mT @ bucket.at_outputs(out).unsqueeze(3)))
         total = self._numbers.new_zeros(())
-        for found, layer, rows in zip(
-            said, (mix.to_out, mix.to_in), ("out_heard", "in_heard"), strict=True
-        ):
+        inverses = root_inverse(self._squares)
+        sides = ("out", mix.to_out, "in_fans"), ("in", mix.to_in, "out_fans")
+        for found, (side, layer, fans) in zip(said, sides, strict=True):
             if found:
-                words = layer(torch.cat(found, 1))
-                total = total + self._added([words], rows, width)
+                factors = (inverses * self._fixed[fans]).index_select(
+                    1, self._fixed[f"{side}_said"]
+                )
+                words = layer((torch.cat(found, 1) * factors.unsqueeze(-1)).flatten(2))
+                sums = words.new_zeros(len(words), self._plan.neurons, words.shape[2])
+                total = total + sums.index_add(1, self._fixed[f"{side}_heard"], words)
         return total / self._fixed["counts"]
 
 
-def _joined(products: Tensor) -> Tensor:
-    """Bring `(runs, members, group, matrices, neurons, width)` to one row for each neuron."""
-    return products.transpose(3, 4).flatten(4).flatten(1, 3)
-
-
-def _statistics(means: Products) -> Tensor:
-    """Statistics of rows or columns, `(runs, members, group, neurons, STATISTICS)`."""
-    cosine = means.alignment * root_inverse(means.gradient) * root_inverse(means.fast)
-    squares = torch.stack([means.adam, means.gradient, means.weight], -1)
-    ratios = log_ratio(squares, squares.mean((2, 3), keepdim=True))
-    return torch.cat([ratios, cosine.unsqueeze(-1)], -1)
+def _by_neuron(products: Tensor) -> Tensor:
+    """Bring `(runs, members, group, matrices, neurons, width)` to `(runs, lines, matrices,
+    width)`.
+    """
+    return products.transpose(3, 4).flatten(1, 3)

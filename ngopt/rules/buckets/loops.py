@@ -6,7 +6,7 @@ bucket by bucket. Where everything is in memory is put down in tables of address
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +122,7 @@ class Loops:
         self._mixture, self._direction = torch.empty(2, most, dtype=torch.float32)
         self._memory()
         self._arguments()
+        self._sum_up = self._surveying()
         self._calls = [self._planned(number) for number in range(len(self.batches))]
         self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
@@ -163,12 +164,15 @@ class Loops:
         return None if strides is None else place_of(member, strides)
 
     def _table(self) -> None:
-        """Of each matrix: its sizes, parameter, run and bundle, and where it begins in a tensor."""
+        """Of each matrix: its sizes, parameter, run and bundle, where it begins in a tensor, and
+        where its outputs and inputs begin among those of all.
+        """
         numbers = {name: number for number, name in enumerate(self.plan.names)}
         self._copied: list[tuple[Piece, Member, slice]] = []
         rows: list[tuple[int, ...]] = []
         for piece in self.pieces:
-            groups = piece.bucket.shape[0]
+            groups, out, into, _ = piece.bucket.shape
+            outputs, inputs = piece.bucket.outputs.start, piece.bucket.inputs.start
             for number in piece.members:
                 member = piece.bucket.members[number]
                 place = self._where(member)
@@ -177,35 +181,57 @@ class Loops:
                     self._copied.append((piece, member, items))
                 bundle, owner = piece.bucket.start + number, numbers[member.name]
                 offsets = (0,) * groups if place is None else place.offsets
+                own = (*piece.plane.sides, owner)
                 rows += [
-                    (*piece.plane.sides, owner, run, bundle, offset)
+                    (*own, run, bundle, offset, outputs + n * out, inputs + n * into)
                     for run in range(self.runs)
-                    for offset in offsets
+                    for n, offset in enumerate(offsets, number * groups)
                 ]
         table = np.array(rows, dtype=np.int64)
         self._sizes = np.ascontiguousarray(table[:, :2])
-        self._owner, self._run, self._bundle, self._offset = table[:, 2:].T.copy()
+        self._owner, self._run, self._bundle, self._offset, *ends = table[:, 2:].T.copy()
+        self._ends = ends
         members = [member for bucket in self.plan.buckets for member in bucket.members]
         sizes = [member.bundle.numel for member in members]
         self.numbers.entries.copy_(torch.tensor(sizes, dtype=torch.float32))
 
     def _memory(self) -> None:
-        """Memory for what is known between looks: of each matrix some numbers, side by side."""
-        sizes = []
-        for piece in self.pieces:
-            rows, columns = piece.plane.sides
-            heard = [self._hidden * rows, self._hidden * columns]
-            neurons = self._neurons(piece.bucket)
-            sizes.append([rows, columns, self._hidden, *(heard if neurons else [])])
-        counts = [len(piece.items) for piece in self.pieces]
-        total = sum(n * sum(own) for n, own in zip(counts, sizes, strict=True))
-        self._known = torch.zeros(total, dtype=torch.float32)
+        """Memory for what is known between looks: of each matrix some numbers, side by side.
+
+        They are taken from what was seen of all bundles: rows, columns, context, then what the
+        network of entries hears of outputs and of inputs, of run after run.
+        """
+        plan, hidden, bundles = self.plan, self._hidden, self._numbers.shape[2]
+        states = [n // max(1, plan.width) for n in plan.sizes_seen()[-2:]]
+        counts = [plan.outputs, plan.inputs, bundles * hidden, *(n * hidden for n in states)]
+        begin = np.cumsum([0, *(self.runs * count for count in counts)])
+        places: list[Addresses] = []
         at = 0
-        for piece, n, own in zip(self.pieces, counts, sizes, strict=True):
+        for piece in self.pieces:
+            items = slice(piece.items.start, piece.items.stop)
+            run, units = self._run[items, None], np.arange(hidden)
+            # First of an output's (input's) numbers, then of each unit of what is heard of it.
+            sides = [
+                (
+                    begin[n] + run * counts[n] + first[items, None] + lines,
+                    begin[n + 3] + run * counts[n + 3] + (first[items, None] + lines) * hidden,
+                )
+                for n, (first, lines) in enumerate(
+                    zip(self._ends, piece.plane.lines(), strict=True)
+                )
+            ]
+            (row, row_heard), (column, column_heard) = sides[::-1] if piece.plane.turned else sides
+            context = begin[2] + run * counts[2] + self._bundle[items, None] * hidden + units
+            own = [row, column, context]
+            if self._neurons(piece.bucket):
+                own += [h[:, None] + units[:, None] for h in (row_heard, column_heard)]
             piece.known = []
-            for size in own:
-                piece.known.append(self._known[at : at + n * size].view(*piece.lead, size))
-                at += n * size
+            for indices in own:
+                piece.known.append((at, indices[0].size))
+                at += indices.size
+                places.append(indices.reshape(-1))
+        self._from = torch.from_numpy(np.concatenate(places))
+        self._known = torch.zeros(at, dtype=torch.float32)
 
     def _arguments(self) -> None:
         """Tables of addresses of all arguments and results, as far as they are known."""
@@ -223,7 +249,7 @@ class Loops:
         for batch in self.batches:
             at = batch.items
             own = {name: place[at] for name, place in places.items()}
-            known = np.concatenate([_side_by_side(piece) for piece in batch.pieces])
+            known = np.concatenate([self._side_by_side(piece) for piece in batch.pieces])
             mixed, direction = (
                 np.concatenate([addresses(piece.flat(m), 3) for piece in batch.pieces])[:, None]
                 for m in (self._mixture, self._direction)
@@ -241,6 +267,12 @@ class Loops:
             rates = [own["rate"], own["kept"]]
             self._moved.append(np.hstack([empty, direction, *sizes, empty, *rates]))
         self._whole = [np.ascontiguousarray(places["whole"][batch.items]) for batch in self.batches]
+
+    def _side_by_side(self, piece: Piece) -> Addresses:
+        """Where what is known of each matrix begins, `(items, numbers)`."""
+        items, start = np.arange(len(piece.items)), self._known.data_ptr()
+        places = [start + (at + size * items) * FLOAT for at, size in piece.known]
+        return np.stack(places, 1)
 
     def _planned(self, number: int) -> _Calls:
         """The loops over a batch."""
@@ -350,53 +382,85 @@ class Loops:
                 member.bundle.unfold(run).copy_(member.bundle.fold(array))
         self._written, self._kept_alive, self._changed = [], [], []
 
-    def surveys(self) -> list[Surveyed]:
-        """Sum up all bundles, bucket by bucket."""
-        products = len(Products._fields)
-        sums: dict[int, list[tuple[Piece, Tensor]]] = {}
-        lengths = [products * sum(piece.plane.sides) + 2 for piece in self.pieces]
-        counts = [len(piece.items) for piece in self.pieces]
-        total = sum(n * length for n, length in zip(counts, lengths, strict=True))
-        memory = torch.zeros(total, dtype=torch.float32)
-        tables = []
-        at = 0
-        for piece, n, length in zip(self.pieces, counts, lengths, strict=True):
-            own = memory[at : at + n * length].view(*piece.lead, length)
-            at += n * length
-            rows, columns = piece.plane.sides
-            # Of each product the sums by row, then by column; at last two sums over everything.
-            places = np.arange(products)[:, None] * (rows + columns) + np.array([0, rows])
-            offsets = np.append(places.reshape(-1), [length - 2, length - 1]) * FLOAT
-            tables.append(addresses(own, 3)[:, None] + offsets)
-            sums.setdefault(piece.bucket.start, []).append((piece, own))
-        kernel = kernels.survey(self._skeleton, self._dtypes)
-        kernel(self._sizes, self._shared, np.ascontiguousarray(np.concatenate(tables)))
-        return [self._surveyed(bucket, sums[bucket.start]) for bucket in self.plan.buckets]
+    def _surveying(self) -> Callable[[], None]:
+        """Memory for sums over all bundles, and the loop that makes them."""
+        plan, runs, products = self.plan, self.runs, len(Products._fields)
+        # Where there are several taps, sums over outputs come for each of them.
+        tapped = [p for p in self.pieces if p.bucket.shape[3] > 1]
+        per_tap = {id(p): p.entries // p.bucket.shape[1] for p in tapped}
+        lines = {id(p): len(p.items) // runs * per_tap[id(p)] for p in tapped}
+        begin = dict(zip(lines, accumulate(lines.values(), initial=0), strict=False))
+        taps, bundles = sum(lines.values()), self._numbers.shape[2]
+        shapes = [(products, plan.outputs), (products, plan.inputs), (products, taps), (2, bundles)]
+        sizes = [runs * kinds * count for kinds, count in shapes]
+        self._sums = torch.zeros(sum(sizes), dtype=torch.float32)
+        self._summed = [
+            part.view(runs, *shape)
+            for part, shape in zip(torch.split(self._sums, sizes), shapes, strict=True)
+        ]
+        table = np.zeros((len(self._sizes), 2 * products + 2), dtype=np.int64)
+        tap_inputs: list[Addresses] = []
+        for piece in self.pieces:
+            items, each = slice(piece.items.start, piece.items.stop), np.arange(products)
+            run = self._run[items]
+            kinds = [0, 1]
+            first = [ends[items] for ends in self._ends]
+            if id(piece) in per_tap:
+                kinds[1], count = 2, per_tap[id(piece)]
+                one = np.flatnonzero(run == 0)
+                tap_inputs.append((first[1][one, None] + piece.plane.lines()[1]).reshape(-1))
+                own = np.empty(len(run), dtype=np.int64)
+                for r in range(runs):
+                    own[run == r] = begin[id(piece)] + np.arange(len(one)) * count
+                first[1] = own
+            for place, side in enumerate([1, 0] if piece.plane.turned else [0, 1]):
+                kind = kinds[side]
+                width = shapes[kind][1]
+                entries = (run[:, None] * products + each) * width + first[side][:, None]
+                found = self._summed[kind].data_ptr() + entries * FLOAT
+                table[items, place : 2 * products : 2] = found
+            both = (run[:, None] * 2 + np.arange(2)) * bundles + self._bundle[items, None]
+            table[items, -2:] = self._summed[3].data_ptr() + both * FLOAT
+        self._tap_inputs = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *tap_inputs]))
+        return kernels.survey(self._skeleton, self._dtypes).on(self._sizes, self._shared, table)
 
-    def _surveyed(self, bucket: Bucket, sums: Sequence[tuple[Piece, Tensor]]) -> Surveyed:
-        """Means over a bucket, from sums over pieces, `(members, runs, group, numbers)` each."""
-        _, outputs, inputs, taps = bucket.shape
-        found = []
-        for piece, own in sums:
-            lines = own[..., :-2].reshape(*piece.lead, len(Products._fields), -1)
-            rows, columns = piece.plane.ends(*torch.split(lines, list(piece.plane.sides), -1))
-            found.append((rows / (inputs * taps), columns / (outputs * taps), own[..., -2:]))
-        rows, columns, others = (torch.cat(p).transpose(0, 1) for p in zip(*found, strict=True))
-        by_row, by_column = Products(*rows.unbind(-2)), Products(*columns.unbind(-2))
-        means = Products(*(product.mean((2, 3)) for product in by_row))
-        squares = [means.weight, means.adam, means.fast]
-        matrices: Callable[[], Tensor] | None = None
-        if self._neurons(bucket):
-            matrices = partial(self._carry, [piece for piece, _ in sums])
-            few = self.runs * len(bucket.members) * bucket.members[0].bundle.numel <= MANY
-            if few or taps > 1:
-                kept = matrices()
-                squares = list(kept.square().mean((2, 4, 5)).unbind(2)) if taps > 1 else squares
-                # Sums over taps take little memory, and long to compute.
-                matrices = partial(_same, kept)
-        others = others.sum(2) / bucket.members[0].bundle.numel
-        numbers = torch.stack([*means, *others.unbind(-1), *squares], -1)
-        return Surveyed(by_row, by_column, numbers, matrices)
+    def survey(self) -> Surveyed:
+        """Sum up all bundles."""
+        self._sums.zero_()
+        self._sum_up()
+        rows, columns, taps, others = self._summed
+        if len(self._tap_inputs):
+            columns = columns.index_add(2, self._tap_inputs, taps)
+        fixed = self.plan.on(self._numbers)
+        entries = self.numbers.entries.unsqueeze(1)
+        # Of one output there are as many entries as a bundle has for each of its outputs.
+        by_output, by_input = (
+            sums / (entries / fixed[f"{side}_ends"].T).index_select(2, fixed[f"{side}_bundle"])
+            for sums, side in ((rows, "out"), (columns, "in"))
+        )
+        total = rows.new_zeros(*rows.shape[:2], others.shape[2])
+        total = total.index_add(2, fixed["out_bundle"], rows)
+        whole = Products(*(total / entries).unbind(1))
+        squares = [whole.weight, whole.adam, whole.fast]
+        numbers = torch.stack([*whole, *(others / entries).unbind(1), *squares], -1)
+        matrices = [self._carrying(bucket, numbers) for bucket in self.plan.buckets]
+        return Surveyed(by_output, by_input, numbers, matrices)
+
+    def _carrying(self, bucket: Bucket, numbers: Tensor) -> Callable[[], Tensor] | None:
+        """What carries messages of a bucket; puts the squares of sums over taps among numbers."""
+        if not self._neurons(bucket):
+            return None
+        make = partial(self._carry, [piece for piece in self.pieces if piece.bucket is bucket])
+        few = self.runs * len(bucket.members) * bucket.members[0].bundle.numel <= MANY
+        taps = bucket.shape[3]
+        if few or taps > 1:
+            # Sums over taps take little memory, and long to compute.
+            kept = make()
+            if taps > 1:
+                squares = kept.square().mean((2, 4, 5))
+                bucket.of(numbers)[..., -squares.shape[-1] :] = squares
+            make = partial(_same, kept)
+        return make
 
     def _carry(self, pieces: Sequence[Piece]) -> Tensor:
         """What carries messages, `(runs, members, group, matrices, out, in)`."""
@@ -412,9 +476,7 @@ class Loops:
             found.append(arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1))
         return torch.cat(found).transpose(0, 1)
 
-    def remember(
-        self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Iterable[Heard]
-    ) -> None:
+    def remember(self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Heard) -> None:
         """Take in what was seen of all bundles; it is remembered until it is said anew.
 
         Args:
@@ -422,25 +484,15 @@ class Loops:
                 3)`.
             full: sizes of full steps, `(runs, bundles)`.
             evidence: for them, `(runs, bundles)`.
-            heard: by the network of entries, of each bucket.
+            heard: by the network of entries.
         """
         self._noted = []
         numbers = self.numbers
         places = (numbers.fast, numbers.weight, numbers.base, numbers.full, numbers.evidence)
         for place, means in zip(places, (*squares.unbind(-1), full, evidence), strict=True):
             place.copy_(means)
-        hear = {b.start: h for b, h in zip(self.plan.buckets, heard, strict=True)}
-        for piece in self.pieces:
-            rows, columns, context, out, into = hear[piece.bucket.start]
-            pairs = [(rows, columns)]
-            if out is not None and into is not None:
-                pairs.append((out.mT, into.mT))
-            row, column, own, *neurons = piece.known
-            for lines, ends in zip(([row, column], neurons), pairs, strict=False):
-                spread = piece.plane.spread(*map(piece.part, ends))
-                for place, said in zip(lines, spread, strict=True):
-                    place.copy_(said.flatten(3))
-            own.copy_(piece.part(context).unsqueeze(2).expand_as(own))
+        whole = torch.cat([tensor.reshape(-1) for tensor in heard if tensor is not None])
+        torch.index_select(whole, 0, self._from, out=self._known)
 
     def note(self, tensors: Iterable[Tensor]) -> None:
         """Note of what tensors that is remembered which was said last."""
@@ -544,11 +596,6 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
 
 def _same(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def _side_by_side(piece: Piece) -> Addresses:
-    """Where what is known of each matrix begins, `(items, numbers)`."""
-    return np.stack([addresses(known, 3) for known in piece.known], 1)
 
 
 def compiles(dtype: torch.dtype, dtypes: Sequence[torch.dtype], skeleton: Skeleton) -> bool:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ngopt.rules.buckets.plan import Bucket, Member
@@ -56,21 +57,10 @@ class Plane(NamedTuple):
             return flat.unsqueeze(-1).transpose(-3, -2)
         return flat.reshape(*flat.shape[:-1], *self.shape[1:])
 
-    def ends(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known of rows and columns, of `out` and `in`; neurons are the last dimension."""
-        if self.turned:
-            return columns, rows
-        into, taps = self.shape[1:]
-        if taps > 1:
-            columns = columns.reshape(*columns.shape[:-1], into, taps).sum(-1)
-        return rows, columns
-
-    def spread(self, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known of `out` and `in`, of each row and each column; neurons come last."""
-        if self.turned:
-            return into, out
-        taps = self.shape[2]
-        return out, into if taps == 1 else into.repeat_interleave(taps, -1)
+    def lines(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of the output of each row (column), and of the input of each column (row)."""
+        out, into, taps = self.shape
+        return np.arange(out), np.repeat(np.arange(into), 1 if self.turned else taps)
 
 
 class Place(NamedTuple):
@@ -112,6 +102,10 @@ class Piece:
         items: numbers of their matrices: of one bundle after the other, its runs, of a run its
             groups.
         offset: of the first entry among those that are there at once.
+
+    Attributes:
+        known: of what is known of a matrix, where that of the first begins, and its size.
+        small: how :func:`.orthogonalize` does each of the matrices; None if torch does it.
     """
 
     def __init__(
@@ -119,7 +113,7 @@ class Piece:
     ) -> None:
         self.bucket, self.members, self.plane = bucket, members, plane
         self.items, self.offset = items, offset
-        self.known: list[Tensor] = []
+        self.known: list[tuple[int, int]] = []
         self.small: tuple[int, int, int] | None = None
 
     @property
@@ -139,10 +133,6 @@ class Piece:
         """Number of entries of a matrix."""
         rows, columns = self.plane.sides
         return rows * columns
-
-    def part(self, tensor: Tensor) -> Tensor:
-        """Theirs, `(members, runs, ...)`, of what is known of a bucket, `(runs, members, ...)`."""
-        return tensor[:, self.members.start : self.members.stop].transpose(0, 1)
 
     def flat(self, memory: Tensor) -> Tensor:
         """Their entries in memory, `(members, runs, group, rows, columns)`."""

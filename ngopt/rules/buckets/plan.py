@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ngopt.backends.switch import in_buckets
 from ngopt.features.neurons import NOWHERE, Ends, Neurons, ends
+from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import Matrix, matrices
@@ -65,6 +66,8 @@ class Bucket:
     Args:
         members: the bundles.
         start: place of the first among all bundles of the plan.
+        outputs: places of their outputs, bundle by bundle and group by group, among those of all.
+        inputs: the same of their inputs.
         shape: of each, `(group, out, in, tap)`.
         matrix: how each is made of matrices, if it is.
         thin: whether there are more numbers in the states of its neurons than in a bundle, which
@@ -73,6 +76,8 @@ class Bucket:
 
     members: tuple[Member, ...]
     start: int
+    outputs: slice
+    inputs: slice
     shape: tuple[int, int, int, int]
     matrix: Matrix | None
     thin: bool
@@ -80,6 +85,22 @@ class Bucket:
     def of(self, numbers: Tensor) -> Tensor:
         """Those of the members, `(runs, members)`, of numbers of all bundles, `(runs, bundles)`."""
         return numbers[:, self.start : self.start + len(self.members)]
+
+    def at_outputs(self, lines: Tensor) -> Tensor:
+        """What is known of its outputs, `(runs, members, group, out, ...)`.
+
+        Args:
+            lines: of the outputs of all bundles, `(runs, outputs, ...)`.
+        """
+        group, out, _, _ = self.shape
+        own = lines[:, self.outputs]
+        return own.reshape(len(own), len(self.members), group, out, *own.shape[2:])
+
+    def at_inputs(self, lines: Tensor) -> Tensor:
+        """The same of inputs."""
+        group, _, into, _ = self.shape
+        own = lines[:, self.inputs]
+        return own.reshape(len(own), len(self.members), group, into, *own.shape[2:])
 
     def wide(self, numbers: Tensor) -> Tensor:
         """The same, so that they broadcast to arrays `(runs, members, group, out, in, tap)`."""
@@ -99,7 +120,9 @@ class Plan:
     Attributes:
         buckets: all bundles; those of one bucket stand side by side wherever bundles do.
         neurons: number of rows of the table that are neurons.
-        stored: of each parameter, how many numbers are stored of each of its bundles.
+        outputs: number of outputs of all bundles.
+        inputs: number of inputs.
+        stored: of each parameter, how many numbers are stored of its bundles.
         loops: what is made of the plan where loops are compiled.
     """
 
@@ -116,10 +139,9 @@ class Plan:
         self.layouts = {name: graph.layout(name) for name in names}
         self.entries = sum(math.prod(layout.shape) for layout in self.layouts.values())
         self.buckets = self._buckets(skeleton)
-        self.stored = {
-            name: [count([bundle], width) for bundle in layout.bundles]
-            for name, layout in self.layouts.items()
-        }
+        self.outputs = self.buckets[-1].outputs.stop if self.buckets else 0
+        self.inputs = self.buckets[-1].inputs.stop if self.buckets else 0
+        self.stored = [count(layout.bundles, width) for layout in self.layouts.values()]
         members = [member for bucket in self.buckets for member in bucket.members]
         numbers = {name: number for number, name in enumerate(names)}
         self._constants = _Constants(
@@ -149,14 +171,18 @@ class Plan:
                 group.append([])
             group[-1].append(member)
         buckets: list[Bucket] = []
-        start = 0
-        # Matrices first, and thin ones last.
+        start = outputs = inputs = 0
+        # Those whose neurons have states first, of these matrices first.
         alike = chain.from_iterable(found.values())
-        order = sorted(alike, key=lambda g: (g[0].matrix is None, self._thin(g[0].bundle)))
+        order = sorted(alike, key=lambda g: (self._thin(g[0].bundle), g[0].matrix is None))
         for members in order:
-            bundle, matrix = members[0].bundle, members[0].matrix
-            buckets.append(Bucket(tuple(members), start, bundle.shape, matrix, self._thin(bundle)))
-            start += len(members)
+            bundle, matrix, size = members[0].bundle, members[0].matrix, len(members)
+            groups, out, into, _ = bundle.shape
+            rows = slice(outputs, outputs + size * groups * out)
+            columns = slice(inputs, inputs + size * groups * into)
+            kind = bundle.shape, matrix, self._thin(bundle)
+            buckets.append(Bucket(tuple(members), start, rows, columns, *kind))
+            start, outputs, inputs = start + size, rows.stop, columns.stop
         return buckets
 
     def _members(self, skeleton: Skeleton) -> Iterable[Member]:
@@ -207,6 +233,52 @@ class Plan:
                     found.extend(rows[bucket.start + place])
         return found
 
+    def _saying(self, side: int) -> list[int]:
+        """Bundle of each row that :meth:`_selected` finds of those that are heard."""
+        found: list[int] = []
+        for bucket in self.buckets:
+            for place, member in enumerate(bucket.members):
+                if not bucket.thin and member.ends[side]:
+                    group, ends = bucket.shape[0], bucket.shape[1 + side]
+                    found.extend([bucket.start + place] * (group * ends))
+        return found
+
+    def sizes_seen(self) -> list[int]:
+        """How many numbers there are of each kind that is seen, in the order of :class:`.Seen`."""
+        bundles = sum(len(bucket.members) for bucket in self.buckets)
+        known = [bucket for bucket in self.buckets if self.width and not bucket.thin]
+        states = [known[-1].outputs.stop, known[-1].inputs.stop] if known else [0, 0]
+        singles = [bundles, bundles, bundles, bundles * TENSOR_FEATURES, bundles, bundles]
+        return [self.outputs, self.inputs, *singles, *(n * self.width for n in states)]
+
+    def _places(self) -> list[Tensor]:
+        """Places of what is stored, parameter by parameter, among what is seen, kind by kind."""
+        begin = [0, *accumulate(self.sizes_seen())]
+        found: dict[tuple[str, int], Tensor] = {}
+        for bucket in self.buckets:
+            group, out, into, _ = bucket.shape
+            for place, member in enumerate(bucket.members):
+                rows = bucket.outputs.start + place * group * out, group * out
+                columns = bucket.inputs.start + place * group * into, group * into
+                own, context = (
+                    (bucket.start + place, 1, 1),
+                    (bucket.start + place, 1, TENSOR_FEATURES),
+                )
+                parts = [(*rows, 1), (*columns, 1), own, own, own, context, own, own]
+                if self.width and not bucket.thin:
+                    parts += [(*rows, self.width), (*columns, self.width)]
+                found[member.name, member.number] = torch.cat(
+                    [
+                        torch.arange(at + first * width, at + (first + number) * width)
+                        for at, (first, number, width) in zip(begin, parts, strict=False)
+                    ]
+                )
+        return [
+            found[name, number]
+            for name, layout in self.layouts.items()
+            for number in range(len(layout.bundles))
+        ]
+
     def on(self, like: Tensor) -> dict[str, Tensor]:
         """The plan's numbers as tensors.
 
@@ -217,10 +289,16 @@ class Plan:
             `owner` `(bundles,)`, number of the parameter of each bundle; `structure` `(bundles,
             features)`; `fixed` and `usual` `(1, bundles)`, by what steps are scaled, and the RMS
             with which weights usually begin, 0 where it does not matter; `shares` `(1, bundles)`,
-            of each in its parameter; `out_rows` and `in_rows`, rows of the table for each row and
-            column of all bundles; `out_heard` and `in_heard`, the same without those that stand
-            for no neurons; `out_counts`, `in_counts` and `counts` `(neurons, 1)`, numbers of
-            bundles that lead into a neuron, out of it, and both, at least 1.
+            of each in its parameter; `out_fans` and `in_fans` `(bundles, 1)`, one over the root of
+            the number of outputs and inputs of a group, `out_ends` and `in_ends` their number in
+            all groups; `out_bundle` and `in_bundle`, number of the bundle of
+            each output and input; `out_group`, number of its group, and `groups`, how many outputs
+            each group has; `out_rows` and `in_rows`, rows of the table for outputs and inputs of
+            all bundles whose neurons have states; `out_heard` and `in_heard`, the same without
+            those that stand for no neurons, and `out_said` and `in_said`, their bundles;
+            `out_counts`, `in_counts` and `counts` `(neurons, 1)`, numbers of bundles that lead into
+            a neuron, out of it, and both, at least 1; `stored` and `recalled`, places of what is
+            stored among what is seen, and back.
         """
         key = like.device, like.dtype
         if key not in self._on:
@@ -236,7 +314,11 @@ class Plan:
         def index(values: Sequence[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=device)
 
+        places = torch.cat([torch.zeros(0, dtype=torch.int64), *self._places()])
         heard = [self._selected(numbers.out, 0, True), self._selected(numbers.into, 1, True)]
+        members = [member for bucket in self.buckets for member in bucket.members]
+        shapes = [member.bundle.shape for member in members]
+        groups = [out for group, out, _, _ in shapes for _ in range(group)]
         counts = [
             torch.bincount(torch.tensor(h, dtype=torch.int64), minlength=self.neurons)
             for h in heard
@@ -247,6 +329,18 @@ class Plan:
             "fixed": floats([numbers.fixed]),
             "usual": floats([numbers.usual]),
             "shares": floats([numbers.shares]),
+            "out_fans": floats([[out**-0.5] for _, out, _, _ in shapes]).reshape(-1, 1),
+            "out_ends": floats([[g * out] for g, out, _, _ in shapes]).reshape(-1, 1),
+            "in_ends": floats([[g * into] for g, _, into, _ in shapes]).reshape(-1, 1),
+            "in_fans": floats([[into**-0.5] for _, _, into, _ in shapes]).reshape(-1, 1),
+            "out_bundle": index(_numbered([g * out for g, out, _, _ in shapes])),
+            "in_bundle": index(_numbered([g * into for g, _, into, _ in shapes])),
+            "out_group": index(_numbered(groups)),
+            "groups": floats(groups),
+            "out_said": index(self._saying(0)),
+            "in_said": index(self._saying(1)),
+            "stored": places.to(device),
+            "recalled": torch.argsort(places).to(device),
             "out_rows": index(self._selected(numbers.out, 0, False)),
             "in_rows": index(self._selected(numbers.into, 1, False)),
             "out_heard": index(heard[0]),
@@ -270,11 +364,9 @@ class _Constants:
     into: list[Sequence[int]] = field(default_factory=list)
 
 
-def split(tensor: Tensor, sizes: Iterable[int]) -> list[Tensor]:
-    """Parts of a tensor `(runs, rows, ...)` along its rows, as views."""
-    stops = list(accumulate(sizes))
-    starts = [0, *stops][: len(stops)]
-    return [tensor[:, a:b] for a, b in zip(starts, stops, strict=True)]
+def _numbered(sizes: Iterable[int]) -> list[int]:
+    """The number of each of some parts, as often as its size says."""
+    return [number for number, size in enumerate(sizes) for _ in range(size)]
 
 
 def stacked(bucket: Bucket, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -23,7 +23,6 @@ from ngopt.rules.buckets.entries import (
 )
 from ngopt.rules.buckets.look import Look, Seen
 from ngopt.rules.buckets.plan import Bucket, Plan
-from ngopt.rules.layers.affine import Affine
 from ngopt.rules.rule import Change, State
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ class Stepped:
         few = sum(gradients[name].numel() for name in plan.names) <= MANY
         self._keep = few or torch.is_grad_enabled()
         self._kept: dict[int, Entries] = {}
+        self._contexts: dict[str, Tensor] = {}
 
     @cached_property
     def counts(self) -> Tensor:
@@ -107,98 +107,81 @@ class Stepped:
             self._kept[bucket.start] = found
         return found
 
-    def look(self, surveys: Sequence[Surveyed] | None = None) -> list[Seen]:
+    def look(self, survey: Surveyed | None = None) -> Seen:
         """See all bundles anew.
 
         Args:
-            surveys: of all buckets, if they are there already.
+            survey: of them, if it is there already.
         """
         plan = self.plan
         if not plan.buckets:
-            return []
-        if surveys is None:
-            surveys = [self.entries(bucket).survey() for bucket in plan.buckets]
+            return Seen.recalled(plan, self.fixed["fixed"])  # of no bundles
+        if survey is None:
+            survey = Surveyed.joined([self.entries(bucket).survey() for bucket in plan.buckets])
         evidence = self.of_bundles(self.numbers("evidence").to(self.dtype))
-        return Look(self._rule, plan, surveys, self.steps.counts, evidence).seen()
+        return Look(self._rule, plan, survey, self.steps.counts, evidence).seen()
 
-    def recall(self) -> list[Seen]:
+    def recall(self) -> Seen:
         """What was seen of all bundles at the last look."""
-        vectors = {name: self.parts(name, self._state[name][CONTEXT]) for name in self.plan.layouts}
-        found = []
-        for bucket in self.plan.buckets:
-            parts = [vectors[member.name][member.number] for member in bucket.members]
-            stack = torch.stack(parts, -2) if len(parts) > 1 else parts[0].unsqueeze(-2)
-            runs = stack.unsqueeze(0) if stack.dim() == 2 else stack
-            found.append(Seen.recalled(bucket, runs, self.plan.width))
-        return found
+        whole = torch.cat(self.contexts(), -1)
+        return Seen.recalled(self.plan, whole.unsqueeze(0) if whole.dim() == 1 else whole)
+
+    @property
+    def stores(self) -> bool:
+        """Whether what is seen is stored until the next look."""
+        return self._rule.refresh_every > 1
 
     def contexts(self) -> list[Tensor]:
         """Where that is stored."""
         return [self._state[name][CONTEXT] for name in self.plan.names]
 
-    def parts(self, name: str, vector: Tensor) -> Sequence[Tensor]:
-        """What is stored of each bundle of a parameter, of all that is stored of it."""
-        sizes = self.plan.stored[name]
-        return torch.split(vector, sizes, -1) if len(sizes) > 1 else [vector] * len(sizes)
-
-    def evidence(self, seen: Sequence[Seen]) -> Tensor:
+    def evidence(self, seen: Seen) -> Tensor:
         """Evidence of each parameter, the mean over its bundles, `(runs, parameters)`."""
-        found = torch.cat([view.evidence for view in seen], 1) * self.fixed["shares"]
-        total = torch.zeros_like(self.counts, dtype=found.dtype)
+        found = seen.evidence * self.fixed["shares"]
+        total = found.new_zeros(len(found), len(self.plan.names))
         return total.index_add(1, self.fixed["owner"], found)
 
-    def squares(self, seen: Sequence[Seen]) -> Tensor:
+    def squares(self, seen: Seen) -> Tensor:
         """Mean squares of fast momentum, weights and base direction, `(runs, bundles, 3)`."""
-        return torch.cat([torch.stack([v.fast, v.weight, v.base], -1) for v in seen], 1)
+        return torch.stack([seen.fast, seen.weight, seen.base], -1)
 
-    def sizes(self, seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
-        """Sizes of full steps, and evidence for them, `(runs, bundles)`."""
+    def size(self, seen: Seen) -> Tensor:
+        """Sizes of full steps, `(runs, bundles)`."""
         skeleton, usual = self._rule.skeleton, self.fixed["usual"]
-        squares, scale, evidence = (
-            torch.cat(parts, 1)
-            for parts in zip(*((v.weight, v.scale, v.evidence) for v in seen), strict=True)
-        )
-        weight = skeleton.weight_scale(squares, torch.where(usual > 0, usual, 1.0))
-        weight = torch.where(usual > 0, weight, 1.0)
-        return scale * weight * self.fixed["fixed"], evidence
+        weight = skeleton.weight_scale(seen.weight, torch.where(usual > 0, usual, 1.0))
+        return seen.scale * torch.where(usual > 0, weight, 1.0) * self.fixed["fixed"]
 
     def heard(self, seen: Seen) -> Heard:
-        """What the network of entries hears of the bundles of a bucket."""
+        """What the network of entries hears of all bundles."""
         head = self._rule.head
         out = into = None
         if seen.out is not None and seen.into is not None:
-            out = _of_neurons(head.out_neuron, seen.out)
-            into = _of_neurons(head.in_neuron, seen.into)
+            out, into = head.out_neuron(seen.out), head.in_neuron(seen.into)
         return Heard(seen.rows, seen.columns, head.context(seen.context), out, into)
 
-    def results(
-        self, seen: Sequence[Seen]
-    ) -> Iterator[tuple[Bucket, Seen, Entries, Corrected, Tensor]]:
+    def results(self, seen: Seen) -> Iterator[tuple[Bucket, Entries, Corrected, Tensor]]:
         """Correct the directions of each bucket, one after the other.
 
         Yields:
-            The bucket, what was seen of it, its entries, its directions, and by what these are to
-            be multiplied, `(runs, members)`.
+            The bucket, its entries, its directions, and by what these are to be multiplied, `(runs,
+            members)`.
         """
-        if not seen:
-            return
         skeleton, watched = self._rule.skeleton, self._rule.watched
-        full, evidence = self.sizes(seen)
-        sizes = full * skeleton.share(evidence, self.steps.counts)
-        scales = Scales(self.squares(seen), self.steps.trusted())
-        for bucket, view in zip(self.plan.buckets, seen, strict=True):
+        sizes = self.size(seen) * skeleton.share(seen.evidence, self.steps.counts)
+        scales, heard = Scales(self.squares(seen), self.steps.trusted()), self.heard(seen)
+        for bucket in self.plan.buckets:
             entries, before = self.entries(bucket), bucket.of(scales.base)
             self._kept.pop(bucket.start, None)
             whole = factor = None
             if bucket.matrix is not None:
                 whole = skeleton.orthogonalized(entries.mixture(), bucket.matrix)
                 factor = skeleton.rescale(before, entries.weighed(whole))
-            corrected = entries.corrected(scales, self.heard(view), factor, watched=watched)
+            corrected = entries.corrected(scales, heard.of(bucket), factor, watched=watched)
             if corrected.corrections is not None:
                 for place in range(len(bucket.members)):
-                    self.tell(bucket, place, view, corrected.corrections[0, place])
+                    self.tell(bucket, place, seen, corrected.corrections[0, place])
             size = skeleton.rescale(before, corrected.square) * bucket.of(sizes)
-            yield bucket, view, entries, corrected, size
+            yield bucket, entries, corrected, size
 
     def tell(self, bucket: Bucket, place: int, seen: Seen, corrections: Tensor) -> None:
         """Tell whoever watches the rule what it decides about a bundle.
@@ -206,17 +189,19 @@ class Stepped:
         Args:
             bucket: of the bundle.
             place: of the bundle in it.
-            seen: of the bucket.
+            seen: of all bundles.
             corrections: raw corrections of the bundle, `(group, out, in, tap)`.
         """
         assert self._rule.observer is not None
-        count = self.steps.counts[0, bucket.start + place]
-        departure = self._rule.skeleton.departure(corrections, count)
-        ends = [t[0, place] for t in (seen.out, seen.into) if t is not None]
+        number, ends = bucket.start + place, []
+        departure = self._rule.skeleton.departure(corrections, self.steps.counts[0, number])
+        if not bucket.thin and seen.out is not None and seen.into is not None:
+            states = bucket.at_outputs(seen.out), bucket.at_inputs(seen.into)
+            ends = [state[0, place] for state in states]
         member = bucket.members[place]
-        self._rule.observer(member.name, member.bundle, seen.scale[0, place], departure, ends)
+        self._rule.observer(member.name, member.bundle, seen.scale[0, number], departure, ends)
 
-    def changes(self, seen: Sequence[Seen]) -> Iterator[Change]:
+    def changes(self, seen: Seen) -> Iterator[Change]:
         """What changes of each parameter, in their order."""
         found: dict[str, Change] = {}
         waiting = list(reversed(self.plan.names))
@@ -225,18 +210,18 @@ class Stepped:
             while waiting and waiting[-1] in found:
                 yield found.pop(waiting.pop())
 
-    def _unordered(self, seen: Sequence[Seen]) -> Iterator[Change]:
+    def _unordered(self, seen: Seen) -> Iterator[Change]:
         """What changes of each parameter, as soon as that of all its bundles is known."""
-        evidence = self.evidence(seen)[0].unbind() if seen else ()
-        told = dict(zip(self.plan.names, evidence, strict=False))
+        told = dict(zip(self.plan.names, self.evidence(seen)[0].unbind(), strict=True))
+        if self.stores:
+            stored = [tensor[0] for tensor in seen.stored(self.plan)]
+            self._contexts = dict(zip(self.plan.names, stored, strict=True))
         missing = {name: len(layout.bundles) for name, layout in self.plan.layouts.items()}
         done: dict[tuple[str, int], tuple[Tensor, ...]] = {}
         for name in [name for name, count in missing.items() if not count]:
             yield self._change(name, [], told)
-        for bucket, view, _, corrected, size in self.results(seen):
+        for bucket, _, corrected, size in self.results(seen):
             made = [scaled(corrected.direction, wide(size))[0], *(m[0] for m in corrected.moments)]
-            if self._rule.refresh_every > 1:
-                made.append(view.stored()[0])
             for place, member in enumerate(bucket.members):
                 name, bundles = member.name, range(len(member.layout.bundles))
                 done[name, member.number] = tuple(tensor[place] for tensor in made)
@@ -249,22 +234,16 @@ class Stepped:
     ) -> Change:
         layout, before = self.plan.layouts[name], self._state[name]
         parameter = self._parameters[name]
-        updates, fast, slow, square, *contexts = zip(*parts, strict=True) if parts else [()] * 4
+        updates, fast, slow, square = zip(*parts, strict=True) if parts else [()] * 4
         update = layout.assemble(updates, parameter)
         # In the order of the state to begin with.
         after = {"step": before["step"] + 1}
         for key, arrays in zip(Moments._fields, (fast, slow, square), strict=True):
             after[key] = layout.assemble(arrays, before[key])
         after["evidence"] = evidence[name].to(before["evidence"]) if parts else before["evidence"]
-        if CONTEXT in before or contexts:
-            after[CONTEXT] = torch.cat(contexts[0]) if contexts else before[CONTEXT]
+        if name in self._contexts:
+            after[CONTEXT] = self._contexts[name]
         return Change(name, update.to(parameter), after)
-
-
-def _of_neurons(layer: Affine, states: Tensor) -> Tensor:
-    """Apply a layer to states `(runs, members, group, neurons, width)`."""
-    heard: Tensor = layer(states.flatten(1, 3))
-    return heard.reshape(*states.shape[:-1], -1)
 
 
 def plans_of(
