@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ngopt.backends.switch import in_buckets
@@ -251,10 +253,10 @@ class Plan:
         singles = [bundles, bundles, bundles, bundles * TENSOR_FEATURES, bundles, bundles]
         return [self.outputs, self.inputs, *singles, *(n * self.width for n in states)]
 
-    def _places(self) -> list[Tensor]:
+    def _places(self) -> NDArray[np.int64]:
         """Places of what is stored, parameter by parameter, among what is seen, kind by kind."""
         begin = [0, *accumulate(self.sizes_seen())]
-        found: dict[tuple[str, int], Tensor] = {}
+        found: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
         for bucket in self.buckets:
             group, out, into, _ = bucket.shape
             for place, member in enumerate(bucket.members):
@@ -267,17 +269,17 @@ class Plan:
                 parts = [(*rows, 1), (*columns, 1), own, own, own, context, own, own]
                 if self.width and not bucket.thin:
                     parts += [(*rows, self.width), (*columns, self.width)]
-                found[member.name, member.number] = torch.cat(
-                    [
-                        torch.arange(at + first * width, at + (first + number) * width)
-                        for at, (first, number, width) in zip(begin, parts, strict=False)
-                    ]
-                )
-        return [
-            found[name, number]
+                found[member.name, member.number] = [
+                    np.arange(at + first * width, at + (first + number) * width)
+                    for at, (first, number, width) in zip(begin, parts, strict=False)
+                ]
+        ordered = [
+            part
             for name, layout in self.layouts.items()
             for number in range(len(layout.bundles))
+            for part in found[name, number]
         ]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *ordered])
 
     def on(self, like: Tensor) -> dict[str, Tensor]:
         """The plan's numbers as tensors.
@@ -314,7 +316,9 @@ class Plan:
         def index(values: Sequence[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=device)
 
-        places = torch.cat([torch.zeros(0, dtype=torch.int64), *self._places()])
+        places = self._places()
+        back = np.empty_like(places)
+        back[places] = np.arange(len(places))
         heard = [self._selected(numbers.out, 0, True), self._selected(numbers.into, 1, True)]
         members = [member for bucket in self.buckets for member in bucket.members]
         shapes = [member.bundle.shape for member in members]
@@ -339,8 +343,8 @@ class Plan:
             "groups": floats(groups),
             "out_said": index(self._saying(0)),
             "in_said": index(self._saying(1)),
-            "stored": places.to(device),
-            "recalled": torch.argsort(places).to(device),
+            "stored": torch.from_numpy(places).to(device),
+            "recalled": torch.from_numpy(back).to(device),
             "out_rows": index(self._selected(numbers.out, 0, False)),
             "in_rows": index(self._selected(numbers.into, 1, False)),
             "out_heard": index(heard[0]),
