@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from ngopt.backends.cpu.kernel import Kernel
-from ngopt.backends.cpu.kinds import Kind, Use
-from ngopt.backends.cpu.source import Argument, Result
+from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.features.rounding import rounded, to_bfloat16
 from tests.backends.cpu.running import run
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ngopt.backends.cpu.build import load
-from ngopt.backends.cpu.kinds import Use
-from ngopt.backends.cpu.source import Argument, Function, Result, source
+from ngopt.backends.cpu.source import source
+from ngopt.backends.function import Argument, Function, Result, Use
 
 Addresses: TypeAlias = NDArray[np.int64]
 """Addresses in bytes, or sizes."""

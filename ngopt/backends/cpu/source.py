@@ -1,52 +1,12 @@
 """From a function of entries to the C source of one loop over all of them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from ngopt.backends.cpu.kinds import Kind, Use
 from ngopt.backends.cpu.operations import PRELUDE, emit
-
-Function = Callable[..., Sequence[Tensor]]
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a function of entries.
-
-    Args:
-        kind: how many numbers there are.
-        dtype: `torch.float32`, or `torch.bfloat16` for entries.
-        count: how many arguments of the function it is; in memory one comes after the other.
-    """
-
-    kind: Kind
-    dtype: torch.dtype = torch.float32
-    count: int = 1
-
-    def example(self) -> Tensor:
-        """Any tensor of this kind; not a random one, for the random state is the user's."""
-        return torch.ones(self.kind.value, dtype=self.dtype)
-
-
-class Result(NamedTuple):
-    """A result of a function of entries, one number per entry.
-
-    Args:
-        uses: what becomes of it.
-        dtype: in which it is stored.
-        into: number of the argument, of kind entry and of this dtype, that it overwrites where it
-            is stored; by default it goes elsewhere.
-    """
-
-    uses: tuple[Use, ...]
-    dtype: torch.dtype = torch.float32
-    into: int | None = None
-
+from ngopt.backends.function import Argument, Function, Kind, Result, Use, Writer
 
 TYPES = {torch.float32: "float", torch.bfloat16: "uint16_t"}
 
@@ -60,54 +20,28 @@ def source(function: Function, arguments: Sequence[Argument], results: Sequence[
     added to, and what overwrites an argument has no pointer.
 
     Args:
-        function: takes a tensor for each argument, of a shape that broadcasts to `(rows,
-            columns)`, and returns one of that shape for each result; made of single operations.
+        function: see :meth:`.Writer.write`.
         arguments: what it takes.
         results: what becomes of what it returns.
     """
-    with torch.no_grad():
-        examples = [argument.example() for argument in arguments for _ in range(argument.count)]
-        traced = make_fx(function)(*examples)
     writer = _Writer(arguments, results)
-    for node in traced.graph.nodes:
-        writer.take(node)
+    writer.write(function)
     return writer.text()
 
 
-class _Writer:
+class _Writer(Writer):
     def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
-        self.waiting = [
-            (number, part, argument)
-            for number, argument in enumerate(arguments)
-            for part in range(argument.count)
-        ]
-        self.results = results
+        super().__init__(arguments, results)
         self.heads: list[str] = []
         self.lines: dict[Kind, list[str]] = {kind: [] for kind in Kind}
-        self.kinds: dict[str, Kind] = {}
         self.row_sums: list[str] = []
         self.sums: list[str] = []
         self.pointers = 0
         self.written = {result.into for result in results}
-        self.arguments = len(arguments)
         self.names: dict[int, str] = {}
 
-    def take(self, node: fx.Node) -> None:
-        """Write down one node of the traced function."""
-        if node.op == "placeholder":
-            self._argument(node.name, *self.waiting.pop(0))
-        elif node.op == "call_function":
-            self._operation(node)
-        elif node.op == "output":
-            (values,) = node.args
-            assert isinstance(values, (tuple, list))
-            for value, result in zip(values, self.results, strict=True):
-                assert isinstance(value, fx.Node)
-                self._result(value.name, result)
-        else:
-            raise TypeError(f"{node.op} in a function of entries")
-
-    def _argument(self, name: str, number: int, part: int, argument: Argument) -> None:
+    def argument(self, name: str, number: int, part: int, argument: Argument) -> None:
+        """A pointer to where it begins, and the number at its place."""
         index, length = {
             Kind.ENTRY: ("row * columns + column", "rows * columns"),
             Kind.ROW: ("row", "rows"),
@@ -124,15 +58,14 @@ class _Writer:
         value = loaded if argument.dtype == torch.float32 else f"wide({loaded})"
         self._define(name, argument.kind, value)
 
-    def _operation(self, node: fx.Node) -> None:
-        name = str(node.target).split(".")[1]
-        arguments = [a.name if isinstance(a, fx.Node) else a for a in node.args]
-        if name in ("view", "expand"):
-            arguments = arguments[:1]
-        kind = Kind.of(node.meta["val"].shape)
-        if name == "div" and kind is Kind.ENTRY:
-            name, arguments[1] = self._inverted(node.name, arguments[1])
-        self._define(node.name, kind, emit(name, arguments, node.kwargs))
+    def operation(
+        self, name: str, operation: str, arguments: list[Any], options: dict[str, Any]
+    ) -> None:
+        """One constant, where it need not be computed more often."""
+        kind = self.kinds[name]
+        if operation == "div" and kind is Kind.ENTRY:
+            operation, arguments[1] = self._inverted(name, arguments[1])
+        self._define(name, kind, emit(operation, arguments, options))
 
     def _inverted(self, name: str, divisor: Any) -> tuple[str, Any]:
         # A division takes many times as long as a product: one by what all entries of a row share
@@ -148,7 +81,8 @@ class _Writer:
         self.kinds[name] = kind
         self.lines[kind].append(f"const float {name} = {value};")
 
-    def _result(self, name: str, result: Result) -> None:
+    def result(self, name: str, result: Result) -> None:
+        """Store or sum up."""
         entry = self.lines[Kind.ENTRY]
         stored = name if result.dtype == torch.float32 else f"narrow({name})"
         for use in result.uses:
@@ -194,7 +128,7 @@ class _Writer:
         each = [
             "void run(int64_t matrices, int64_t *sizes, void **arguments, void **results) {",
             "for (int64_t n = 0; n < matrices; n++)",
-            f"one(sizes[2 * n], sizes[2 * n + 1], arguments + n * {self.arguments}, "
+            f"one(sizes[2 * n], sizes[2 * n + 1], arguments + n * {len(self.arguments)}, "
             f"results + n * {self.pointers});",
             "}",
         ]

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.cpu.kernel import Kernel
-from ngopt.backends.cpu.kinds import Kind, Use
-from ngopt.backends.cpu.source import Argument, Result
+from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import Moments, update_moments
 from ngopt.features.survey import Products

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from ngopt.backends.cpu.kernel import Kernel, addresses
-from ngopt.backends.cpu.kinds import Kind, Use
-from ngopt.backends.cpu.source import Argument, Result, source
+from ngopt.backends.cpu.source import source
+from ngopt.backends.function import Argument, Kind, Result, Use
 from tests.backends.cpu.running import run
 
 

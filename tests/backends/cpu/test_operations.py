@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from ngopt.backends.cpu.kernel import Kernel
-from ngopt.backends.cpu.kinds import Kind, Use
 from ngopt.backends.cpu.operations import OPERATIONS
-from ngopt.backends.cpu.source import Argument, Result
+from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.errors import NgoptError
 from ngopt.features.rounding import rounded
 from tests.backends.cpu import running

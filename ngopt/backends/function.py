@@ -1,0 +1,140 @@
+"""Functions of single entries, and what their arguments and results are: written once, for all backends."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+ROWS, COLUMNS = 5, 7
+"""Sizes of the examples that functions are traced with; whatever else they are, they differ."""
+
+
+class Kind(Enum):
+    """How many numbers there are, as a shape that broadcasts."""
+
+    ENTRY = (ROWS, COLUMNS)
+    ROW = (ROWS, 1)
+    COLUMN = (1, COLUMNS)
+    SCALAR = ()
+
+    @classmethod
+    def of(cls, shape: torch.Size) -> "Kind":
+        """The kind of an intermediate result."""
+        return cls.SCALAR if shape.numel() == 1 else cls(tuple(shape))
+
+
+class Use(Enum):
+    """What becomes of a result."""
+
+    STORE = "store"
+    ROW_SUM = "row sum"
+    COLUMN_SUM = "column sum"
+    SUM = "sum"
+
+
+Function = Callable[..., Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a function of entries.
+
+    Args:
+        kind: how many numbers there are.
+        dtype: `torch.float32`, or `torch.bfloat16` for entries.
+        count: how many arguments of the function it is; in memory one comes after the other.
+    """
+
+    kind: Kind
+    dtype: torch.dtype = torch.float32
+    count: int = 1
+
+    def example(self) -> Tensor:
+        """Any tensor of this kind; not a random one, for the random state is the user's."""
+        return torch.ones(self.kind.value, dtype=self.dtype)
+
+
+class Result(NamedTuple):
+    """A result of a function of entries, one number per entry.
+
+    Args:
+        uses: what becomes of it.
+        dtype: in which it is stored.
+        into: number of the argument, of kind entry and of this dtype, that it overwrites where it
+            is stored; by default it goes elsewhere.
+    """
+
+    uses: tuple[Use, ...]
+    dtype: torch.dtype = torch.float32
+    into: int | None = None
+
+
+class Writer(ABC):
+    """Writes a function of entries down in another language, operation by operation.
+
+    Args:
+        arguments: what it takes.
+        results: what becomes of what it returns.
+    """
+
+    def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
+        self.arguments, self.results = arguments, results
+        self.kinds: dict[str, Kind] = {}
+        self._waiting = [
+            (number, part, argument)
+            for number, argument in enumerate(arguments)
+            for part in range(argument.count)
+        ]
+
+    def write(self, function: Function) -> None:
+        """Write it down.
+
+        Args:
+            function: takes a tensor for each argument, of a shape that broadcasts to `(rows,
+                columns)`, and returns one of that shape for each result; made of single operations.
+        """
+        with torch.no_grad():
+            examples = [a.example() for a in self.arguments for _ in range(a.count)]
+            traced = make_fx(function)(*examples)
+        for node in traced.graph.nodes:
+            self._take(node)
+
+    def _take(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            number, part, argument = self._waiting.pop(0)
+            self.kinds[node.name] = argument.kind
+            self.argument(node.name, number, part, argument)
+        elif node.op == "call_function":
+            operation = str(node.target).split(".")[1]
+            arguments = [a.name if isinstance(a, fx.Node) else a for a in node.args]
+            if operation in ("view", "expand"):
+                arguments = arguments[:1]
+            self.kinds[node.name] = Kind.of(node.meta["val"].shape)
+            self.operation(node.name, operation, arguments, node.kwargs)
+        elif node.op == "output":
+            (values,) = node.args
+            assert isinstance(values, (tuple, list))
+            for value, result in zip(values, self.results, strict=True):
+                assert isinstance(value, fx.Node)
+                self.result(value.name, result)
+        else:
+            raise TypeError(f"{node.op} in a function of entries")
+
+    @abstractmethod
+    def argument(self, name: str, number: int, part: int, argument: Argument) -> None:
+        """Load one of the numbers of an argument under a name."""
+
+    @abstractmethod
+    def operation(
+        self, name: str, operation: str, arguments: list[Any], options: dict[str, Any]
+    ) -> None:
+        """Give a name to the result of an operation of ATen on names and numbers."""
+
+    @abstractmethod
+    def result(self, name: str, result: Result) -> None:
+        """Do with a number what is to be done with a result."""

@@ -1,0 +1,1 @@
+"""Loops over entries as Triton kernels, for GPUs."""
