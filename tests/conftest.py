@@ -1,3 +1,4 @@
+import os
 import random
 
 import hypothesis
@@ -15,6 +16,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        # Read when Triton is imported, which torch may do at any time.
+        os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_collection_modifyitems(config, items):

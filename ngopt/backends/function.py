@@ -1,4 +1,4 @@
-"""Functions of single entries, and what their arguments and results are: written once, for all backends."""
+"""Functions of single entries, what they take and return; written once, for all backends."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

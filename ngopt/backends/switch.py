@@ -8,9 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ngopt.backends.cpu.build import NoCompilerError
-
 _eager = os.environ.get("NGOPT_BACKEND") == "eager"
+_interpreted = False
 _off = os.environ.get("NGOPT_FUSED") == "0" or _eager
 
 
@@ -42,33 +41,61 @@ def in_buckets(tensors: Iterable[Tensor]) -> bool:
     return _eager or any(tensor.device.type != "cpu" for tensor in tensors)
 
 
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """Step on the CPU by the kernels of GPUs for a while; Triton has to interpret them."""
+    global _interpreted
+    before, _interpreted = _interpreted, True
+    try:
+        with plain():
+            yield
+    finally:
+        _interpreted = before
+
+
+def on_gpu(tensors: Sequence[Tensor]) -> bool:
+    """Whether the kernels of GPUs may read these tensors: nothing but numbers in its memory.
+
+    They add up in any order, so not where results have to be the same to the last bit.
+    """
+    device = "cpu" if _interpreted else "cuda"
+    other = any(_is_other(tensor, device) for tensor in tensors)
+    off = _off and not _interpreted
+    return not (off or _watched() or torch.are_deterministic_algorithms_enabled() or other)
+
+
 def fusible(tensors: Sequence[Tensor]) -> bool:
     """Whether compiled loops may read these tensors: nothing but numbers in the CPU's memory.
 
     They take no part in derivatives, in transformations by `torch.func`, in compiled code, and in
     anything that watches single operations of torch.
     """
-    return not (
-        _off
-        or torch.is_grad_enabled()
+    return not (_off or _watched() or any(_is_other(tensor, "cpu") for tensor in tensors))
+
+
+def _watched() -> bool:
+    """Whether somebody has to know of each operation of torch."""
+    return (
+        torch.is_grad_enabled()
         or torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
-        or any(
-            type(tensor) not in (Tensor, torch.nn.Parameter)
-            or tensor.device.type != "cpu"
-            or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-            for tensor in tensors
-        )
     )
 
 
-def give_up(reason: NoCompilerError) -> None:
+def _is_other(tensor: Tensor, device: str) -> bool:
+    return (
+        type(tensor) not in (Tensor, torch.nn.Parameter)
+        or tensor.device.type != device
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def give_up(reason: Exception, remedy: str = "Install a C compiler such as gcc") -> None:
     """Say why compiled loops cannot be used, and use none from now on."""
     global _off
     _off = True
     warnings.warn(
         f"steps are slower than they could be: loops cannot be compiled, for {reason}. "
-        "Install a C compiler such as gcc, or set NGOPT_FUSED=0 to do without and hear nothing "
-        "of it.",
+        f"{remedy}, or set NGOPT_FUSED=0 to do without and hear nothing of it.",
         stacklevel=2,
     )

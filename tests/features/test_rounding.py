@@ -6,7 +6,7 @@ import torch
 from ngopt.backends.cpu.kernel import Kernel
 from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.features.rounding import rounded, to_bfloat16
-from tests.backends.cpu.running import run
+from tests.backends.running import run
 
 STEPS = [torch.tensor(float(step)) for step in (1, 2, 3, 1000, 10**6, 2**24)]
 

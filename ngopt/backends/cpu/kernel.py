@@ -1,18 +1,11 @@
 """A function of entries, ready to run on tensors."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ngopt.backends.cpu.build import load
 from ngopt.backends.cpu.source import source
 from ngopt.backends.function import Argument, Function, Result, Use
-
-Addresses: TypeAlias = NDArray[np.int64]
-"""Addresses in bytes, or sizes."""
+from ngopt.backends.tables import Addresses, Tables
 
 
 class Kernel:
@@ -41,7 +34,13 @@ class Kernel:
             use is not Use.STORE or result.into is None for result in results for use in result.uses
         )
 
-    def on(self, sizes: Addresses, arguments: Addresses, results: Addresses) -> Callable[[], None]:
+    def on(
+        self,
+        sizes: Addresses,
+        arguments: Addresses,
+        results: Addresses,
+        among: Tables | None = None,
+    ) -> Callable[[], None]:
         """Return what computes all results, whenever it is called.
 
         Args:
@@ -51,6 +50,7 @@ class Kernel:
                 anew each time.
             results: where each result is put, `(matrices, outputs)`; sums are added to what is
                 there. This table is read anew, too.
+            among: what these tables belong to; of no importance here.
         """
         tables = (sizes, arguments, results)
         assert all(table.flags.c_contiguous for table in tables)
@@ -66,12 +66,3 @@ class Kernel:
     def __call__(self, sizes: Addresses, arguments: Addresses, results: Addresses) -> None:
         """Compute all results; the arguments are those of :meth:`on`."""
         self.on(sizes, arguments, results)()
-
-
-def addresses(tensor: Tensor, lead: int) -> Addresses:
-    """Where the parts of a tensor begin, one for each place in its first dimensions, flat."""
-    found = np.array(tensor.data_ptr(), dtype=np.int64)
-    for size, stride in zip(tensor.shape[:lead], tensor.stride()[:lead], strict=True):
-        steps = np.arange(size, dtype=np.int64) * (stride * tensor.element_size())
-        found = found[..., None] + steps
-    return found.reshape(-1)

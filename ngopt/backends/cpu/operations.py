@@ -80,6 +80,8 @@ OPERATIONS: Mapping[str, Emit] = {
     "exp": lambda a: f"exp_of({a})",
     "tanh": lambda a: f"tanh_of({a})",
     "relu": lambda a: f"relu_of({a})",
+    "gt": lambda a, b: f"{a} > {b}",
+    "where": lambda condition, a, b: f"{condition} ? {a} : {b}",
     "minimum": lambda a, b: f"{a} < {b} ? {a} : {b}",
     "clamp_min": lambda a, least: f"{a} < {least} ? {least} : {a}",
     "rounded": lambda a, step: f"rounded_of({a}, {step})",

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ngopt.backends.cpu.build import NoCompilerError, load
-from ngopt.backends.cpu.kernel import Addresses
 from ngopt.backends.switch import give_up
+from ngopt.backends.tables import Addresses
 from ngopt.features.scale import EPS, LEAST
 from ngopt.rules.layers.polar import coefficients
 

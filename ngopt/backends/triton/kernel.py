@@ -3,15 +3,15 @@
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ngopt.backends.cpu.build import folder
-from ngopt.backends.function import Argument, Function, Result
+from ngopt.backends.function import Argument, Function, Kind, Result, Use
+from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.backends.triton.source import source
 
 HIGH, WIDE = 8, 128
@@ -31,32 +31,60 @@ class Kernel:
         self, function: Function, arguments: Sequence[Argument], results: Sequence[Result]
     ) -> None:
         self._run = _load(source(function, arguments, results))
+        self.outputs = sum(
+            use is not Use.STORE or result.into is None for result in results for use in result.uses
+        )
 
-    def __call__(self, tiles: Tensor, sizes: Tensor, arguments: Tensor, results: Tensor) -> None:
-        """Compute all results.
+    def on(
+        self, sizes: Addresses, arguments: Addresses, results: Addresses, among: Tables
+    ) -> Callable[[], None]:
+        """Return what computes all results, whenever it is called.
 
         Args:
-            tiles: see :func:`tiles_of`.
-            sizes: rows and columns of each matrix, `(matrices, 2)`, as all that follow int64.
+            sizes: rows and columns of each matrix, `(matrices, 2)`.
             arguments: where each argument begins, `(matrices, inputs)`.
             results: where each result is put, `(matrices, outputs)`; sums are added to what is
                 there.
+            among: tables of which these may be some; what of those is uploaded is read anew.
         """
-        self._run[(len(tiles),)](tiles, sizes, arguments, results, HIGH=HIGH, WIDE=WIDE)
+        tiles = among.there(tiles_of(sizes))
+        given = [among.there(table) for table in (sizes, arguments, results)]
+        launch = self._run[(len(tiles),)]
+
+        def call() -> None:
+            with torch.cuda.device(tiles.device.index if tiles.is_cuda else -1):
+                launch(tiles, *given, HIGH=HIGH, WIDE=WIDE)
+
+        return call
 
 
-def tiles_of(sizes: Sequence[Sequence[int]]) -> Tensor:
+def tiles_of(sizes: Addresses) -> Addresses:
     """Tiles of matrices: number of the matrix, first row, and first column, `(tiles, 3)`.
 
     Args:
-        sizes: rows and columns of each matrix.
+        sizes: rows and columns of each matrix, `(matrices, 2)`.
     """
     found = [np.zeros((0, 3), dtype=np.int64)]
     for number, (rows, columns) in enumerate(sizes):
         tops, lefts = np.arange(0, rows, HIGH), np.arange(0, columns, WIDE)
         grid = np.stack(np.meshgrid([number], tops, lefts, indexing="ij"), -1)
         found.append(grid.reshape(-1, 3))
-    return torch.from_numpy(np.concatenate(found))
+    return np.concatenate(found)
+
+
+def probe(device: torch.device) -> None:
+    """Run a small kernel.
+
+    Raises:
+        Exception: if kernels do not run there.
+    """
+    kernel = Kernel(lambda x: [x + x], [Argument(Kind.ENTRY)], [Result((Use.STORE,))])
+    given = torch.ones(2, 3, device=device)
+    found = torch.zeros_like(given)
+    begin, end = (addresses(tensor, 0)[:, None] for tensor in (given, found))
+    kernel.on(np.array([[2, 3]]), begin, end, Tables(device, [begin, end]))()
+    if not torch.equal(found, given + given):
+        raise RuntimeError("a kernel of Triton computed 1 + 1 wrongly")
 
 
 def _load(text: str) -> Any:
@@ -66,8 +94,9 @@ def _load(text: str) -> Any:
         path = folder() / f"{name}.py"
         path.write_text(text, encoding="utf-8")
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        loader: Any = spec.loader
+        loader.exec_module(module)
         sys.modules[name] = module
     return sys.modules[name].run

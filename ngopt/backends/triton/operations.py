@@ -23,6 +23,14 @@ def tanh_of(x):
     return (e - 1.0) / (e + 1.0)
 
 
+# To the nearest bfloat16, ties to even, whatever a conversion does.
+@triton.jit
+def narrow(x):
+    bits = x.to(tl.int32, bitcast=True)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+    return bits.to(tl.float32, bitcast=True).to(tl.bfloat16)
+
+
 @triton.jit
 def rounded_of(x, step):
     place = ((step.to(tl.int64) * {rounding.GOLDEN}) & 0xFFFF).to(tl.int32)
@@ -56,6 +64,8 @@ OPERATIONS: Mapping[str, Emit] = {
     "exp": lambda a: f"tl.exp({a})",
     "tanh": lambda a: f"tanh_of({a})",
     "relu": lambda a: f"tl.maximum({a}, 0.0)",
+    "gt": lambda a, b: f"{a} > {b}",
+    "where": lambda condition, a, b: f"tl.where({condition}, {a}, {b})",
     "minimum": lambda a, b: f"tl.minimum({a}, {b})",
     "clamp_min": lambda a, least: f"tl.maximum({a}, {least})",
     "rounded": lambda a, step: f"rounded_of({a}, {step})",

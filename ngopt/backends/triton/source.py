@@ -83,9 +83,9 @@ class _Writer(Writer):
         self.lines.append(f"whole = {name} + blank")
         kept = "tl.where(inside, whole, 0.0)"
         for use in result.uses:
-            narrow = "" if result.dtype == torch.float32 else f".to({TYPES[result.dtype]})"
+            stored = "whole" if result.dtype == torch.float32 else "narrow(whole)"
             if use is Use.STORE and result.into is not None:
-                self.lines.append(f"tl.store(in_{result.into} + entry, whole{narrow}, mask=inside)")
+                self.lines.append(f"tl.store(in_{result.into} + entry, {stored}, mask=inside)")
                 continue
             number, self.pointers = self.pointers, self.pointers + 1
             out = f"out_{number}"
@@ -93,7 +93,7 @@ class _Writer(Writer):
             self._pointer(out, f"results + {number}", dtype)
             self.lines.append(
                 {
-                    Use.STORE: f"tl.store({out} + entry, whole{narrow}, mask=inside)",
+                    Use.STORE: f"tl.store({out} + entry, {stored}, mask=inside)",
                     Use.ROW_SUM: f"tl.atomic_add({out} + row_line, tl.sum({kept}, 1), "
                     "mask=row_line < rows)",
                     Use.COLUMN_SUM: f"tl.atomic_add({out} + column_line, tl.sum({kept}, 0), "

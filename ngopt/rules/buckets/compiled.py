@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import fusible
+from ngopt.backends.backend import backend_for
 from ngopt.features.moments import Moments
 from ngopt.rules.buckets.look import Seen
-from ngopt.rules.buckets.loops import Loops, compiles
+from ngopt.rules.buckets.loops import Loops
 from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, Stepped
@@ -24,20 +24,22 @@ def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
     plan, given = stepped.plan, stepped.given
     first = plan.names[0]
     dtypes = tuple(moments[first].dtype for moments in given[2:])
-    if not plan.buckets or not fusible([given.weight[first], given.gradient[first]]):
+    backend = backend_for([given.weight[first], given.gradient[first]]) if plan.buckets else None
+    if backend is None or stepped.dtype != torch.float32:
         return None
-    if not compiles(stepped.dtype, dtypes, rule.skeleton):
+    if any(dtype not in (torch.float32, torch.bfloat16) for dtype in dtypes):
         return None
     if any(step.dtype != torch.float32 for step in stepped.singles("step")):
         return None
     runs = stepped.runs
     strides = {name: _strides(stepped, name, dtypes) for name in plan.names}
-    key = runs, dtypes, tuple(strides.values())
+    if None in strides.values() and not backend.compiled:
+        return None
+    key = backend, runs, dtypes, tuple(strides.values())
     if key not in plan.loops:
         plan.loops.clear()
-        plan.loops[key] = Loops(
-            plan, runs, rule.skeleton, rule.head, rule.graph_context, dtypes, strides
-        )
+        how = rule.skeleton, rule.head, rule.graph_context, dtypes, strides
+        plan.loops[key] = Loops(backend, plan, given.weight[first].device, runs, *how)
     found: Loops = plan.loops[key]
     return found
 
@@ -83,12 +85,20 @@ def step(
     loops.take(stepped.given, target, stepped.singles("step"))
     numbers = loops.numbers
     numbers.rate.copy_(rates)
+    if stepped.finite is not None:
+        numbers.finite.copy_(stepped.finite)
     for number, given in ((numbers.factor, stepped.factors), (numbers.kept, kept)):
         number.fill_(1.0) if given is None else number.copy_(given)
     seen = None
     if fresh:
         seen = stepped.look(loops.survey())
-    elif rule.watched or not loops.knows([*stepped.contexts(), *rule.head.parameters()]):
+    # Where nobody waits to know whether gradients are finite, what was said at a look that did not
+    # count may be what is remembered.
+    elif (
+        rule.watched
+        or stepped.finite is not None
+        or not loops.knows([*stepped.contexts(), *rule.head.parameters()])
+    ):
         seen = stepped.recall()
     if seen is not None:
         sizes = stepped.size(seen), seen.evidence
@@ -124,7 +134,7 @@ def changed(
     """
     plan, weights = stepped.plan, stepped.given.weight
     updates = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in plan.names}
-    rates = -torch.ones(())
+    rates = -torch.ones((), device=weights[plan.names[0]].device)
     seen = step(rule, stepped, loops, updates, rates, None, fresh=fresh)
     evidence = None if seen is None else stepped.evidence(seen)
     contexts = seen.stored(plan) if seen is not None and stepped.stores else None

@@ -52,7 +52,7 @@ def step_in_place(
         kept = None if kept is None else torch.where(finite, kept, 1.0)
     rates = stepped.of_bundles(rates).unsqueeze(0)
     kept = None if kept is None else stepped.of_bundles(kept).unsqueeze(0)
-    loops = compiled.loops_of(stepped, rule) if sure else None
+    loops = compiled.loops_of(stepped, rule)
     if loops is not None:
         seen = compiled.step(rule, stepped, loops, parameters, rates, kept, fresh=fresh)
         _remember(stepped, seen, state, finite)

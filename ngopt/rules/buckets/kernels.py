@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ngopt.backends.cpu.kernel import Kernel
 from ngopt.backends.function import Argument, Kind, Result, Use
+from ngopt.backends.kernel import Kernel, Make
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import Moments, update_moments
 from ngopt.features.survey import Products
@@ -18,31 +18,44 @@ Dtypes = tuple[torch.dtype, ...]
 FEATURES = len(Entries._fields)
 NUMBER, ENTRY = Argument(Kind.SCALAR), Argument(Kind.ENTRY)
 STORE = Result((Use.STORE,))
-MOMENTS = (4, 5, 6)
+MOMENTS = (5, 6, 7)
 """Places among the arguments of what is overwritten."""
 
 
 def known(dtypes: Dtypes) -> list[Argument]:
-    """What every kernel takes: weight, gradient, its factor, number of gradients before, moments.
+    """What every kernel takes: weight, gradient, its factor, whether it counts, number of gradients
+    before, moments.
 
     Args:
         dtypes: of the stored moments.
     """
-    return [ENTRY, ENTRY, NUMBER, NUMBER, *(Argument(Kind.ENTRY, dtype) for dtype in dtypes)]
+    return [
+        ENTRY,
+        ENTRY,
+        NUMBER,
+        NUMBER,
+        NUMBER,
+        *(Argument(Kind.ENTRY, dtype) for dtype in dtypes),
+    ]
 
 
 def edges_of(
-    weight: Tensor, gradient: Tensor, factor: Tensor, step: Tensor, *moments: Tensor
+    weight: Tensor,
+    gradient: Tensor,
+    factor: Tensor,
+    finite: Tensor,
+    step: Tensor,
+    *moments: Tensor,
 ) -> tuple[Edges, dict[str, Tensor]]:
-    """Edges, and the state after this step."""
-    gradient = gradient * factor
+    """Edges, and the state after this step. Gradients count as 0 where any is not finite."""
+    gradient = torch.where(finite > 0, gradient * factor, torch.zeros_like(gradient))
     before = {"step": step, **dict(zip(Moments._fields, moments, strict=True))}
     after, corrected = update_moments(before, gradient)
     return Edges.of(weight, gradient, corrected), after
 
 
 @cache
-def survey(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+def survey(make: Make, skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
     """Sums of products by row and column, of the squares of slow momentum and base direction."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
@@ -51,22 +64,22 @@ def survey(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
         return [*Products.of(edges), edges.moments.slow.square(), base.square()]
 
     sums = [Result((Use.ROW_SUM, Use.COLUMN_SUM))] * len(Products._fields)
-    return Kernel(function, known(dtypes), [*sums, *[Result((Use.SUM,))] * 2])
+    return make(function, known(dtypes), [*sums, *[Result((Use.SUM,))] * 2])
 
 
 @cache
-def carry(dtypes: Dtypes) -> Kernel:
+def carry(make: Make, dtypes: Dtypes) -> Kernel:
     """Weights, Adam's direction and the fast momentum, along which messages go."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         edges, _ = edges_of(*given)
         return [edges.weight, edges.adam, edges.moments.fast]
 
-    return Kernel(function, known(dtypes), [STORE] * 3)
+    return make(function, known(dtypes), [STORE] * 3)
 
 
 @cache
-def mix(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+def mix(make: Make, skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
     """The mixture of momenta that is orthogonalized."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
@@ -74,11 +87,11 @@ def mix(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
         fast, slow, _ = edges.moments
         return [skeleton.base(fast, slow, edges.gradient, after["step"])]
 
-    return Kernel(function, known(dtypes), [STORE])
+    return make(function, known(dtypes), [STORE])
 
 
 @cache
-def weigh(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+def weigh(make: Make, skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
     """Sum of the squares of a direction where there ever was a gradient."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
@@ -86,11 +99,12 @@ def weigh(skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
         edges, _ = edges_of(*arguments)
         return [skeleton.gate(whole, edges.moments).square()]
 
-    return Kernel(function, [*known(dtypes), ENTRY], [Result((Use.SUM,))])
+    return make(function, [*known(dtypes), ENTRY], [Result((Use.SUM,))])
 
 
 @cache
 def correct(
+    make: Make,
     skeleton: Skeleton,
     dtypes: Dtypes,
     hidden: int,
@@ -104,6 +118,7 @@ def correct(
     Moments overwrite those before.
 
     Args:
+        make: makes the kernel.
         skeleton: of the rule.
         dtypes: of the stored moments.
         hidden: number of hidden units of the network of entries.
@@ -132,7 +147,8 @@ def correct(
             taken, left[:] = left[:count], left[count:]
             return taken
 
-        edges, after = edges_of(*take(7))
+        finite, *moments = (given[n] for n in (3, *MOMENTS))
+        edges, after = edges_of(*take(8))
         orthogonal = take(3) if matrix else []
         mean, fast, weight, row, column = take(5)
         if orthogonal:
@@ -148,16 +164,17 @@ def correct(
         correction = unit_by_unit(features, weights, outputs, offsets)
         correction = skeleton.gate(correction, edges.moments)
         direction = skeleton.correct(base, correction, mean, after["step"])
-        moments = [after[key] for key in Moments._fields]
-        return [direction, direction.square(), *moments, *([correction] if watched else [])]
+        pairs = zip(Moments._fields, moments, strict=True)
+        kept = [torch.where(finite > 0, after[key], before.float()) for key, before in pairs]
+        return [direction, direction.square(), *kept, *([correction] if watched else [])]
 
     stored = [Result((Use.STORE,), dtype, n) for dtype, n in zip(dtypes, MOMENTS, strict=True)]
     results = [STORE, Result((Use.SUM,)), *stored, *([STORE] if watched else [])]
-    return Kernel(function, arguments, results)
+    return make(function, arguments, results)
 
 
 @cache
-def move(skeleton: Skeleton) -> Kernel:
+def move(make: Make, skeleton: Skeleton) -> Kernel:
     """Move weights along a direction, in place, and leave a share of them.
 
     After both come the mean square that the direction is to have, the sum of the squares that it
@@ -170,4 +187,4 @@ def move(skeleton: Skeleton) -> Kernel:
         size = full * skeleton.share(evidence, before + 1) * rate
         return [weight * kept - direction * (skeleton.rescale(mean, total / count) * size)]
 
-    return Kernel(function, [ENTRY, ENTRY, *[NUMBER] * 8], [Result((Use.STORE,), into=0)])
+    return make(function, [ENTRY, ENTRY, *[NUMBER] * 8], [Result((Use.STORE,), into=0)])

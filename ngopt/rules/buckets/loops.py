@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ngopt.backends.cpu.build import NoCompilerError
-from ngopt.backends.cpu.kernel import Addresses, Kernel, addresses
+from ngopt.backends.backend import Backend
 from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
-from ngopt.backends.switch import give_up
+from ngopt.backends.kernel import Kernel
+from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.features.survey import Products
 from ngopt.rules.buckets import kernels
 from ngopt.rules.buckets.entries import MANY, Given, Heard, Surveyed
@@ -26,13 +26,10 @@ from ngopt.rules.buckets.plan import Bucket, Member, Plan
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.skeleton import Skeleton
 
-AT_ONCE = 2**20
-"""Number of entries whose directions are there at once, unless one bundle has more."""
-
 FLOAT = 4
 """Bytes of a number."""
 
-KNOWN = 7
+KNOWN = 8
 """Number of arguments that all loops but the last take; see :func:`.kernels.known`."""
 
 BEFORE = 7
@@ -46,6 +43,7 @@ class Numbers(NamedTuple):
 
     Args:
         factor: of the gradients.
+        finite: 1 if all gradients are, else 0, and they count as 0.
         base: mean square of the base direction.
         fast: of the fast momentum.
         weight: of the weights.
@@ -59,6 +57,7 @@ class Numbers(NamedTuple):
     """
 
     factor: Tensor
+    finite: Tensor
     base: Tensor
     fast: Tensor
     weight: Tensor
@@ -88,7 +87,9 @@ class Loops:
     """Loops over all bundles of a plan, and where everything is in memory.
 
     Args:
+        backend: what the loops are made with.
         plan: of the parameters.
+        device: where they are.
         runs: how many runs there are.
         skeleton: of the rule.
         head: network of the entries; tells how many hidden units there are.
@@ -99,7 +100,9 @@ class Loops:
 
     def __init__(
         self,
+        backend: Backend,
         plan: Plan,
+        device: torch.device,
         runs: int,
         skeleton: Skeleton,
         head: EntryHead,
@@ -109,23 +112,27 @@ class Loops:
     ) -> None:
         self.plan, self.runs, self._skeleton, self._graph = plan, runs, skeleton, graph
         self._hidden, self._dtypes, self._strides = head.hidden, dtypes, strides
+        self._backend, self._device = backend, device
         bundles = sum(len(bucket.members) for bucket in plan.buckets)
-        self._numbers = torch.ones(len(Numbers._fields), runs, bundles, dtype=torch.float32)
+        self._numbers = self._floats(len(Numbers._fields), runs, bundles).fill_(1.0)
         self.numbers = Numbers(*self._numbers)
         divided = self._divided()
         for piece in chain.from_iterable(divided):
-            piece.small = _small(piece, skeleton)
+            piece.small = _small(piece, skeleton) if backend.compiled else None
         self.batches = [Batch(pieces) for pieces in divided]
         self.pieces = [piece for batch in self.batches for piece in batch.pieces]
         self._table()
         most = max(batch.entries for batch in self.batches)
-        self._mixture, self._direction = torch.empty(2, most, dtype=torch.float32)
+        self._mixture, self._direction = self._floats(2, most)
         self._memory()
         self._arguments()
         self._sum_up = self._surveying()
         self._calls = [self._planned(number) for number in range(len(self.batches))]
         self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
+
+    def _floats(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float32, device=self._device)
 
     def _divided(self) -> list[list[Piece]]:
         """All bundles in pieces, in batches."""
@@ -137,7 +144,7 @@ class Loops:
             own = bucket.matrix is not None, self._neurons(bucket)
             for number, member in enumerate(bucket.members):
                 plane, size = self._plane(member), self.runs * member.bundle.numel
-                if own != kind or room + size > AT_ONCE:
+                if own != kind or room + size > self._backend.at_once:
                     batches.append([])
                     room, kind = 0, own
                 items = range(item, item + per)
@@ -230,8 +237,8 @@ class Loops:
                 piece.known.append((at, indices[0].size))
                 at += indices.size
                 places.append(indices.reshape(-1))
-        self._from = torch.from_numpy(np.concatenate(places))
-        self._known = torch.zeros(at, dtype=torch.float32)
+        self._from = torch.from_numpy(np.concatenate(places)).to(self._device)
+        self._known = self._floats(at)
 
     def _arguments(self) -> None:
         """Tables of addresses of all arguments and results, as far as they are known."""
@@ -239,8 +246,9 @@ class Loops:
         numbers = addresses(self._numbers, 3).reshape(len(Numbers._fields), self.runs, -1)
         places = dict(zip(Numbers._fields, numbers[:, self._run, self._bundle, None], strict=True))
         blank = np.zeros((items, 1), dtype=np.int64)
-        # Weight, gradient, its factor, number of gradients before, moments.
-        self._shared = np.hstack([blank, blank, places["factor"], *[blank] * (KNOWN - 3)])
+        # Weight, gradient, its factor, whether it counts, number of gradients before, moments.
+        first = [blank, blank, places["factor"], places["finite"]]
+        self._shared = np.hstack([*first, *[blank] * (KNOWN - 4)])
         self._given: list[Addresses] = []
         self._mixed: list[Addresses] = []
         self._weighed: list[Addresses] = []
@@ -267,6 +275,12 @@ class Loops:
             rates = [own["rate"], own["kept"]]
             self._moved.append(np.hstack([empty, direction, *sizes, empty, *rates]))
         self._whole = [np.ascontiguousarray(places["whole"][batch.items]) for batch in self.batches]
+        kinds = (self._given, self._weighed, self._moved)
+        self._tables = Tables(self._device, [self._shared, *chain.from_iterable(kinds)])
+        self._shared, *rest = self._tables.tables
+        count = len(self.batches)
+        for number, kind in enumerate(kinds):
+            kind[:] = rest[number * count : (number + 1) * count]
 
     def _side_by_side(self, piece: Piece) -> Addresses:
         """Where what is known of each matrix begins, `(items, numbers)`."""
@@ -278,18 +292,19 @@ class Loops:
         """The loops over a batch."""
         batch, given, moved = self.batches[number], self._given[number], self._moved[number]
         at, skeleton, dtypes = batch.items, self._skeleton, self._dtypes
-        sizes, mixed = self._sizes[at], self._mixed[number]
-        mix = kernels.mix(skeleton, dtypes).on(sizes, self._shared[at], mixed)
-        weigh = kernels.weigh(skeleton, dtypes)
+        sizes, mixed, make = self._sizes[at], self._mixed[number], self._backend.make
+        mix, weigh = kernels.mix(make, skeleton, dtypes), kernels.weigh(make, skeleton, dtypes)
+        correct, move = self._correct(batch, watched=False), kernels.move(make, skeleton)
         return _Calls(
-            mix,
-            weigh.on(sizes, self._weighed[number], self._whole[number]),
-            self._correct(batch, watched=False).on(sizes, given, self._results[number]),
-            kernels.move(skeleton).on(sizes, moved, _NONE),
+            mix.on(sizes, self._shared[at], mixed, self._tables),
+            weigh.on(sizes, self._weighed[number], self._whole[number], self._tables),
+            correct.on(sizes, given, self._results[number], self._tables),
+            move.on(sizes, moved, _NONE, self._tables),
         )
 
     def _correct(self, batch: Batch, *, watched: bool) -> Kernel:
         return kernels.correct(
+            self._backend.make,
             self._skeleton,
             self._dtypes,
             self._hidden,
@@ -320,12 +335,13 @@ class Loops:
             self._target[items] = self._copy(piece, member, target, len(given))
         before = self._begin(steps, FLOAT)
         for place, column in enumerate([*columns[:2], before, *columns[2:]]):
-            self._shared[:, place + (place > 1)] = column
+            self._shared[:, place + 2 * (place > 1)] = column
         for number, batch in enumerate(self.batches):
             at = batch.items
             for tables in (self._given, self._weighed):
                 tables[number][:, :KNOWN] = self._shared[at]
             self._moved[number][:, 0], self._moved[number][:, BEFORE] = self._target[at], before[at]
+        self._tables.upload()
 
     def _column(self, tensors: Mapping[str, Tensor], number: int) -> Addresses:
         """Where each matrix begins in the tensors of one kind."""
@@ -356,7 +372,7 @@ class Loops:
         if runs:
             sizes = zip(gradient.shape[1:], strides, strict=True)
             strides = (1 + sum((n - 1) * s for n, s in sizes), *strides)
-        copy = torch.empty_strided(gradient.shape, strides, dtype=torch.float32)
+        copy = gradient.new_empty_strided(gradient.shape, strides, dtype=torch.float32)
         self._kept_alive.append(copy.copy_(gradient))
         return copy
 
@@ -393,7 +409,7 @@ class Loops:
         taps, bundles = sum(lines.values()), self._numbers.shape[2]
         shapes = [(products, plan.outputs), (products, plan.inputs), (products, taps), (2, bundles)]
         sizes = [runs * kinds * count for kinds, count in shapes]
-        self._sums = torch.zeros(sum(sizes), dtype=torch.float32)
+        self._sums = self._floats(sum(sizes))
         self._summed = [
             part.view(runs, *shape)
             for part, shape in zip(torch.split(self._sums, sizes), shapes, strict=True)
@@ -421,8 +437,10 @@ class Loops:
                 table[items, place : 2 * products : 2] = found
             both = (run[:, None] * 2 + np.arange(2)) * bundles + self._bundle[items, None]
             table[items, -2:] = self._summed[3].data_ptr() + both * FLOAT
-        self._tap_inputs = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *tap_inputs]))
-        return kernels.survey(self._skeleton, self._dtypes).on(self._sizes, self._shared, table)
+        whole = np.concatenate([np.zeros(0, np.int64), *tap_inputs])
+        self._tap_inputs = torch.from_numpy(whole).to(self._device)
+        kernel = kernels.survey(self._backend.make, self._skeleton, self._dtypes)
+        return kernel.on(self._sizes, self._shared, table, self._tables)
 
     def survey(self) -> Surveyed:
         """Sum up all bundles."""
@@ -464,14 +482,14 @@ class Loops:
 
     def _carry(self, pieces: Sequence[Piece]) -> Tensor:
         """What carries messages, `(runs, members, group, matrices, out, in)`."""
-        kernel = kernels.carry(self._dtypes)
+        kernel = kernels.carry(self._backend.make, self._dtypes)
         found = []
         for piece in pieces:
             items = slice(piece.items.start, piece.items.stop)
             shape = (*piece.lead, kernel.outputs, *piece.plane.sides)
-            flat = torch.empty(shape, dtype=torch.float32)
+            flat = self._floats(*shape)
             places = addresses(flat, 4).reshape(-1, kernel.outputs)
-            kernel(self._sizes[items], self._shared[items], places)
+            kernel.on(self._sizes[items], self._shared[items], places, self._tables)()
             arrays = piece.plane.arrays(flat)
             found.append(arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1))
         return torch.cat(found).transpose(0, 1)
@@ -523,6 +541,7 @@ class Loops:
             first = KNOWN + 3 * batch.matrix + 5
             for place, (begin, step) in enumerate(zip(*where, strict=True), first):
                 table[:, place] = begin + self._run[batch.items] * step
+        self._tables.upload()
 
     def run(self, head: EntryHead, tell: Callable[[Piece, Tensor], None] | None) -> None:
         """Correct all directions, update moments, and move what is to be moved.
@@ -548,32 +567,27 @@ class Loops:
 
     def _correct_and_tell(self, number: int, tell: Callable[[Piece, Tensor], None]) -> None:
         batch = self.batches[number]
-        corrections = torch.empty(batch.entries, dtype=torch.float32)
+        corrections = self._floats(batch.entries)
         places = [addresses(piece.flat(corrections), 3) for piece in batch.pieces]
         results = np.column_stack([self._results[number], np.concatenate(places)])
         correct = self._correct(batch, watched=True)
-        correct(self._sizes[batch.items], self._given[number], results)
+        correct.on(self._sizes[batch.items], self._given[number], results, self._tables)()
         for piece in batch.pieces:
             tell(piece, piece.plane.arrays(piece.flat(corrections)))
 
     def _orthogonalize(self, number: int) -> None:
         """Orthogonalize the matrices of a batch."""
-        batch, first = self.batches[number], self.batches[number].items.start
-        done = False
+        batch, done = self.batches[number], False
         if batch.small is not None:
             places = self._mixed[number][batch.small, 0]
             done = orthogonalize(batch.sizes, places, self._skeleton.orthogonal)
-        self._large = []
         for piece in batch.pieces:
             assert piece.bucket.matrix is not None
             if done and piece.small:
                 continue
-            momentum = piece.plane.arrays(piece.flat(self._mixture))
-            whole = self._skeleton.orthogonalized(momentum, piece.bucket.matrix)
-            self._large.append(piece.plane.flat(whole))
-            own = slice(piece.items.start - first, piece.items.stop - first)
-            for tables in (self._given, self._weighed):
-                tables[number][own, KNOWN] = addresses(self._large[-1], 3)
+            place = piece.flat(self._mixture)
+            whole = self._skeleton.orthogonalized(piece.plane.arrays(place), piece.bucket.matrix)
+            place.copy_(piece.plane.flat(whole))
 
 
 def _runs(member: Member, tensor: Tensor) -> Tensor:
@@ -596,22 +610,3 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
 
 def _same(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def compiles(dtype: torch.dtype, dtypes: Sequence[torch.dtype], skeleton: Skeleton) -> bool:
-    """Whether loops can be compiled here; says so once if not.
-
-    Args:
-        dtype: in which everything is computed.
-        dtypes: of the stored moments.
-        skeleton: of the rule.
-    """
-    known = all(d in (torch.float32, torch.bfloat16) for d in dtypes)
-    if dtype != torch.float32 or not known:
-        return False
-    try:
-        kernels.mix(skeleton, tuple(dtypes))
-    except NoCompilerError as reason:
-        give_up(reason)
-        return False
-    return True

@@ -65,7 +65,7 @@ class Stepped:
         self.factors: Tensor | None = None
         if factors is not None:
             self.factors = self.of_bundles(factors.to(self.dtype)).unsqueeze(0)
-        self._finite = finite
+        self.finite = finite
         moments = ({n: state[n][key] for n in plan.names} for key in Moments._fields)
         self.given = Given(parameters, gradients, *moments)
         few = sum(gradients[name].numel() for name in plan.names) <= MANY
@@ -82,7 +82,7 @@ class Stepped:
     def steps(self) -> Steps:
         """The same of each bundle."""
         counts = self.of_bundles(self.counts)
-        return Steps(counts, self.dtype, self._rule.skeleton, self.factors, self._finite)
+        return Steps(counts, self.dtype, self._rule.skeleton, self.factors, self.finite)
 
     def singles(self, key: str) -> list[Tensor]:
         """A number of the state of each parameter."""

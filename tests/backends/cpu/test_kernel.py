@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from ngopt.backends.cpu.kernel import Kernel, addresses
+from ngopt.backends.cpu.kernel import Kernel
 from ngopt.backends.cpu.source import source
 from ngopt.backends.function import Argument, Kind, Result, Use
-from tests.backends.cpu.running import run
+from ngopt.backends.tables import addresses
+from tests.backends.running import run
 
 
 def parts_of(text):

@@ -6,7 +6,7 @@ from ngopt.backends.cpu.operations import OPERATIONS
 from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.errors import NgoptError
 from ngopt.features.rounding import rounded
-from tests.backends.cpu import running
+from tests.backends import running
 
 FUNCTIONS = {
     "add": lambda a, b, c: torch.add(a, b, alpha=0.3) + 2,
@@ -24,6 +24,8 @@ FUNCTIONS = {
     "exp": lambda a, b, c: torch.exp(3 * a),
     "tanh": lambda a, b, c: torch.tanh(a),
     "relu": lambda a, b, c: torch.relu(a),
+    "gt": lambda a, b, c: torch.where(a > 0.1, a, b),
+    "where": lambda a, b, c: torch.where(a > b, c, b),
     "minimum": lambda a, b, c: torch.minimum(a, b) + torch.minimum(b, torch.minimum(c, a)),
     "clamp_min": lambda a, b, c: torch.clamp_min(a, 0.5) * torch.clamp_min(b, 1e-24),
     "rounded": lambda a, b, c: rounded(b, c),

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from ngopt.backends.cpu import orthogonalize as module
-from ngopt.backends.cpu.kernel import addresses
 from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
+from ngopt.backends.tables import addresses
 from ngopt.features.scale import EPS, root_inverse
 from ngopt.rules.layers.polar import rough_polar_factor
 

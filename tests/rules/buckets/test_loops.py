@@ -2,17 +2,19 @@
 
 import copy
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from ngopt.backends import switch
+from ngopt.backends import backend, switch
+from ngopt.backends.backend import _of_cpu
 from ngopt.backends.cpu.build import NoCompilerError
 from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.rules.buckets import kernels, loops
+from ngopt.rules.buckets import compiled, loops
 from ngopt.rules.buckets.loops import Plane
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -80,7 +82,8 @@ def test_with_options(name, options):
 @pytest.mark.parametrize("few", [1, 100])
 @pytest.mark.parametrize("small", [True, False], ids=["small", "in torch"])
 def test_in_many_batches_and_with_matrices_of_all_sizes(few, small, monkeypatch):
-    monkeypatch.setattr(loops, "AT_ONCE", few)
+    at_once = replace(_of_cpu(), at_once=few)
+    monkeypatch.setattr(compiled, "backend_for", lambda *_: at_once)
     monkeypatch.setattr(loops, "MANY", 0)
     if not small:
         monkeypatch.setattr(loops, "worthwhile", lambda *_: False)
@@ -346,10 +349,12 @@ def test_no_compiler_is_no_error(monkeypatch):
         raise NoCompilerError("none is installed")
 
     monkeypatch.setattr(switch, "_off", False)
-    monkeypatch.setattr(kernels, "mix", refuse)
+    monkeypatch.setattr(backend, "Kernel", refuse)
+    backend._of_cpu.cache_clear()
     described = zoo_graph("conv_flatten")
     with pytest.warns(UserWarning, match="none is installed"):
         here, _ = trajectory(MatrixGNN(), described, 2)
+    backend._of_cpu.cache_clear()
     with plain():
         there, _ = trajectory(MatrixGNN(), described, 2)
     assert relative_error(here, there) == 0

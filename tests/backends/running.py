@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ngopt.backends.cpu.kernel import addresses
+from ngopt.backends.tables import Tables, addresses
 
 
 def run(kernel, arguments, results=(), shape=None, lead=0):
@@ -26,5 +26,7 @@ def run(kernel, arguments, results=(), shape=None, lead=0):
     given = [argument.contiguous() for argument in arguments]
     many = max(1, front.numel())
     tables = [np.stack([addresses(t, lead) for t in some], 1) for some in (given, found)]
-    kernel(np.tile(np.array([[rows, columns]]), (many, 1)), *map(np.ascontiguousarray, tables))
+    tables = [np.ascontiguousarray(table) for table in tables]
+    among = Tables(torch.device("cpu"), tables)
+    kernel.on(np.tile(np.array([[rows, columns]]), (many, 1)), *tables, among)()
     return found
