@@ -1,19 +1,21 @@
-"""Operations of a step where nothing compiles or captures it, as on a GPU: what it has to launch.
+"""Operations of a step on a GPU: what it has to launch, with kernels of Triton and without.
 
     python -m benchmarks.launches
     python -m benchmarks.launches --models gpt2 gpt24 --optimizers ngopt
 
 Steps are made on the meta device, so size costs nothing. Counted are operations that PyTorch
-dispatches, without views and allocations; an operation on a list of tensors counts once. The mean
+dispatches, without views and allocations, and kernels of our own; an operation on a list of tensors
+counts once. The mean
 is over a cycle of steps, from one look at the whole model to the next. Without values, gradients
 are not compared with their usual size: with them, there are some 25 operations more.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,12 @@ from benchmarks.models import GPT2, ResNet, ResNet50, ViT, convnet, images, perc
 from benchmarks.step import Case, muon
 from meta_train.table import table_lines
 from ngopt import NeuralGraph, NeuralGraphOptimizer
+from ngopt.backends.backend import ON_GPU, Backend
+from ngopt.backends.function import Argument, Function, Result, number_of_outputs
+from ngopt.backends.kernel import Kernel
+from ngopt.backends.tables import Addresses, Tables
 from ngopt.optim.refreshing import FIRST
+from ngopt.rules.buckets import compiled
 
 FREE = frozenset(
     {
@@ -79,6 +86,7 @@ def ours(model: nn.Module, graph: NeuralGraph) -> list[Optimizer]:
 
 OPTIMIZERS: dict[str, Build] = {
     "ngopt": ours,
+    "ngopt, eager": ours,
     "Adam, foreach": lambda model, graph: [Adam(model.parameters(), foreach=True)],
     "Muon": lambda model, graph: muon(model),
 }
@@ -91,6 +99,12 @@ class Count(TorchDispatchMode):
         super().__init__()
         self.number = 0
 
+    def kernel(
+        self, function: Function, arguments: Sequence[Argument], results: Sequence[Result]
+    ) -> Kernel:
+        """A kernel that computes nothing and is counted."""
+        return _Kernel(self, number_of_outputs(results))
+
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
@@ -99,8 +113,29 @@ class Count(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def counted(case: Case, build: Build) -> dict[str, float]:
-    """Operations of a step between looks and at a look, and the mean over a cycle."""
+class _Kernel:
+    def __init__(self, count: Count, outputs: int) -> None:
+        self._count, self.outputs = count, outputs
+
+    def on(
+        self, sizes: Addresses, arguments: Addresses, results: Addresses, among: Tables
+    ) -> Callable[[], None]:
+        """Return what is counted whenever it is called."""
+
+        def call() -> None:
+            self._count.number += 1
+
+        return call
+
+
+def counted(case: Case, build: Build, *, kernels: bool = True) -> dict[str, float]:
+    """Operations of a step between looks and at a look, and the mean over a cycle.
+
+    Args:
+        case: what is trained.
+        build: makes the optimizers.
+        kernels: whether there are kernels of Triton, which count once each.
+    """
     model = case.build()
     graph = ngopt.trace(model, case.batch())
     model = model.to("meta")
@@ -109,11 +144,15 @@ def counted(case: Case, build: Build) -> dict[str, float]:
     optimizers = build(model, graph)
     found = []
     cycle = max(getattr(getattr(o, "rule", None), "refresh_every", 1) for o in optimizers)
-    for _ in range(FIRST + 2 * cycle if cycle > 1 else 3):
-        with Count() as count:
-            for optimizer in optimizers:
-                optimizer.step()
-        found.append(count.number)
+    count = Count()
+    backend = Backend(count.kernel, ON_GPU, False) if kernels else None
+    with patch.object(compiled, "backend_for", lambda _: backend):
+        for _ in range(FIRST + 2 * cycle if cycle > 1 else 3):
+            count.number = 0
+            with count:
+                for optimizer in optimizers:
+                    optimizer.step()
+            found.append(count.number)
     last = found[-cycle:]
     return {"between": min(last), "look": max(last), "mean": sum(last) / cycle}
 
@@ -126,7 +165,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a file for the numbers, as JSON")
     options = parser.parse_args()
     found = {
-        model: {name: counted(CASES[model], OPTIMIZERS[name]) for name in options.optimizers}
+        model: {
+            name: counted(CASES[model], OPTIMIZERS[name], kernels="eager" not in name)
+            for name in options.optimizers
+        }
         for model in options.models
     }
     head = ["model", *(f"{name}: between looks, at a look, mean" for name in options.optimizers)]

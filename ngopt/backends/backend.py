@@ -18,6 +18,9 @@ from ngopt.backends.triton import kernel as triton_kernel
 AT_ONCE = 2**20
 """Number of entries whose directions are there at once on the CPU."""
 
+ON_GPU = 2**26
+"""The same on GPUs."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -64,4 +67,4 @@ def _of_gpu(device: torch.device) -> Backend | None:
     except Exception as reason:  # noqa: BLE001 - whatever may be wrong with drivers and compilers
         switch.give_up(reason, "Install the Triton that belongs to this torch")
         return None
-    return Backend(triton_kernel.Kernel, 2**26, False)
+    return Backend(triton_kernel.Kernel, ON_GPU, False)

@@ -74,6 +74,13 @@ class Result(NamedTuple):
     into: int | None = None
 
 
+def number_of_outputs(results: Sequence[Result]) -> int:
+    """How many results have an address: of each its uses, without what overwrites an argument."""
+    return sum(
+        use is not Use.STORE or result.into is None for result in results for use in result.uses
+    )
+
+
 class Writer(ABC):
     """Writes a function of entries down in another language, operation by operation.
 

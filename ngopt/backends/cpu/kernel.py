@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ngopt.backends.cpu.build import load
 from ngopt.backends.cpu.source import source
-from ngopt.backends.function import Argument, Function, Result, Use
+from ngopt.backends.function import Argument, Function, Result, number_of_outputs
 from ngopt.backends.tables import Addresses, Tables
 
 
@@ -30,9 +30,7 @@ class Kernel:
     ) -> None:
         self._run = load(source(function, arguments, results), sizes=1, pointers=3)
         self.inputs = len(arguments)
-        self.outputs = sum(
-            use is not Use.STORE or result.into is None for result in results for use in result.uses
-        )
+        self.outputs = number_of_outputs(results)
 
     def on(
         self,

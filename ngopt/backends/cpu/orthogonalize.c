@@ -1,4 +1,5 @@
-/* Rough orthogonalization of matrices, in single precision; see ngopt/rules/layers/polar.py.
+/* Rough orthogonalization of matrices, computed in REAL: float or double; see
+ * ngopt/rules/layers/polar.py. REAL_IS_FLOAT tells which.
  *
  * Products are made of tiles, of what a panel of HIGH rows of the left factor and one of WIDE columns
  * of the right one give. Of products that are symmetric one half is computed, and copied to the other.
@@ -9,27 +10,28 @@
 #include <string.h>
 
 typedef int64_t word;
+typedef REAL real;
 
-#define LANES 8
+#define LANES (REAL_IS_FLOAT ? 8 : 4)
 #define HIGH 6
 #define WIDE (2 * LANES)
 #define DEEP 256
 #define BLOCK (24 * HIGH)
 #define STRIP 256
 
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef real lanes __attribute__((vector_size(32), aligned(4), may_alias));
 
 static inline word least(word a, word b) { return a < b ? a : b; }
 
 /* A square of LANES by LANES entries, turned. Its rows are read whole, for where they lie a power of
  * two apart few of them stay in the cache. */
-#if defined(__has_builtin)
+#if defined(__has_builtin) && REAL_IS_FLOAT
 #if __has_builtin(__builtin_shufflevector)
 #define SHUFFLE __builtin_shufflevector
 #endif
 #endif
-static inline void turn(float *restrict to, word to_by, const float *restrict from, word by) {
-#ifdef SHUFFLE
+static inline void turn(real *restrict to, word to_by, const real *restrict from, word by) {
+#if defined(SHUFFLE) && REAL_IS_FLOAT
   lanes a[LANES], b[LANES];
 #pragma GCC unroll 8
   for (int j = 0; j < LANES; j++) a[j] = *(const lanes *)(from + j * by);
@@ -57,11 +59,11 @@ static inline void turn(float *restrict to, word to_by, const float *restrict fr
 
 /* Rows, filled up with zeros to a multiple of HIGH, each DEEP from the one before. `by` and `along`
  * are the strides from row to row and along a row. */
-static void pack_rows(float *restrict to, const float *restrict from, word count, word depth,
+static void pack_rows(real *restrict to, const real *restrict from, word count, word depth,
                       word by, word along) {
   if (along == 1)
     for (word i = 0; i < count; i++)
-      memcpy(to + i * DEEP, from + i * by, (size_t)depth * sizeof(float));
+      memcpy(to + i * DEEP, from + i * by, (size_t)depth * sizeof(real));
   else
     for (word k = 0, deep; k < depth; k += deep) {
       const word squares = by == 1 && depth - k >= LANES ? count / LANES : 0;
@@ -71,31 +73,31 @@ static void pack_rows(float *restrict to, const float *restrict from, word count
       for (word i = squares * LANES; i < count; i++)
         for (word d = k; d < k + deep; d++) to[i * DEEP + d] = from[i * by + d * along];
     }
-  for (word i = count; i % HIGH; i++) memset(to + i * DEEP, 0, DEEP * sizeof(float));
+  for (word i = count; i % HIGH; i++) memset(to + i * DEEP, 0, DEEP * sizeof(real));
 }
 
 /* Panels of WIDE columns, filled up with zeros. `by` and `along` are the strides from column to
  * column and along a column. */
-static void pack_columns(float *restrict to, const float *restrict from, word count, word depth,
+static void pack_columns(real *restrict to, const real *restrict from, word count, word depth,
                          word by, word along) {
   for (word at = 0; at < count; at += WIDE, from += WIDE * by) {
     const word here = least(count - at, WIDE);
     for (word k = 0, deep; k < depth; k += deep, to += deep * WIDE) {
-      const float *row = from + k * along;
+      const real *row = from + k * along;
       const int square = here == WIDE && along == 1 && depth - k >= LANES;
       deep = square ? LANES : 1;
       if (square)
         turn(to, WIDE, row, by), turn(to + LANES, WIDE, row + LANES * by, by);
       else if (here == WIDE && by == 1)
-        memcpy(to, row, WIDE * sizeof(float));
+        memcpy(to, row, WIDE * sizeof(real));
       else
         for (word j = 0; j < WIDE; j++) to[j] = j < here ? row[j * by] : 0;
     }
   }
 }
 
-static void tile(word depth, const float *restrict rows, const float *restrict columns,
-                 float *restrict to) {
+static void tile(word depth, const real *restrict rows, const real *restrict columns,
+                 real *restrict to) {
   lanes sum[HIGH][2] = {{{0}}};
   for (word k = 0; k < depth; k++, rows++, columns += WIDE) {
     const lanes left = *(const lanes *)columns, right = *(const lanes *)(columns + LANES);
@@ -110,8 +112,8 @@ static void tile(word depth, const float *restrict rows, const float *restrict c
       *(lanes *)(to + r * WIDE + half * LANES) = sum[r][half];
 }
 
-static inline void put(float *restrict to, const float *restrict own, const float *restrict added,
-                       word columns, float alpha, float beta, int first) {
+static inline void put(real *restrict to, const real *restrict own, const real *restrict added,
+                       word columns, real alpha, real beta, int first) {
   if (!first)
     for (word c = 0; c < columns; c++) to[c] += alpha * own[c];
   else if (beta)
@@ -120,7 +122,7 @@ static inline void put(float *restrict to, const float *restrict own, const floa
     for (word c = 0; c < columns; c++) to[c] = alpha * own[c];
 }
 
-static void mirror(float *out, word rows) {
+static void mirror(real *out, word rows) {
   for (word i0 = 0; i0 < rows; i0 += LANES)
     for (word j0 = 0; j0 <= i0; j0 += LANES)
       if (j0 < i0 && i0 + LANES <= rows)
@@ -134,25 +136,25 @@ static word up(word number, word step) { return (number + step - 1) / step * ste
 
 /* Where a matrix lies, and the strides from row to row and along a row. */
 typedef struct {
-  const float *at;
+  const real *at;
   word by, along;
 } matrix;
 
-static matrix of(const float *at, word by, word along) {
+static matrix of(const real *at, word by, word along) {
   const matrix found = {at, by, along};
   return found;
 }
 
 /* Where panels lie: for products of at most so many rows and columns. */
 typedef struct {
-  float *high, *wide;
+  real *high, *wide;
 } panels;
 
 /* out = alpha * left @ right + beta * added, of rows that are `columns` long in out and added, and of
  * which nothing above the diagonal is computed if they are symmetric. Factors are `depth` deep. */
 static void product(panels memory, word rows, word columns, word depth, matrix left, matrix right,
-                    float alpha, float beta, const float *added, float *out, int symmetric) {
-  float sums[HIGH * WIDE];
+                    real alpha, real beta, const real *added, real *out, int symmetric) {
+  real sums[HIGH * WIDE];
   for (word k = 0; k < depth; k += DEEP) {
     const word deep = least(depth - k, DEEP);
     pack_rows(memory.high, left.at + k * left.along, rows, deep, left.by, left.along);
@@ -181,18 +183,18 @@ static void product(panels memory, word rows, word columns, word depth, matrix l
 
 /* The polynomial of the gram matrix by which a matrix is to be multiplied, k x k. Of the memory, five
  * matrices, the first is the gram matrix. */
-static float *polynomial(panels memory, word k, word steps, const float *coefficients, float *own) {
-  float *gram = own, *now = gram + k * k, *factor = now + k * k, *other = factor + k * k;
-  float *more = other + k * k;
+static real *polynomial(panels memory, word k, word steps, const float *coefficients, real *own) {
+  real *gram = own, *now = gram + k * k, *factor = now + k * k, *other = factor + k * k;
+  real *more = other + k * k;
   for (word step = 0; step < steps; step++, coefficients += 3) {
     product(memory, k, k, k, of(gram, k, 1), of(gram, k, 1), coefficients[2], coefficients[1], gram,
             now, 1);
     for (word i = 0; i < k; i++) now[i * k + i] += coefficients[0];
-    float *next = step ? other : factor;
+    real *next = step ? other : factor;
     if (step)
       product(memory, k, k, k, of(now, k, 1), of(factor, k, 1), 1, 0, gram, next, 1);
     else
-      memcpy(next, now, (size_t)(k * k) * sizeof(float));
+      memcpy(next, now, (size_t)(k * k) * sizeof(real));
     other = step ? factor : other;
     factor = next;
     if (step < steps - 1) {
@@ -204,22 +206,22 @@ static float *polynomial(panels memory, word k, word steps, const float *coeffic
 }
 
 /* x = factor @ x for x of k rows of n, or x @ factor for n rows of k, a strip of x at a time. */
-static void apply(panels memory, word k, word n, int wide, const float *factor, float *x,
-                  float *strip) {
+static void apply(panels memory, word k, word n, int wide, const real *factor, real *x,
+                  real *strip) {
   for (word from = 0; from < n; from += STRIP) {
     const word here = least(n - from, STRIP);
     if (wide) {
       product(memory, k, here, k, of(factor, k, 1), of(x + from, n, 1), 1, 0, strip, strip, 0);
       for (word i = 0; i < k; i++)
-        memcpy(x + i * n + from, strip + i * here, (size_t)here * sizeof(float));
+        memcpy(x + i * n + from, strip + i * here, (size_t)here * sizeof(real));
     } else {
       product(memory, here, k, k, of(x + from * k, k, 1), of(factor, k, 1), 1, 0, strip, strip, 0);
-      memcpy(x + from * k, strip, (size_t)(here * k) * sizeof(float));
+      memcpy(x + from * k, strip, (size_t)(here * k) * sizeof(real));
     }
   }
 }
 
-static double squares(const float *x, word count, word stride) {
+static double squares(const real *x, word count, word stride) {
   double sum = 0;
   if (stride == 1) {
 #pragma omp simd reduction(+ : sum)
@@ -229,17 +231,17 @@ static double squares(const float *x, word count, word stride) {
   return sum;
 }
 
-static void scale(float *x, word count, word stride, float factor) {
+static void scale(real *x, word count, word stride, real factor) {
   for (word i = 0; i < count; i++) x[i * stride] *= factor;
 }
 
 /* Bring all rows, or all columns, to a root mean square of 1. */
-static void equalize(word rows, word columns, int by_column, double eps, float *x) {
+static void equalize(word rows, word columns, int by_column, double eps, real *x) {
   const word lines = by_column ? columns : rows, count = by_column ? rows : columns;
   const word next = by_column ? 1 : columns, along = by_column ? columns : 1;
   for (word i = 0; i < lines; i++) {
     const double square = squares(x + i * next, count, along) / (double)count;
-    scale(x + i * next, count, along, (float)(1 / sqrt(square + eps * eps)));
+    scale(x + i * next, count, along, (real)(1 / sqrt(square + eps * eps)));
   }
 }
 
@@ -248,33 +250,41 @@ static word most(word a, word b) { return a > b ? a : b; }
 /* Sizes are rows, columns, and whose sizes become equal: 0 of nothing, 1 of rows, 2 of columns.
  * Numbers are eps, the least mean square, then the coefficients of each step. */
 void run(word matrices, word steps, word *sizes, float **entries, float *numbers) {
-  word few = 0;
-  for (word m = 0; m < matrices; m++) few = most(few, least(sizes[3 * m], sizes[3 * m + 1]));
+  word few = 0, largest = 0;
+  for (word m = 0; m < matrices; m++) {
+    few = most(few, least(sizes[3 * m], sizes[3 * m + 1]));
+    largest = most(largest, sizes[3 * m] * sizes[3 * m + 1]);
+  }
   const word side = up(most(few, STRIP), HIGH * WIDE);
-  panels memory = {malloc((size_t)(side * DEEP) * sizeof(float)),
-                   malloc((size_t)(side * DEEP) * sizeof(float))};
-  float *own = malloc((size_t)(5 * few * few) * sizeof(float));
-  float *strip = malloc((size_t)(few * STRIP) * sizeof(float));
+  panels memory = {malloc((size_t)(side * DEEP) * sizeof(real)),
+                   malloc((size_t)(side * DEEP) * sizeof(real))};
+  real *own = malloc((size_t)(5 * few * few) * sizeof(real));
+  real *strip = malloc((size_t)(few * STRIP) * sizeof(real));
+  real *wider = REAL_IS_FLOAT ? 0 : malloc((size_t)largest * sizeof(real));
+  if (!(REAL_IS_FLOAT || wider)) abort();
   if (!memory.high || !memory.wide || !own || !strip) abort(); /* Nothing would be right. */
   const double eps = numbers[0], lowest = numbers[1];
   for (; matrices > 0; matrices--, sizes += 3, entries++) {
     const word rows = sizes[0], columns = sizes[1], count = rows * columns;
     const int wide = rows <= columns;
     const word k = wide ? rows : columns, n = wide ? columns : rows;
-    float *x = *entries;
+    real *x = wider ? wider : (real *)*entries;
+    for (word i = 0; wider && i < count; i++) x[i] = (*entries)[i];
     const double mean = squares(x, count, 1) / (double)count;
-    scale(x, count, 1, (float)(1 / sqrt((mean < lowest ? lowest : mean) * (double)count)));
+    scale(x, count, 1, (real)(1 / sqrt((mean < lowest ? lowest : mean) * (double)count)));
     const matrix lines = wide ? of(x, n, 1) : of(x, 1, k), turned = of(x, lines.along, lines.by);
     product(memory, k, k, n, lines, turned, 1, 0, own, own, 1);
     const double inverse = 1 / sqrt(squares(own, k * k, 1) + eps * eps);
-    scale(own, k * k, 1, (float)inverse);
-    float *factor = polynomial(memory, k, steps, numbers + 2, own);
-    scale(factor, k * k, 1, (float)sqrt(inverse));
+    scale(own, k * k, 1, (real)inverse);
+    real *factor = polynomial(memory, k, steps, numbers + 2, own);
+    scale(factor, k * k, 1, (real)sqrt(inverse));
     apply(memory, k, n, wide, factor, x, strip);
     if (sizes[2]) equalize(rows, columns, sizes[2] == 2, eps, x);
+    for (word i = 0; wider && i < count; i++) (*entries)[i] = (float)x[i];
   }
   free(memory.high);
   free(memory.wide);
   free(own);
   free(strip);
+  free(wider);
 }

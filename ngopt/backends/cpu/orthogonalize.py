@@ -18,14 +18,24 @@ MOST = 2**23
 on several."""
 
 
+EXACT = 2**20
+"""Number of multiplications up to which single precision would not be much faster than double."""
+
+
 def worthwhile(rows: int, columns: int) -> bool:
     """Whether a matrix takes less time here than in torch."""
     few, many = sorted((rows, columns))
-    return torch.get_num_threads() == 1 or (3 * few + 2 * many) * few**2 <= MOST
+    return torch.get_num_threads() == 1 or bool(_multiplications(few, many) <= MOST)
+
+
+def _multiplications(few: Any, many: Any) -> Any:
+    return (3 * few + 2 * many) * few**2
 
 
 def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
     """Do to each matrix what :meth:`.Skeleton.orthogonalized` does, in place.
+
+    Small ones are computed in double precision, since matrices of a low rank amplify roundings.
 
     Args:
         sizes: `(matrices, 3)`: rows, columns, and 1 if rows are to be of equal size, 2 if columns
@@ -36,20 +46,28 @@ def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
     Returns:
         Whether it is done: not where it cannot be compiled.
     """
-    run = _run()
-    if run is None:
-        return False
     numbers = _numbers(steps)
-    run(len(sizes), steps, sizes.ctypes.data, entries.ctypes.data, numbers.ctypes.data)
+    few, many = np.sort(sizes[:, :2], 1).T
+    exact = _multiplications(few, many) <= EXACT
+    for double, chosen in ((True, exact), (False, ~exact)):
+        if not chosen.any():
+            continue
+        run, own = _run(double), (sizes[chosen], entries[chosen])
+        if run is None:
+            return False
+        run(len(own[0]), steps, own[0].ctypes.data, own[1].ctypes.data, numbers.ctypes.data)
     return True
 
 
 @cache
-def _run() -> Any:
+def _run(double: bool) -> Any:
     """The compiled loop; None if it cannot be compiled."""
+    flags = (
+        ["-DREAL=double", "-DREAL_IS_FLOAT=0"] if double else ["-DREAL=float", "-DREAL_IS_FLOAT=1"]
+    )
     try:
         source = files("ngopt.backends.cpu").joinpath("orthogonalize.c").read_text("utf-8")
-        return load(source, "-ffp-contract=fast", sizes=2, pointers=3)
+        return load(source, "-ffp-contract=fast", *flags, sizes=2, pointers=3)
     except NoCompilerError as reason:
         give_up(reason)
         return None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ngopt.backends.cpu.build import folder
-from ngopt.backends.function import Argument, Function, Kind, Result, Use
+from ngopt.backends.function import Argument, Function, Kind, Result, Use, number_of_outputs
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.backends.triton.source import source
 
@@ -31,9 +31,7 @@ class Kernel:
         self, function: Function, arguments: Sequence[Argument], results: Sequence[Result]
     ) -> None:
         self._run = _load(source(function, arguments, results))
-        self.outputs = sum(
-            use is not Use.STORE or result.into is None for result in results for use in result.uses
-        )
+        self.outputs = number_of_outputs(results)
 
     def on(
         self, sizes: Addresses, arguments: Addresses, results: Addresses, among: Tables

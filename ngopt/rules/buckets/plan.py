@@ -316,9 +316,20 @@ class Plan:
         def index(values: Sequence[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=device)
 
-        places = self._places()
-        back = np.empty_like(places)
-        back[places] = np.arange(len(places))
+        if like.is_meta:  # where numbers take no memory, and may be more than fit into any
+            places = back = torch.empty(sum(self.stored), dtype=torch.int64, device=device)
+        else:
+            there = self._places()
+            other = np.empty_like(there)
+            other[there] = np.arange(len(there))
+            places, back = (torch.from_numpy(found).to(device) for found in (there, other))
+
+        def numbered(sizes: Sequence[int]) -> Tensor:
+            """The number of each of some parts, as often as its size says."""
+            parts = torch.arange(len(sizes), device=device)
+            counts = torch.tensor(sizes, dtype=torch.int64, device=device)
+            return parts.repeat_interleave(counts, output_size=sum(sizes))
+
         heard = [self._selected(numbers.out, 0, True), self._selected(numbers.into, 1, True)]
         members = [member for bucket in self.buckets for member in bucket.members]
         shapes = [member.bundle.shape for member in members]
@@ -337,14 +348,14 @@ class Plan:
             "out_ends": floats([[g * out] for g, out, _, _ in shapes]).reshape(-1, 1),
             "in_ends": floats([[g * into] for g, _, into, _ in shapes]).reshape(-1, 1),
             "in_fans": floats([[into**-0.5] for _, _, into, _ in shapes]).reshape(-1, 1),
-            "out_bundle": index(_numbered([g * out for g, out, _, _ in shapes])),
-            "in_bundle": index(_numbered([g * into for g, _, into, _ in shapes])),
-            "out_group": index(_numbered(groups)),
+            "out_bundle": numbered([g * out for g, out, _, _ in shapes]),
+            "in_bundle": numbered([g * into for g, _, into, _ in shapes]),
+            "out_group": numbered(groups),
             "groups": floats(groups),
             "out_said": index(self._saying(0)),
             "in_said": index(self._saying(1)),
-            "stored": torch.from_numpy(places).to(device),
-            "recalled": torch.from_numpy(back).to(device),
+            "stored": places,
+            "recalled": back,
             "out_rows": index(self._selected(numbers.out, 0, False)),
             "in_rows": index(self._selected(numbers.into, 1, False)),
             "out_heard": index(heard[0]),
@@ -366,11 +377,6 @@ class _Constants:
     shares: list[float]
     out: list[Sequence[int]] = field(default_factory=list)
     into: list[Sequence[int]] = field(default_factory=list)
-
-
-def _numbered(sizes: Iterable[int]) -> list[int]:
-    """The number of each of some parts, as often as its size says."""
-    return [number for number, size in enumerate(sizes) for _ in range(size)]
 
 
 def stacked(bucket: Bucket, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -1,7 +1,6 @@
 """One step of the default rule, bucket by bucket."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,6 +65,8 @@ class Stepped:
         if factors is not None:
             self.factors = self.of_bundles(factors.to(self.dtype)).unsqueeze(0)
         self.finite = finite
+        self._counts: Tensor | None = None
+        self._steps: Steps | None = None
         moments = ({n: state[n][key] for n in plan.names} for key in Moments._fields)
         self.given = Given(parameters, gradients, *moments)
         few = sum(gradients[name].numel() for name in plan.names) <= MANY
@@ -73,16 +74,21 @@ class Stepped:
         self._kept: dict[int, Entries] = {}
         self._contexts: dict[str, Tensor] = {}
 
-    @cached_property
+    # torch.compile does not know functools.cached_property.
+    @property
     def counts(self) -> Tensor:
         """Number of gradients of each parameter so far, `(runs, parameters)`."""
-        return self.numbers("step") + 1
+        if self._counts is None:
+            self._counts = self.numbers("step") + 1
+        return self._counts
 
-    @cached_property
+    @property
     def steps(self) -> Steps:
         """The same of each bundle."""
-        counts = self.of_bundles(self.counts)
-        return Steps(counts, self.dtype, self._rule.skeleton, self.factors, self.finite)
+        if self._steps is None:
+            counts, skeleton = self.of_bundles(self.counts), self._rule.skeleton
+            self._steps = Steps(counts, self.dtype, skeleton, self.factors, self.finite)
+        return self._steps
 
     def singles(self, key: str) -> list[Tensor]:
         """A number of the state of each parameter."""

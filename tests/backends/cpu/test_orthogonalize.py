@@ -55,7 +55,7 @@ def test_large_matrices_are_left_to_several_threads_of_torch(threads, large):
 
 
 def test_nothing_is_done_without_a_compiler(monkeypatch):
-    monkeypatch.setattr(module, "_run", lambda: None)
+    monkeypatch.setattr(module, "_run", lambda double: None)
     matrices = torch.ones(1, 2, 2)
     assert not orthogonalize(np.array([[2, 2, 1]]), addresses(matrices, 1), 2)
     assert torch.equal(matrices, torch.ones(1, 2, 2))
