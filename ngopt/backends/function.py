@@ -48,11 +48,14 @@ class Argument:
         kind: how many numbers there are.
         dtype: `torch.float32`, or `torch.bfloat16` for entries.
         count: how many arguments of the function it is; in memory one comes after the other.
+        pitched: of entries, whether rows begin as far apart as the matrix says, not one after the
+            other.
     """
 
     kind: Kind
     dtype: torch.dtype = torch.float32
     count: int = 1
+    pitched: bool = False
 
     def example(self) -> Tensor:
         """Any tensor of this kind; not a random one, for the random state is the user's."""

@@ -20,7 +20,8 @@ class Kernel(Protocol):
         """Return what computes all results, whenever it is called.
 
         Args:
-            sizes: rows and columns of each matrix, `(matrices, 2)`.
+            sizes: of each matrix, rows, columns, and from a row to the next of what is pitched, in
+                entries, `(matrices, 3)`.
             arguments: where each argument begins, `(matrices, inputs)`: as many numbers as its kind
                 says, in the order of a matrix, one after the other.
             results: where each result is put, `(matrices, outputs)`; sums are added to what is

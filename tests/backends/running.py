@@ -28,5 +28,5 @@ def run(kernel, arguments, results=(), shape=None, lead=0):
     tables = [np.stack([addresses(t, lead) for t in some], 1) for some in (given, found)]
     tables = [np.ascontiguousarray(table) for table in tables]
     among = Tables(torch.device("cpu"), tables)
-    kernel.on(np.tile(np.array([[rows, columns]]), (many, 1)), *tables, among)()
+    kernel.on(np.tile(np.array([[rows, columns, columns]]), (many, 1)), *tables, among)()
     return found

@@ -5,6 +5,7 @@ Each fault befalls a small classifier; what has to hold is what a user would hop
 
 import math
 import random
+import statistics
 
 import pytest
 import torch
@@ -15,15 +16,12 @@ from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import MatrixGNN
 
 STEPS = 150
-ADAMW = 0.21
-"""Loss of AdamW without a fault; ngopt's is anything from 0.002 to 0.05, by chance."""
-
 INPUTS = torch.randn(256, 8, generator=torch.Generator().manual_seed(1))
 LABELS = INPUTS[:, :3].argmax(1)
 
 
-def net(dtype=torch.float32):
-    torch.manual_seed(0)
+def net(dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
     layers = [nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)]
     return nn.Sequential(*layers).to(dtype)
 
@@ -58,6 +56,23 @@ def final(model):
     return loss_of(model).item()
 
 
+def typical(run):
+    """Median loss of nets after training; that of one is from 0.002 to 0.2, by rounding alone."""
+    models = [net(seed=seed) for seed in range(7)]
+    for model in models:
+        run(model)
+    return statistics.median(map(final, models))
+
+
+def typical_with(factor, steps):
+    def run(model):
+        optimizer = NeuralGraphOptimizer(model)
+        train(model, optimizer, scaling(model, factor, steps))
+        assert optimizer.skipped_steps == 0
+
+    return typical(run)
+
+
 @pytest.fixture(scope="module")
 def healthy():
     """Loss after training without a fault."""
@@ -67,12 +82,8 @@ def healthy():
 
 
 @pytest.mark.parametrize("factor", [1e3, 1e6, 1e12, 1e25, 1e35])
-def test_a_spike_of_the_loss_is_survived(factor, healthy):
-    model = net()
-    optimizer = NeuralGraphOptimizer(model)
-    train(model, optimizer, scaling(model, factor, {50}))
-    assert final(model) < max(ADAMW, 5 * healthy)
-    assert optimizer.skipped_steps == 0
+def test_a_spike_of_the_loss_is_survived(factor):
+    assert typical_with(factor, {50}) < 0.05
 
 
 def in_single_precision():
@@ -103,10 +114,8 @@ def test_the_scale_of_the_loss_does_not_matter(factor, dtype):
 
 
 @pytest.mark.parametrize("factor", [1e-10, 1e-6])
-def test_a_tiny_loss_is_learned(factor, healthy):
-    model = net()
-    train(model, NeuralGraphOptimizer(model), scaling(model, factor, range(STEPS)))
-    assert final(model) < max(ADAMW, 5 * healthy)
+def test_a_tiny_loss_is_learned(factor):
+    assert typical_with(factor, range(STEPS)) < 0.05
 
 
 def test_gradients_that_vanish_for_a_while_do_no_harm(healthy):
@@ -171,18 +180,19 @@ def test_layers_may_freeze_and_thaw(healthy):
     assert final(model) < max(0.1, 10 * healthy)
 
 
-def test_a_model_may_change_its_precision_on_the_way(healthy):
-    model = net()
-    optimizer = NeuralGraphOptimizer(model)
-    for dtype, steps in (
-        (torch.float32, range(50)),
-        (torch.bfloat16, range(50, 60)),
-        (torch.float64, range(60, 100)),
-        (torch.float32, range(100, STEPS)),
-    ):
-        model.to(dtype)
-        train(model, optimizer, steps=steps)
-    assert final(model) < max(0.1, 10 * healthy)
+def test_a_model_may_change_its_precision_on_the_way():
+    def run(model):
+        optimizer = NeuralGraphOptimizer(model)
+        for dtype, steps in (
+            (torch.float32, range(50)),
+            (torch.bfloat16, range(50, 60)),
+            (torch.float64, range(60, 100)),
+            (torch.float32, range(100, STEPS)),
+        ):
+            model.to(dtype)
+            train(model, optimizer, steps=steps)
+
+    assert typical(run) < 0.1
 
 
 @pytest.mark.parametrize("before", [torch.float32, torch.bfloat16])

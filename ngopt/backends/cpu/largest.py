@@ -1,16 +1,13 @@
 """Largest magnitudes of many tensors at once."""
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ngopt.backends.cpu.build import NoCompilerError, load
-from ngopt.backends.switch import fusible, give_up
+from ngopt.backends.cpu.shipped import shipped
+from ngopt.backends.switch import fusible
 
 
 def largest_of(tensors: Sequence[Tensor]) -> Tensor | None:
@@ -20,7 +17,9 @@ def largest_of(tensors: Sequence[Tensor]) -> Tensor | None:
     the entries in between, where nothing can be compiled, or in derivatives.
     """
     plain = all(t.dtype == torch.float32 and _dense(t) for t in tensors)
-    run = _run() if plain and fusible(tensors) else None
+    if not plain or not fusible(tensors):
+        return None
+    run = shipped("largest.c", sizes=1, pointers=3)
     if run is None:
         return None
     sizes = np.array([tensor.numel() for tensor in tensors], dtype=np.int64)
@@ -33,14 +32,3 @@ def largest_of(tensors: Sequence[Tensor]) -> Tensor | None:
 def _dense(tensor: Tensor) -> bool:
     images = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     return images or tensor.is_contiguous()
-
-
-@cache
-def _run() -> Any:
-    """The compiled loop; None if it cannot be compiled."""
-    try:
-        source = files("ngopt.backends.cpu").joinpath("largest.c").read_text(encoding="utf-8")
-        return load(source, sizes=1, pointers=3)
-    except NoCompilerError as reason:
-        give_up(reason)
-        return None

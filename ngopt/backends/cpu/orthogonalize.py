@@ -1,14 +1,12 @@
 """Rough orthogonalization of many matrices, in less time than operations of torch take."""
 
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import torch
 
-from ngopt.backends.cpu.build import NoCompilerError, load
-from ngopt.backends.switch import give_up
+from ngopt.backends.cpu.shipped import shipped
 from ngopt.backends.tables import Addresses
 from ngopt.features.scale import EPS, LEAST
 from ngopt.rules.layers.polar import coefficients
@@ -16,7 +14,6 @@ from ngopt.rules.layers.polar import coefficients
 MOST = 2**23
 """Number of multiplications up to which a matrix takes less time here, on one thread, than in torch
 on several."""
-
 
 EXACT = 2**20
 """Number of multiplications up to which single precision would not be much faster than double."""
@@ -59,18 +56,12 @@ def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
     return True
 
 
-@cache
 def _run(double: bool) -> Any:
     """The compiled loop; None if it cannot be compiled."""
-    flags = (
-        ["-DREAL=double", "-DREAL_IS_FLOAT=0"] if double else ["-DREAL=float", "-DREAL_IS_FLOAT=1"]
+    real = (
+        ("-DREAL=double", "-DREAL_IS_FLOAT=0") if double else ("-DREAL=float", "-DREAL_IS_FLOAT=1")
     )
-    try:
-        source = files("ngopt.backends.cpu").joinpath("orthogonalize.c").read_text("utf-8")
-        return load(source, "-ffp-contract=fast", *flags, sizes=2, pointers=3)
-    except NoCompilerError as reason:
-        give_up(reason)
-        return None
+    return shipped("orthogonalize.c", "-ffp-contract=fast", *real, sizes=2, pointers=3)
 
 
 @cache

@@ -15,9 +15,10 @@ def source(function: Function, arguments: Sequence[Argument], results: Sequence[
     """C source of a loop over matrices.
 
     It is `void run(int64_t matrices, int64_t *sizes, void **arguments, void **results)`.
-    Sizes are rows and columns of each matrix. Of each matrix there is a pointer to each argument,
-    then of the next one. So it is with results, in the order of results and their uses; sums are
-    added to, and what overwrites an argument has no pointer.
+    Sizes of each matrix are rows, columns, and from a row to the next of what is pitched. Of each
+    matrix there is a pointer to each argument, then of the next one. So it is with results, in the
+    order of results and their uses; sums are added to, and what overwrites an argument has no
+    pointer.
 
     Args:
         function: see :meth:`.Writer.write`.
@@ -43,7 +44,7 @@ class _Writer(Writer):
     def argument(self, name: str, number: int, part: int, argument: Argument) -> None:
         """A pointer to where it begins, and the number at its place."""
         index, length = {
-            Kind.ENTRY: ("row * columns + column", "rows * columns"),
+            Kind.ENTRY: (_entry(argument), f"rows * {_pitch(argument)}"),
             Kind.ROW: ("row", "rows"),
             Kind.COLUMN: ("column", "columns"),
             Kind.SCALAR: ("0", "1"),
@@ -87,7 +88,9 @@ class _Writer(Writer):
         stored = name if result.dtype == torch.float32 else f"narrow({name})"
         for use in result.uses:
             if use is Use.STORE and result.into is not None:
-                entry.append(f"{self.names[result.into]}[row * columns + column] = {stored};")
+                entry.append(
+                    f"{self.names[result.into]}[{_entry(self.arguments[result.into])}] = {stored};"
+                )
                 continue
             number, self.pointers = self.pointers, self.pointers + 1
             c_type = TYPES[result.dtype] if use is Use.STORE else "float"
@@ -124,13 +127,26 @@ class _Writer(Writer):
             "}",
             *(f"out_{n}[0] += (float)total_{n};" for n in self.sums),
         ]
-        sizes, pointers = "int64_t rows, int64_t columns", "void **arguments, void **results"
+        sizes, pointers = (
+            "int64_t rows, int64_t columns, int64_t pitch",
+            "void **arguments, void **results",
+        )
         each = [
             "void run(int64_t matrices, int64_t *sizes, void **arguments, void **results) {",
             "for (int64_t n = 0; n < matrices; n++)",
-            f"one(sizes[2 * n], sizes[2 * n + 1], arguments + n * {len(self.arguments)}, "
+            f"one(sizes[3 * n], sizes[3 * n + 1], sizes[3 * n + 2], "
+            f"arguments + n * {len(self.arguments)}, "
             f"results + n * {self.pointers});",
             "}",
         ]
         head = f"static void one({sizes}, {pointers}) {{"
         return "\n".join([PRELUDE, head, *body, "}", *each, ""])
+
+
+def _pitch(argument: Argument) -> str:
+    return "pitch" if argument.pitched else "columns"
+
+
+def _entry(argument: Argument) -> str:
+    """Place of an entry among those of an argument."""
+    return f"row * {_pitch(argument)} + column"

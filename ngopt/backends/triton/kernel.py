@@ -39,7 +39,8 @@ class Kernel:
         """Return what computes all results, whenever it is called.
 
         Args:
-            sizes: rows and columns of each matrix, `(matrices, 2)`.
+            sizes: of each matrix, rows, columns, and from a row to the next of what is pitched, in
+                entries, `(matrices, 3)`.
             arguments: where each argument begins, `(matrices, inputs)`.
             results: where each result is put, `(matrices, outputs)`; sums are added to what is
                 there.
@@ -60,10 +61,10 @@ def tiles_of(sizes: Addresses) -> Addresses:
     """Tiles of matrices: number of the matrix, first row, and first column, `(tiles, 3)`.
 
     Args:
-        sizes: rows and columns of each matrix, `(matrices, 2)`.
+        sizes: of each matrix, rows and columns first, `(matrices, 3)`.
     """
     found = [np.zeros((0, 3), dtype=np.int64)]
-    for number, (rows, columns) in enumerate(sizes):
+    for number, (rows, columns) in enumerate(sizes[:, :2]):
         tops, lefts = np.arange(0, rows, HIGH), np.arange(0, columns, WIDE)
         grid = np.stack(np.meshgrid([number], tops, lefts, indexing="ij"), -1)
         found.append(grid.reshape(-1, 3))
@@ -80,7 +81,7 @@ def probe(device: torch.device) -> None:
     given = torch.ones(2, 3, device=device)
     found = torch.zeros_like(given)
     begin, end = (addresses(tensor, 0)[:, None] for tensor in (given, found))
-    kernel.on(np.array([[2, 3]]), begin, end, Tables(device, [begin, end]))()
+    kernel.on(np.array([[2, 3, 3]]), begin, end, Tables(device, [begin, end]))()
     if not torch.equal(found, given + given):
         raise RuntimeError("a kernel of Triton computed 1 + 1 wrongly")
 

@@ -16,8 +16,9 @@ HEAD = """
 def run(tiles, sizes, arguments, results, HIGH: tl.constexpr, WIDE: tl.constexpr):
     tile = tiles + 3 * tl.program_id(0)
     matrix = tl.load(tile)
-    rows = tl.load(sizes + 2 * matrix)
-    columns = tl.load(sizes + 2 * matrix + 1)
+    rows = tl.load(sizes + 3 * matrix)
+    columns = tl.load(sizes + 3 * matrix + 1)
+    pitch = tl.load(sizes + 3 * matrix + 2)
     arguments += matrix * {arguments}
     results += matrix * {results}
     row_line = tl.load(tile + 1) + tl.arange(0, HIGH)
@@ -26,16 +27,20 @@ def run(tiles, sizes, arguments, results, HIGH: tl.constexpr, WIDE: tl.constexpr
     in_rows, in_columns = row < rows, column < columns
     inside = in_rows & in_columns
     entry = row * columns + column
+    pitched = row * pitch + column
     blank = tl.zeros((HIGH, WIDE), tl.float32)
 """
+
+_ENTRIES = {False: ("entry", "rows * columns"), True: ("pitched", "rows * pitch")}
+"""Places of entries and how many they take, by whether they are pitched."""
 
 
 def source(function: Function, arguments: Sequence[Argument], results: Sequence[Result]) -> str:
     """Source of a module with a Triton kernel `run(tiles, sizes, arguments, results, HIGH, WIDE)`.
 
     Each program does a tile: `tiles` has the number of its matrix, its first row and its first
-    column. `sizes` are rows and columns of each matrix, `arguments` and `results` addresses, in the
-    order of the C loops (:func:`ngopt.backends.cpu.source.source`). All of them are int64.
+    column. `sizes`, `arguments` and `results` are those of the C loops
+    (:func:`ngopt.backends.cpu.source.source`), all int64.
 
     Args:
         function: see :meth:`.Writer.write`.
@@ -57,7 +62,7 @@ class _Writer(Writer):
     def argument(self, name: str, number: int, part: int, argument: Argument) -> None:
         """Load what belongs to the tile."""
         index, length, mask = {
-            Kind.ENTRY: ("entry", "rows * columns", "inside"),
+            Kind.ENTRY: (*_ENTRIES[argument.pitched], "inside"),
             Kind.ROW: ("row", "rows", "in_rows"),
             Kind.COLUMN: ("column", "columns", "in_columns"),
             Kind.SCALAR: ("0", "1", ""),
@@ -85,7 +90,8 @@ class _Writer(Writer):
         for use in result.uses:
             stored = "whole" if result.dtype == torch.float32 else "narrow(whole)"
             if use is Use.STORE and result.into is not None:
-                self.lines.append(f"tl.store(in_{result.into} + entry, {stored}, mask=inside)")
+                place, _ = _ENTRIES[self.arguments[result.into].pitched]
+                self.lines.append(f"tl.store(in_{result.into} + {place}, {stored}, mask=inside)")
                 continue
             number, self.pointers = self.pointers, self.pointers + 1
             out = f"out_{number}"

@@ -17,6 +17,8 @@ from ngopt.rules.skeleton import Skeleton
 Dtypes = tuple[torch.dtype, ...]
 FEATURES = len(Entries._fields)
 NUMBER, ENTRY = Argument(Kind.SCALAR), Argument(Kind.ENTRY)
+OWN = Argument(Kind.ENTRY, pitched=True)
+"""Entries that lie as those of parameters do."""
 STORE = Result((Use.STORE,))
 MOMENTS = (5, 6, 7)
 """Places among the arguments of what is overwritten."""
@@ -29,14 +31,8 @@ def known(dtypes: Dtypes) -> list[Argument]:
     Args:
         dtypes: of the stored moments.
     """
-    return [
-        ENTRY,
-        ENTRY,
-        NUMBER,
-        NUMBER,
-        NUMBER,
-        *(Argument(Kind.ENTRY, dtype) for dtype in dtypes),
-    ]
+    moments = [Argument(Kind.ENTRY, dtype, pitched=True) for dtype in dtypes]
+    return [OWN, OWN, NUMBER, NUMBER, NUMBER, *moments]
 
 
 def edges_of(
@@ -187,4 +183,4 @@ def move(make: Make, skeleton: Skeleton) -> Kernel:
         size = full * skeleton.share(evidence, before + 1) * rate
         return [weight * kept - direction * (skeleton.rescale(mean, total / count) * size)]
 
-    return make(function, [ENTRY, ENTRY, *[NUMBER] * 8], [Result((Use.STORE,), into=0)])
+    return make(function, [OWN, ENTRY, *[NUMBER] * 8], [Result((Use.STORE,), into=0)])

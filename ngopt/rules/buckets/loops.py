@@ -162,6 +162,11 @@ class Loops:
         """Whether there are states of neurons at the ends of its bundles."""
         return self._graph and not bucket.thin
 
+    @property
+    def copied(self) -> int:
+        """How many bundles are copied at each step, for their memory is no matrix."""
+        return len(self._copied)
+
     def _plane(self, member: Member) -> Plane:
         place = self._where(member)
         return Plane.straight(member.bundle.shape[1:]) if place is None else place.plane
@@ -188,15 +193,16 @@ class Loops:
                     self._copied.append((piece, member, items))
                 bundle, owner = piece.bucket.start + number, numbers[member.name]
                 offsets = (0,) * groups if place is None else place.offsets
-                own = (*piece.plane.sides, owner)
+                pitch = piece.plane.sides[1] if place is None else place.pitch
+                own = (*piece.plane.sides, pitch, owner)
                 rows += [
                     (*own, run, bundle, offset, outputs + n * out, inputs + n * into)
                     for run in range(self.runs)
                     for n, offset in enumerate(offsets, number * groups)
                 ]
         table = np.array(rows, dtype=np.int64)
-        self._sizes = np.ascontiguousarray(table[:, :2])
-        self._owner, self._run, self._bundle, self._offset, *ends = table[:, 2:].T.copy()
+        self._sizes = np.ascontiguousarray(table[:, :3])
+        self._owner, self._run, self._bundle, self._offset, *ends = table[:, 3:].T.copy()
         self._ends = ends
         members = [member for bucket in self.plan.buckets for member in bucket.members]
         sizes = [member.bundle.numel for member in members]
@@ -603,7 +609,8 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
     flat = torch.arange(groups * rows * columns).view(groups, rows, columns)
     given = matrix.view(piece.plane.arrays(flat))
     for turned, lines in ((1, flat), (2, flat.mT)):
-        if torch.equal(given, lines):
+        # Columns may come in any order: they are orthogonalized just so.
+        if torch.equal(given.sort(-1).values, lines.sort(-1).values):
             return rows, columns, turned * skeleton.equal_rows
     return None
 

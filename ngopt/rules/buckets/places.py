@@ -1,5 +1,6 @@
 """Where the matrices of bundles are in memory, and in which order loops take them."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,64 +11,92 @@ from torch import Tensor
 
 from ngopt.rules.buckets.plan import Bucket, Member
 
+STRAIGHT, TURNED, TAPS_FIRST = (0, 1, 2), (1, 0, 2), (0, 2, 1)
+"""Orders of arrays in memory: contiguous; transposed, of one tap; convolutions, channels last."""
+
 
 class Plane(NamedTuple):
     """How arrays `(out, in, tap)` lie in memory as matrices.
 
     Args:
         shape: of the arrays.
-        turned: whether the rows of the matrices are the inputs.
+        order: of their dimensions in memory; the first are the rows of the matrices.
     """
 
     shape: tuple[int, int, int]
-    turned: bool
-
-    @classmethod
-    def of(cls, shape: tuple[int, int, int], strides: Sequence[int]) -> "Plane | None":
-        """The plane of an array; None if its memory is no such matrix."""
-        out, into, taps = shape
-        steps = [s if n > 1 else None for n, s in zip(shape, strides, strict=True)]
-        straight = (into * taps, taps, 1)
-        if all(s in (None, t) for s, t in zip(steps, straight, strict=True)):
-            return cls.straight(shape)
-        turned = (1, out, 1)
-        if taps == 1 and all(s in (None, t) for s, t in zip(steps, turned, strict=True)):
-            return cls(shape, True)
-        return None
+    order: tuple[int, int, int]
 
     @classmethod
     def straight(cls, shape: tuple[int, int, int]) -> "Plane":
         """That of contiguous arrays."""
         # One long row is faster than many rows of one entry.
-        return cls(shape, shape[1] * shape[2] == 1)
+        return cls(shape, TURNED if shape[1] * shape[2] == 1 else STRAIGHT)
+
+    @property
+    def turned(self) -> bool:
+        """Whether the rows of the matrices are the inputs."""
+        return self.order == TURNED
 
     @property
     def sides(self) -> tuple[int, int]:
         """Number of rows and of columns."""
-        out, into, taps = self.shape
-        return (into, out) if self.turned else (out, into * taps)
+        rows, *columns = (self.shape[dim] for dim in self.order)
+        return rows, math.prod(columns)
 
     def flat(self, arrays: Tensor) -> Tensor:
         """Arrays as matrices `(..., rows, columns)`."""
-        return (arrays.transpose(-3, -2) if self.turned else arrays).flatten(-2).contiguous()
+        lead = range(arrays.dim() - 3)
+        ordered = arrays.permute(*lead, *(len(lead) + dim for dim in self.order))
+        return ordered.flatten(-2).contiguous()
 
     def arrays(self, flat: Tensor) -> Tensor:
         """The arrays of matrices `(..., rows, columns)`."""
-        if self.turned:
-            return flat.unsqueeze(-1).transpose(-3, -2)
-        return flat.reshape(*flat.shape[:-1], *self.shape[1:])
+        ordered = flat.reshape(*flat.shape[:-2], *(self.shape[dim] for dim in self.order))
+        lead = range(ordered.dim() - 3)
+        # Each of the orders is its own inverse.
+        return ordered.permute(*lead, *(len(lead) + dim for dim in self.order))
 
     def lines(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of the output of each row (column), and of the input of each column (row)."""
         out, into, taps = self.shape
-        return np.arange(out), np.repeat(np.arange(into), 1 if self.turned else taps)
+        inputs = np.arange(into)
+        each = {STRAIGHT: np.repeat(inputs, taps), TAPS_FIRST: np.tile(inputs, taps)}
+        return np.arange(out), each.get(self.order, inputs)
 
 
 class Place(NamedTuple):
-    """Where the matrices of a bundle begin in a tensor of given strides, in entries."""
+    """Where the matrices of a bundle are in a tensor of given strides, in entries.
+
+    Args:
+        plane: of the matrices.
+        pitch: from a row to the next.
+        offsets: where each of them begins.
+    """
 
     plane: Plane
-    offsets: tuple[int, ...]
+    pitch: int
+    offsets: tuple[int, ...] = (0,)
+
+    @classmethod
+    def of(
+        cls,
+        shape: tuple[int, int, int],
+        strides: Sequence[int],
+        offsets: tuple[int, ...] = (0,),
+    ) -> "Place | None":
+        """The place of arrays of these strides; None if no row of theirs is contiguous."""
+        for order in (Plane.straight(shape).order, STRAIGHT, TURNED, TAPS_FIRST):
+            plane = Plane(shape, order)
+            (rows, _, inner), (pitch, *steps) = ([n[d] for d in order] for n in (shape, strides))
+            columns = plane.sides[1]
+            together = all(
+                step == wanted or shape[dim] == 1
+                for dim, step, wanted in zip(order[1:], steps, (inner, 1), strict=True)
+            )
+            pitch = pitch if rows > 1 else columns
+            if together and pitch >= columns and not (plane.turned and shape[2] > 1):
+                return cls(plane, pitch, offsets)
+        return None
 
 
 def place_of(member: Member, strides: tuple[int, ...]) -> Place | None:
@@ -85,11 +114,9 @@ def _found(member: Member, strides: tuple[int, ...]) -> Place | None:
         array = bundle.unfold(meta).permute(bundle.order).view(bundle.shape)
     except RuntimeError:  # it is no view
         return None
-    plane = Plane.of(bundle.shape[1:], array.stride()[1:])
-    if plane is None:
-        return None
     begin, step = int(array.storage_offset()), array.stride(0)
-    return Place(plane, tuple(begin + group * step for group in range(bundle.shape[0])))
+    offsets = tuple(begin + group * step for group in range(bundle.shape[0]))
+    return Place.of(bundle.shape[1:], array.stride()[1:], offsets)
 
 
 class Piece:

@@ -224,25 +224,17 @@ class Plan:
                 (member.ends.into, group * into, constants.into),
             ):
                 begin = offsets[side] if side else self.neurons + number
-                rows.append(range(begin, begin + size) if side else [begin] * size)
+                # Thin bundles, which may be very large, have no view of neurons.
+                lone = 0 if self._thin(member.bundle) else size
+                rows.append(range(begin, begin + size) if side else [begin] * lone)
 
     def _selected(self, rows: Sequence[Sequence[int]], side: int, heard: bool) -> list[int]:
-        """Rows of the table of those bundles that have a view of neurons, or that are heard."""
+        """Those of `rows` of each bundle that has a view of neurons, or that is heard."""
         found: list[int] = []
         for bucket in self.buckets:
             for place, member in enumerate(bucket.members):
                 if not bucket.thin and (not heard or member.ends[side]):
                     found.extend(rows[bucket.start + place])
-        return found
-
-    def _saying(self, side: int) -> list[int]:
-        """Bundle of each row that :meth:`_selected` finds of those that are heard."""
-        found: list[int] = []
-        for bucket in self.buckets:
-            for place, member in enumerate(bucket.members):
-                if not bucket.thin and member.ends[side]:
-                    group, ends = bucket.shape[0], bucket.shape[1 + side]
-                    found.extend([bucket.start + place] * (group * ends))
         return found
 
     def sizes_seen(self) -> list[int]:
@@ -334,6 +326,9 @@ class Plan:
         members = [member for bucket in self.buckets for member in bucket.members]
         shapes = [member.bundle.shape for member in members]
         groups = [out for group, out, _, _ in shapes for _ in range(group)]
+        bundles = [
+            [[n] * len(rows) for n, rows in enumerate(side)] for side in (numbers.out, numbers.into)
+        ]
         counts = [
             torch.bincount(torch.tensor(h, dtype=torch.int64), minlength=self.neurons)
             for h in heard
@@ -352,8 +347,8 @@ class Plan:
             "in_bundle": numbered([g * into for g, _, into, _ in shapes]),
             "out_group": numbered(groups),
             "groups": floats(groups),
-            "out_said": index(self._saying(0)),
-            "in_said": index(self._saying(1)),
+            "out_said": index(self._selected(bundles[0], 0, True)),
+            "in_said": index(self._selected(bundles[1], 1, True)),
             "stored": places,
             "recalled": back,
             "out_rows": index(self._selected(numbers.out, 0, False)),

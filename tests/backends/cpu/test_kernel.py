@@ -50,14 +50,15 @@ def test_sums_come_in_the_order_of_results(shape):
 
 
 def test_many_matrices_of_sizes_of_their_own():
-    arguments = [Argument(Kind.ENTRY), Argument(Kind.COLUMN)]
+    arguments = [Argument(Kind.ENTRY, pitched=True), Argument(Kind.COLUMN)]
     kernel = Kernel(lambda a, c: [a * c], arguments, [Result((Use.STORE, Use.SUM))])
-    matrices = [torch.randn(shape) for shape in SHAPES]
+    # Each is part of a wider one.
+    matrices = [torch.randn(rows, 2 * columns)[:, :columns] for rows, columns in SHAPES]
     columns = [torch.randn(shape[1]) for shape in SHAPES]
     stored = [torch.empty(shape) for shape in SHAPES]
     sums = torch.ones(len(SHAPES))
     kernel(
-        np.array(SHAPES),
+        np.array([[*shape, 2 * shape[1]] for shape in SHAPES]),
         np.array([[m.data_ptr(), c.data_ptr()] for m, c in zip(matrices, columns, strict=True)]),
         np.array([[s.data_ptr(), sums[n].data_ptr()] for n, s in enumerate(stored)]),
     )

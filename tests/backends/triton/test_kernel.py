@@ -84,8 +84,22 @@ def test_rounding_along_the_golden_ratio(step):
     assert torch.equal(run(kernel, [x, step])[0], rounded(x, step))
 
 
+def test_rows_that_are_apart():
+    arguments = [Argument(Kind.ENTRY, pitched=True), Argument(Kind.ENTRY)]
+    results = [Result(STORE, into=0), Result(STORE)]
+    kernel = Kernel(lambda a, b: [a + b, a - b], arguments, results)
+    wide, b, found = torch.randn(5, 300), torch.randn(5, 200), torch.zeros(5, 200)
+    before = wide.clone()
+    given = np.array([[wide[:, 50:].data_ptr(), b.data_ptr()]])
+    tables = [given, np.array([[found.data_ptr()]])]
+    kernel.on(np.array([[5, 200, 300]]), *tables, Tables(torch.device("cpu"), tables))()
+    assert torch.equal(found, before[:, 50:250] - b)
+    before[:, 50:250] += b
+    assert torch.equal(wide, before)
+
+
 def test_tiles_cover_each_matrix_once():
-    sizes = np.array([[HIGH, 1], [2 * HIGH + 1, WIDE + 1], [0, 5]])
+    sizes = np.array([[HIGH, 1, 1], [2 * HIGH + 1, WIDE + 1, WIDE + 1], [0, 5, 5]])
     tiles = tiles_of(sizes).tolist()
     assert tiles[0] == [0, 0, 0]
     expected = [[1, top, left] for top in (0, HIGH, 2 * HIGH) for left in (0, WIDE)]

@@ -15,7 +15,7 @@ from ngopt.backends.cpu.build import NoCompilerError
 from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.buckets import compiled, loops
-from ngopt.rules.buckets.loops import Plane
+from ngopt.rules.buckets.places import STRAIGHT, TAPS_FIRST, TURNED, Place, Plane
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.hand_built import graph, layout, spaces
@@ -111,12 +111,41 @@ def test_layouts_of_memory(name):
     assert piece.plane.turned == turned
 
 
-def test_memory_that_is_no_matrix():
-    assert Plane.of((6, 4, 1), (8, 2, 1)) is None
-    assert Plane.of((6, 4, 3), (12, 1, 4)) is None
-    assert Plane.of((6, 4, 1), (4, 1, 7)) == Plane((6, 4, 1), turned=False)
-    assert Plane.of((6, 4, 1), (1, 6, 9)) == Plane((6, 4, 1), turned=True)
-    assert Plane.of((6, 1, 1), (1, 5, 5)) == Plane((6, 1, 1), turned=True)
+PLACES = {
+    (6, 4, 1): {
+        (4, 1, 7): (STRAIGHT, 4),
+        (9, 1, 1): (STRAIGHT, 9),
+        (1, 6, 9): (TURNED, 6),
+        (1, 8, 1): (TURNED, 8),
+        (8, 2, 1): None,
+        (3, 1, 1): None,
+    },
+    (6, 4, 3): {
+        (12, 3, 1): (STRAIGHT, 12),
+        (15, 3, 1): (STRAIGHT, 15),
+        (12, 1, 4): (TAPS_FIRST, 12),
+        (1, 18, 6): None,
+        (3, 18, 1): None,
+    },
+    (6, 1, 1): {(1, 5, 5): (TURNED, 6), (7, 5, 5): (STRAIGHT, 7)},
+}
+
+
+@pytest.mark.parametrize("shape", PLACES)
+def test_places_of_rows_that_are_contiguous(shape):
+    for strides, expected in PLACES[shape].items():
+        found = Place.of(shape, strides, (2,))
+        if expected is None:
+            assert found is None
+            continue
+        order, pitch = expected
+        assert found == Place(Plane(shape, order), pitch, (2,))
+        memory = torch.arange(400)
+        rows, columns = found.plane.sides
+        matrix = memory.as_strided((rows, columns), (pitch, 1), 2)
+        array = memory.as_strided(shape, strides, 2)
+        assert torch.equal(found.plane.arrays(matrix), array)
+        assert torch.equal(found.plane.flat(array), matrix)
 
 
 class Mixture(nn.Module):
@@ -165,6 +194,19 @@ def transformer():
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
+class Fused(nn.Module):
+    """Attention whose queries, keys and values are columns of one matrix, as in GPT-2."""
+
+    def __init__(self):
+        super().__init__()
+        self.into = nn.Parameter(torch.randn(16, 48) / 4)
+        self.out = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x):
+        query, key, value = (x @ self.into).chunk(3, -1)
+        return x + self.out(nn.functional.scaled_dot_product_attention(query, key, value))
+
+
 def convnet(norm, **options):
     layers = []
     for before in (4, 8, 8):
@@ -184,6 +226,7 @@ NETS = {
     "rnn": (lambda: Recurrent(nn.RNN), ROW),
     "lstm": (lambda: Recurrent(nn.LSTM), ROW),
     "transformer": (transformer, torch.randn(2, 3, 16)),
+    "fused projections": (Fused, torch.randn(2, 3, 16)),
     "tied layers": (Tied, torch.randint(20, (5, 3))),
     "convnet": (lambda: convnet(nn.BatchNorm2d), IMAGE),
     "convnet, groups": (lambda: convnet(lambda n: nn.GroupNorm(2, n), groups=2), IMAGE),
@@ -222,6 +265,13 @@ def test_the_optimizer_steps_in_place(name):
     for parameter, tensors in other.items():
         assert relative_error(state[parameter], tensors) < 0.02
     assert used(optimizer.rule)
+
+
+@pytest.mark.parametrize("name", ["convnet, channels last", "fused projections"])
+def test_parts_of_tensors_are_not_copied(name):
+    _, _, optimizer = trained(name, 1)
+    (found,) = used(optimizer.rule)
+    assert found.copied == 0
 
 
 def test_half_precision_is_rounded_once():
