@@ -13,6 +13,7 @@ are not compared with their usual size: with them, there are some 25 operations 
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +28,7 @@ from benchmarks.models import GPT2, ResNet, ResNet50, ViT, convnet, images, perc
 from benchmarks.step import Case, muon
 from meta_train.table import table_lines
 from ngopt import NeuralGraph, NeuralGraphOptimizer
-from ngopt.backends.backend import ON_GPU, Backend
+from ngopt.backends.backend import GPU
 from ngopt.backends.function import Argument, Function, Result, number_of_outputs
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables
@@ -145,7 +146,7 @@ def counted(case: Case, build: Build, *, kernels: bool = True) -> dict[str, floa
     found = []
     cycle = max(getattr(getattr(o, "rule", None), "refresh_every", 1) for o in optimizers)
     count = Count()
-    backend = Backend(count.kernel, ON_GPU, False) if kernels else None
+    backend = replace(GPU, make=count.kernel) if kernels else None
     with patch.object(compiled, "backend_for", lambda _: backend):
         for _ in range(FIRST + 2 * cycle if cycle > 1 else 3):
             count.number = 0

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ngopt.backends import switch
-from ngopt.backends.cpu.build import NoCompilerError
 from ngopt.backends.cpu.kernel import Kernel
 from ngopt.backends.function import Argument, Kind, Result, Use
-from ngopt.backends.kernel import Make
+from ngopt.backends.kernel import CompileError, Make
 from ngopt.backends.triton import kernel as triton_kernel
 
 AT_ONCE = 2**20
@@ -30,11 +29,21 @@ class Backend:
         make: makes a loop.
         at_once: number of entries whose directions are there at once, unless one bundle has more.
         compiled: whether other functions in C may be used beside the loops, and copies are cheap.
+        remedy: what to do where a loop cannot be compiled.
     """
 
     make: Make
     at_once: int
     compiled: bool
+    remedy: str
+
+    def give_up(self, reason: Exception) -> None:
+        """Say why a loop cannot be compiled, and make none from now on."""
+        switch.give_up(reason, self.remedy)
+
+
+CPU = Backend(Kernel, AT_ONCE, True, "Install a C compiler such as gcc")
+GPU = Backend(triton_kernel.Kernel, ON_GPU, False, "Install the Triton that belongs to this torch")
 
 
 def backend_for(tensors: Sequence[Tensor]) -> Backend | None:
@@ -54,10 +63,10 @@ def backend_for(tensors: Sequence[Tensor]) -> Backend | None:
 def _of_cpu() -> Backend | None:
     try:
         Kernel(lambda x: [x], [Argument(Kind.ENTRY)], [Result((Use.STORE,))])
-    except NoCompilerError as reason:
-        switch.give_up(reason)
+    except CompileError as reason:
+        CPU.give_up(reason)
         return None
-    return Backend(Kernel, AT_ONCE, True)
+    return CPU
 
 
 @cache
@@ -65,6 +74,6 @@ def _of_gpu(device: torch.device) -> Backend | None:
     try:
         triton_kernel.probe(device)
     except Exception as reason:  # noqa: BLE001 - whatever may be wrong with drivers and compilers
-        switch.give_up(reason, "Install the Triton that belongs to this torch")
+        GPU.give_up(reason)
         return None
-    return Backend(triton_kernel.Kernel, ON_GPU, False)
+    return GPU

@@ -7,6 +7,10 @@ from ngopt.backends.function import Argument, Function, Result
 from ngopt.backends.tables import Addresses, Tables
 
 
+class CompileError(Exception):
+    """There is no working compiler, or nowhere to put what it makes."""
+
+
 class Kernel(Protocol):
     """Runs a function of entries on many matrices."""
 
@@ -28,6 +32,9 @@ class Kernel(Protocol):
                 there.
             among: tables of which these may be some. What is written to those is read anew each
                 time, once it has been uploaded.
+
+        Raises:
+            CompileError: if it cannot be compiled for where the tables are.
         """
 
 

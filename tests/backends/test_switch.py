@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ngopt.backends import switch
-from ngopt.backends.cpu.build import NoCompilerError
+from ngopt.backends.kernel import CompileError
 from ngopt.backends.switch import fusible, give_up, plain
 
 
@@ -46,7 +46,7 @@ def test_nothing_else_is():
 @torch.no_grad()
 def test_giving_up_is_said_once():
     with pytest.warns(UserWarning, match="cannot be compiled, for no gcc"):
-        give_up(NoCompilerError("no gcc"))
+        give_up(CompileError("no gcc"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not fusible([torch.ones(2)])

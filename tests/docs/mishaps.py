@@ -15,7 +15,7 @@ from meta_train.rules import newest
 from meta_train.tasks.family import family_of
 from meta_train.trainer import MetaTrainer
 from ngopt.backends import switch
-from ngopt.backends.cpu.build import NoCompilerError
+from ngopt.backends.kernel import CompileError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.placement import check_not_captured
 from ngopt.rules import Adam, MatrixGNN
@@ -57,7 +57,7 @@ def not_followed(folder):
 
 def no_compiler(folder):
     with switch.plain():  # which remembers whether loops are compiled
-        switch.give_up(NoCompilerError("there is no C compiler (cc, gcc or $CC)"))
+        switch.give_up(CompileError("there is no C compiler (cc, gcc or $CC)"))
 
 
 def another_theta(folder):

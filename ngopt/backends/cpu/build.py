@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ngopt.backends.kernel import CompileError
+
 FLAGS = (
     "-O3",
     "-march=native",
@@ -23,10 +25,6 @@ FLAGS = (
 )
 
 
-class NoCompilerError(Exception):
-    """There is no working C compiler, or nowhere to put what it makes."""
-
-
 def folder() -> Path:
     """Where compiled code is kept, for this user alone."""
     found = Path(os.environ.get("NGOPT_KERNELS", "~/.cache/ngopt/kernels")).expanduser()
@@ -34,7 +32,7 @@ def folder() -> Path:
     status = found.stat()
     # What is in it is run: nobody else may have put it there.
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-        raise NoCompilerError(f"others may write to {found}")
+        raise CompileError(f"others may write to {found}")
     return found
 
 
@@ -48,11 +46,11 @@ def load(source: str, *flags: str, sizes: int, pointers: int) -> Any:
         pointers: how many pointers it takes after them.
 
     Raises:
-        NoCompilerError: if that cannot be done here.
+        CompileError: if that cannot be done here.
     """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise NoCompilerError("there is no C compiler (cc, gcc or $CC)")
+        raise CompileError("there is no C compiler (cc, gcc or $CC)")
     flags = (*FLAGS, *flags)
     key = "\n".join([source, compiler, *flags, platform.machine(), _processor()])
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -62,7 +60,7 @@ def load(source: str, *flags: str, sizes: int, pointers: int) -> Any:
             _compile([compiler, *flags], source, path)
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise NoCompilerError(str(error)) from error
+        raise CompileError(str(error)) from error
     run = library.run
     run.argtypes = [*[ctypes.c_int64] * sizes, *[ctypes.c_void_p] * pointers]
     run.restype = None
@@ -81,7 +79,7 @@ def _compile(command: list[str], source: str, path: Path) -> None:
             check=False,
         )
         if done.returncode:
-            raise NoCompilerError(f"{command[0]} failed:\n{done.stderr[:2000]}")
+            raise CompileError(f"{command[0]} failed:\n{done.stderr[:2000]}")
         made.replace(path)
 
 

@@ -22,7 +22,7 @@ class Kernel:
             what overwrites an argument.
 
     Raises:
-        NoCompilerError: if it cannot be compiled here.
+        CompileError: if it cannot be compiled here.
     """
 
     def __init__(

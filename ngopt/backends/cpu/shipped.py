@@ -4,7 +4,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ngopt.backends.cpu.build import NoCompilerError, load
+from ngopt.backends.cpu.build import load
+from ngopt.backends.kernel import CompileError
 from ngopt.backends.switch import give_up
 
 
@@ -21,6 +22,6 @@ def shipped(name: str, *flags: str, sizes: int, pointers: int) -> Any:
     try:
         source = files("ngopt.backends.cpu").joinpath(name).read_text(encoding="utf-8")
         return load(source, *flags, sizes=sizes, pointers=pointers)
-    except NoCompilerError as reason:
+    except CompileError as reason:
         give_up(reason)
         return None

@@ -11,6 +11,7 @@ import torch
 
 from ngopt.backends.cpu.build import folder
 from ngopt.backends.function import Argument, Function, Kind, Result, Use, number_of_outputs
+from ngopt.backends.kernel import CompileError
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.backends.triton.source import source
 
@@ -45,14 +46,25 @@ class Kernel:
             results: where each result is put, `(matrices, outputs)`; sums are added to what is
                 there.
             among: tables of which these may be some; what of those is uploaded is read anew.
+
+        Raises:
+            CompileError: if the kernel cannot be compiled.
         """
         tiles = among.there(tiles_of(sizes))
-        given = [among.there(table) for table in (sizes, arguments, results)]
-        launch = self._run[(len(tiles),)]
+        given = [tiles, *(among.there(table) for table in (sizes, arguments, results))]
+        device = torch.cuda.device(tiles.device.index if tiles.is_cuda else -1)
+        launch, size = self._run[(len(tiles),)], {"HIGH": HIGH, "WIDE": WIDE}
+        if tiles.is_cuda:
+            # Now, where nothing has been overwritten yet.
+            try:
+                with device:
+                    self._run.warmup(*given, grid=(1,), **size)
+            except Exception as reason:
+                raise CompileError(f"Triton failed: {reason}") from reason
 
         def call() -> None:
-            with torch.cuda.device(tiles.device.index if tiles.is_cuda else -1):
-                launch(tiles, *given, HIGH=HIGH, WIDE=WIDE)
+            with device:
+                launch(*given, **size)
 
         return call
 

@@ -12,7 +12,8 @@ TYPES = {torch.float32: "tl.float32", torch.bfloat16: "tl.bfloat16"}
 
 HEAD = """
 
-@triton.jit
+# Nobody is to compile anew for tables that begin elsewhere.
+@triton.jit(do_not_specialize=["tiles", "sizes", "arguments", "results"])
 def run(tiles, sizes, arguments, results, HIGH: tl.constexpr, WIDE: tl.constexpr):
     tile = tiles + 3 * tl.program_id(0)
     matrix = tl.load(tile)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.backend import backend_for
+from ngopt.backends.kernel import CompileError
 from ngopt.features.moments import Moments
 from ngopt.rules.buckets.look import Seen
 from ngopt.rules.buckets.loops import Loops
@@ -39,7 +40,11 @@ def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
     if key not in plan.loops:
         plan.loops.clear()
         how = rule.skeleton, rule.head, rule.graph_context, dtypes, strides
-        plan.loops[key] = Loops(backend, plan, given.weight[first].device, runs, *how)
+        try:
+            plan.loops[key] = Loops(backend, plan, given.weight[first].device, runs, *how)
+        except CompileError as reason:
+            backend.give_up(reason)
+            return None
     found: Loops = plan.loops[key]
     return found
 

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 
 from ngopt.backends.cpu import build
-from ngopt.backends.cpu.build import NoCompilerError, load
+from ngopt.backends.cpu.build import load
+from ngopt.backends.kernel import CompileError
 
 loaded = partial(load, sizes=2, pointers=2)
 SOURCE = "void run(long rows, long columns, void **arguments, void **results) {}"
@@ -37,7 +38,7 @@ def test_another_source_or_another_processor_is_compiled_anew(kernels, monkeypat
 
 
 def test_what_does_not_compile_leaves_nothing(kernels):
-    with pytest.raises(NoCompilerError, match="failed"):
+    with pytest.raises(CompileError, match="failed"):
         loaded("this is not C")
     assert not list(kernels.iterdir())
 
@@ -45,17 +46,17 @@ def test_what_does_not_compile_leaves_nothing(kernels):
 def test_without_a_compiler(monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
-    with pytest.raises(NoCompilerError, match="no C compiler"):
+    with pytest.raises(CompileError, match="no C compiler"):
         loaded(SOURCE)
     monkeypatch.setenv("CC", "/nonexistent/compiler")
-    with pytest.raises(NoCompilerError, match="nonexistent"):
+    with pytest.raises(CompileError, match="nonexistent"):
         loaded(SOURCE)
 
 
 def test_a_folder_that_cannot_be_made(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("NGOPT_KERNELS", str(tmp_path / "file" / "below"))
-    with pytest.raises(NoCompilerError):
+    with pytest.raises(CompileError):
         loaded(SOURCE)
 
 
@@ -63,5 +64,5 @@ def test_a_folder_that_cannot_be_made(monkeypatch, tmp_path):
 def test_code_that_others_may_have_written_is_not_run(kernels):
     kernels.mkdir()
     kernels.chmod(0o777)
-    with pytest.raises(NoCompilerError, match="others may write"):
+    with pytest.raises(CompileError, match="others may write"):
         loaded(SOURCE)

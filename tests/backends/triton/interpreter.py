@@ -1,13 +1,11 @@
 """Triton that interprets its kernels, so that they run on the CPU; see `conftest.py`."""
 
+import importlib.util
 import os
 
 import pytest
 
-pytest.importorskip("triton", reason="needs triton")
-if os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("on a GPU, kernels are not interpreted", allow_module_level=True)
-
-from ngopt.backends.triton.kernel import Kernel
-
-__all__ = ["Kernel"]
+interpreted = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
+    reason="needs Triton, and no GPU",
+)

@@ -6,12 +6,14 @@ import torch
 
 from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.backends.tables import Tables
-from ngopt.backends.triton.kernel import HIGH, WIDE, probe, tiles_of
+from ngopt.backends.triton.kernel import HIGH, WIDE, Kernel, probe, tiles_of
 from ngopt.backends.triton.operations import OPERATIONS
 from ngopt.features.rounding import rounded
 from tests.backends.cpu.test_operations import FUNCTIONS
 from tests.backends.running import run
-from tests.backends.triton.interpreter import Kernel
+from tests.backends.triton.interpreter import interpreted
+
+pytestmark = interpreted
 
 STORE = (Use.STORE,)
 SHAPES = [(1, 1), (1, 50), (50, 1), (HIGH, WIDE), (HIGH + 1, WIDE + 1)]

@@ -11,7 +11,7 @@ from torch import nn
 
 from ngopt.backends import backend, switch
 from ngopt.backends.backend import _of_cpu
-from ngopt.backends.cpu.build import NoCompilerError
+from ngopt.backends.kernel import CompileError
 from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.buckets import compiled, loops
@@ -33,11 +33,16 @@ S = spaces(x=6, h=5)
 
 
 def trajectory(rule, described, steps=3, dtype=torch.float32):
-    parameters = draw(described, 0, dtype)
+    device = next(rule.parameters()).device
+
+    def drawn(seed):
+        return {name: t.to(device) for name, t in draw(described, seed, dtype).items()}
+
+    parameters = drawn(0)
     state = rule.init_state(parameters, described)
     with torch.no_grad():
         for number in range(steps):
-            gradients = draw(described, number + 1, dtype)
+            gradients = drawn(number + 1)
             fresh = number % rule.refresh_every == 0
             updates, state = rule(parameters, gradients, state, described, fresh=fresh)
             parameters = {name: p - 0.01 * updates[name] for name, p in parameters.items()}
@@ -394,13 +399,18 @@ def test_what_c_cannot_orthogonalize_torch_does(monkeypatch):
     assert difference(randomize(MatrixGNN()), zoo_graph("conv_flatten")) < 1e-5
 
 
-def test_no_compiler_is_no_error(monkeypatch):
+@pytest.mark.parametrize("late", [False, True], ids=["none", "of some"])
+def test_a_loop_that_cannot_be_compiled_is_no_error(late, monkeypatch):
     def refuse(*_):
-        raise NoCompilerError("none is installed")
+        raise CompileError("none is installed")
 
     monkeypatch.setattr(switch, "_off", False)
-    monkeypatch.setattr(backend, "Kernel", refuse)
-    backend._of_cpu.cache_clear()
+    if late:
+        failing = replace(backend.CPU, make=refuse)
+        monkeypatch.setattr(compiled, "backend_for", lambda _: None if switch._off else failing)
+    else:
+        monkeypatch.setattr(backend, "Kernel", refuse)
+        backend._of_cpu.cache_clear()
     described = zoo_graph("conv_flatten")
     with pytest.warns(UserWarning, match="none is installed"):
         here, _ = trajectory(MatrixGNN(), described, 2)

@@ -1,15 +1,18 @@
 """The kernels of GPUs, interpreted on the CPU, do what operations of torch do."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from ngopt.backends.backend import backend_for
-from ngopt.backends.switch import eager, interpreted
+from ngopt.backends.switch import eager, interpreted, plain
+from ngopt.backends.triton.kernel import Kernel
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
-from tests.backends.triton.interpreter import Kernel
+from tests.backends.triton import interpreter
 from tests.contract import Small, backward
-from tests.rules.buckets.test_loops import trajectory
+from tests.rules.buckets.test_loops import trajectory, used
 from tests.rules.rule_inputs import randomize, relative_error, zoo_graph
 
 GRAPHS = ["conv_flatten", "lstm", "grouped", "tied_autoencoder"]
@@ -20,6 +23,7 @@ def made(rule, name, where):
         return trajectory(rule, zoo_graph(name), 3)
 
 
+@interpreter.interpreted
 @pytest.mark.parametrize("name", GRAPHS)
 def test_trajectories(name):
     rule = randomize(MatrixGNN(context_every=2, momentum_dtype="float32"))
@@ -30,6 +34,7 @@ def test_trajectories(name):
         assert relative_error(state[parameter], tensors) < 1e-4
 
 
+@interpreter.interpreted
 def test_they_are_used_where_the_order_of_sums_does_not_matter():
     tensors = [torch.ones(2)]
     with interpreted(), torch.no_grad():
@@ -43,6 +48,7 @@ def test_they_are_used_where_the_order_of_sums_does_not_matter():
             torch.use_deterministic_algorithms(False)
 
 
+@interpreter.interpreted
 def test_gradients_that_are_not_finite_change_nothing():
     model = Small()
     optimizer = NeuralGraphOptimizer(model)
@@ -57,3 +63,16 @@ def test_gradients_that_are_not_finite_change_nothing():
     assert optimizer.skipped_steps == 1
     for parameter, old in zip(model.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", GRAPHS)
+def test_trajectories_on_a_gpu(name):
+    pytest.importorskip("triton")
+    described, found = zoo_graph(name), {}
+    for kind, where in {"kernels": nullcontext, "operations": plain}.items():
+        rule = randomize(MatrixGNN(context_every=2, momentum_dtype="float32")).cuda()
+        with where():
+            found[kind] = trajectory(rule, described, 3)[0]
+        assert bool(used(rule)) == (kind == "kernels")
+    assert relative_error(found["kernels"], found["operations"]) < 1e-5
