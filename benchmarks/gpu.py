@@ -5,7 +5,7 @@
 
 Each part writes a file and is left out where that is there: killed at any moment, the same command
 goes on. The parts are the tests marked `gpu`; the GPU against the CPU, every rule, 20 steps; what a
-step costs beside fused and foreach Adam and Muon; and the kernels of a step.
+step costs beside fused and foreach Adam and Muon; the kernels of a step; and which tiles are fast.
 """
 
 import argparse
@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,9 @@ from torch.nn.functional import cross_entropy
 from benchmarks.contestant import Build
 from benchmarks.models import GPT2, ResNet50, Transformer, ViT, images, loss, perceptron, words
 from benchmarks.step import CONTESTANTS, LR, Case
-from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules
+from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules, trace
+from ngopt.backends import switch
+from ngopt.backends.triton import kernel
 from ngopt.optim.refreshing import FIRST
 
 CASES = (
@@ -39,6 +42,10 @@ CASES = (
 TINY_CASES = (
     Case("perceptron", perceptron, images(32, 784)),
     Case("transformer", lambda: Transformer(16, 16, 1), words(16, 2, 8)),
+)
+TILES = tuple(
+    kernel.Tile(*sides)
+    for sides in ((8, 128, 4), (1, 1024, 4), (4, 256, 4), (16, 64, 4), (8, 256, 8), (2, 256, 2))
 )
 OPTIMIZERS = ("Adam, fused", "Adam, foreach", "Muon", "ngopt")
 
@@ -173,7 +180,37 @@ def kernels(device: str, tiny: bool) -> Any:
     return seen.key_averages().table(sort_by=by, row_limit=40, max_name_column_width=100)
 
 
-PARTS = {"agreement": agreement, "steps": steps, "kernels": kernels, "tests": tests}
+def tiles(device: str, tiny: bool) -> Any:
+    """Milliseconds of a step by the tiles of kernels of Triton, and of one by operations of torch.
+
+    Mean and median over 16 steps, of which two look at the whole model.
+    """
+    case = TINY_CASES[0] if tiny else CASES[0]
+    model, batch = case.build().to(device), case.batch().to(device)
+    graph = trace(model, batch)
+    loss(model(batch)).backward()
+    found = {}
+    for tile in (None, *TILES[: 2 if tiny else None]):
+        optimizer = NeuralGraphOptimizer(model, LR, graph=graph)
+        times: list[float] = []
+        where = nullcontext() if tile else switch.plain()
+        with where, patch.object(kernel, "TILE", tile or kernel.TILE):
+            for _ in range(FIRST + 16):
+                with _clock(device, times):
+                    optimizer.step()
+        last = times[FIRST:]
+        found[str(tile)] = {"mean": statistics.mean(last), "median": statistics.median(last)}
+        print(tile, found[str(tile)], flush=True)
+    return found
+
+
+PARTS = {
+    "agreement": agreement,
+    "steps": steps,
+    "kernels": kernels,
+    "tiles": tiles,
+    "tests": tests,
+}
 
 
 def main() -> None:

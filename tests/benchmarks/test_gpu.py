@@ -10,9 +10,10 @@ from ngopt import load_rule
 
 
 def test_parts_are_measured_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "PARTS", {"steps": gpu.steps, "kernels": gpu.kernels})
+    parts = {"steps": gpu.steps, "kernels": gpu.kernels, "tiles": gpu.tiles}
+    monkeypatch.setattr(gpu, "PARTS", parts)
     arguments = ["gpu", "--device", "cpu", "--tiny", "--out", str(tmp_path)]
-    arguments += ["--parts", "steps", "kernels"]
+    arguments += ["--parts", *parts]
     monkeypatch.setattr("sys.argv", arguments)
     gpu.main()
     found = json.loads((tmp_path / "steps.json").read_text())
@@ -21,6 +22,9 @@ def test_parts_are_measured_once(tmp_path, monkeypatch):
     assert len(rows) == len(gpu.TINY_CASES) * len(gpu.OPTIMIZERS)
     assert all(row["step"] > 0 for row in rows.values())
     assert "aten::" in json.loads((tmp_path / "kernels.json").read_text())["found"]
+    by_tile = json.loads((tmp_path / "tiles.json").read_text())["found"]
+    assert len(by_tile) == 3
+    assert all(row["median"] > 0 for row in by_tile.values())
     (tmp_path / "steps.json").write_text("{}")
     gpu.main()
     assert (tmp_path / "steps.json").read_text() == "{}"

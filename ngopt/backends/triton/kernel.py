@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,23 @@ from ngopt.backends.kernel import CompileError
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.backends.triton.source import source
 
-HIGH, WIDE = 8, 128
-"""Rows and columns of a tile."""
+
+@dataclass(frozen=True)
+class Tile:
+    """What one program of a kernel does.
+
+    Args:
+        high: number of rows of a tile, a power of 2.
+        wide: number of columns, a power of 2.
+        warps: number of groups of 32 threads that share it.
+    """
+
+    high: int = 8
+    wide: int = 128
+    warps: int = 4
+
+
+TILE = Tile()
 
 
 class Kernel:
@@ -53,7 +69,8 @@ class Kernel:
         tiles = among.there(tiles_of(sizes))
         given = [tiles, *(among.there(table) for table in (sizes, arguments, results))]
         device = torch.cuda.device(tiles.device.index if tiles.is_cuda else -1)
-        launch, size = self._run[(len(tiles),)], {"HIGH": HIGH, "WIDE": WIDE}
+        size = {"HIGH": TILE.high, "WIDE": TILE.wide, "num_warps": TILE.warps}
+        launch = self._run[(len(tiles),)]
         if tiles.is_cuda:
             # Now, where nothing has been overwritten yet.
             try:
@@ -77,7 +94,7 @@ def tiles_of(sizes: Addresses) -> Addresses:
     """
     found = [np.zeros((0, 3), dtype=np.int64)]
     for number, (rows, columns) in enumerate(sizes[:, :2]):
-        tops, lefts = np.arange(0, rows, HIGH), np.arange(0, columns, WIDE)
+        tops, lefts = np.arange(0, rows, TILE.high), np.arange(0, columns, TILE.wide)
         grid = np.stack(np.meshgrid([number], tops, lefts, indexing="ij"), -1)
         found.append(grid.reshape(-1, 3))
     return np.concatenate(found)

@@ -6,7 +6,7 @@ import torch
 
 from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.backends.tables import Tables
-from ngopt.backends.triton.kernel import HIGH, WIDE, Kernel, probe, tiles_of
+from ngopt.backends.triton.kernel import TILE, Kernel, probe, tiles_of
 from ngopt.backends.triton.operations import OPERATIONS
 from ngopt.features.rounding import rounded
 from tests.backends.cpu.test_operations import FUNCTIONS
@@ -16,6 +16,7 @@ from tests.backends.triton.interpreter import interpreted
 pytestmark = interpreted
 
 STORE = (Use.STORE,)
+HIGH, WIDE = TILE.high, TILE.wide
 SHAPES = [(1, 1), (1, 50), (50, 1), (HIGH, WIDE), (HIGH + 1, WIDE + 1)]
 
 
