@@ -1,6 +1,6 @@
 """What is due at a step: parameters that have a gradient, and what a rule is given of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -9,17 +9,22 @@ from torch import Tensor
 
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.naming import check_gradient
-from ngopt.optim.placement import check_not_captured, gather
+from ngopt.optim.placement import check_not_captured, gather, held, wrapped
 from ngopt.optim.update import Options, init_state
 from ngopt.rules.rule import Rule, State
+from ngopt.rules.shards import Shards
 
 
 class Gathered(NamedTuple):
-    """Parameters, gradients and state by name, whole and on one device."""
+    """Parameters, gradients and state by name, whole and on one device.
+
+    Where processes share them, and the rule can step so, they are what this process holds of them.
+    """
 
     params: dict[str, Tensor]
     grads: dict[str, Tensor]
     state: State
+    shards: Shards | None = None
 
 
 def due(
@@ -53,7 +58,7 @@ def due(
 
 def gathered(
     params: Mapping[str, Tensor],
-    kept: Mapping[Tensor, dict[str, Tensor]],
+    kept: MutableMapping[Tensor, dict[str, Tensor]],
     graph: NeuralGraph,
     rule: Rule,
     device: torch.device,
@@ -67,6 +72,11 @@ def gathered(
         rule: whose state it is.
         device: where the rule is.
     """
+    shards = Shards.of(params)
+    if shards is not None and rule.elementwise:
+        held = _held(params, kept, graph, rule)
+        if rule.takes_shards(held.params, held.state, graph, shards):
+            return held._replace(shards=shards)
     whole = {name: gather(param, device) for name, param in params.items()}
     grads = {n: gather(p.grad, device) for n, p in params.items() if p.grad is not None}
     fresh = {name: whole[name] for name, param in params.items() if param not in kept}
@@ -75,3 +85,28 @@ def gathered(
         if name not in fresh:
             state[name] = {key: gather(value, device) for key, value in kept[param].items()}
     return Gathered(whole, grads, {name: state[name] for name in params})
+
+
+def _held(
+    params: Mapping[str, Tensor],
+    kept: MutableMapping[Tensor, dict[str, Tensor]],
+    graph: NeuralGraph,
+    rule: Rule,
+) -> Gathered:
+    """What this process holds of all that a rule is given; what has no state yet gets one."""
+    local = {name: held(param) for name, param in params.items()}
+    grads = {n: held(p.grad) for n, p in params.items() if p.grad is not None}
+    state = {}
+    for name, param in params.items():
+        if param not in kept:
+            own = rule.init_state({name: local[name]}, graph)[name]
+            shared = {key: wrapped(own[key], param) for key in rule.elementwise}
+            kept[param] = {**own, **shared}
+        for key, value in kept[param].items():
+            if key not in rule.elementwise:
+                kept[param][key] = gather(value, local[name].device)
+        state[name] = {
+            key: held(value) if key in rule.elementwise else value
+            for key, value in kept[param].items()
+        }
+    return Gathered(local, grads, state)

@@ -12,6 +12,7 @@ from ngopt.optim.placement import place
 from ngopt.optim.spikes import scaled_down
 from ngopt.optim.update import Options, directions, if_finite, move
 from ngopt.rules.rule import Moves, Rule, State
+from ngopt.rules.shards import Shards
 
 
 def update_in_place(
@@ -27,6 +28,7 @@ def update_in_place(
     fresh: bool = True,
     finite: Tensor | None = None,
     factors: Tensor | None = None,
+    shards: Shards | None = None,
 ) -> Tensor:
     """Do what :func:`~ngopt.optim.update.update` does, but put results in place.
 
@@ -46,11 +48,16 @@ def update_in_place(
         fresh: whether the rule looks at the whole model, or goes by what it last saw of it.
         finite: whether all gradients are finite, if that is known already; 0-dim.
         factors: of the gradients, `(gradients,)`; 1 by default.
+        shards: processes that share all these tensors, which are what this one holds of them.
 
     Returns:
         Whether all gradients are finite, as a 0-dim bool tensor; if not, nothing has changed.
     """
     finite = all_finite(grads) if finite is None else finite
+    if shards is not None:
+        moves = _moves(params, _annealed(options, rule, state), factors, finite)
+        rule.move_in_place(params, grads, state, graph, moves, fresh=fresh, shards=shards)
+        return finite
     if rule.moves_in_place(grads) and all(params[name] is param for name, param in due.items()):
         kept.update({param: state[name] for name, param in due.items()})
         moves = _moves(due, _annealed(options, rule, state), factors, finite)

@@ -22,6 +22,7 @@ from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import Options, Updated, update
 from ngopt.rules.library import load_rule
 from ngopt.rules.rule import Rule
+from ngopt.rules.shards import Shards
 
 Loss = TypeVar("Loss")
 
@@ -196,10 +197,11 @@ class NeuralGraphOptimizer(Optimizer):
         if params:
             fresh = self._refreshing.due(params, self._rule.refresh_every)
             rule, given = self._gathered(params)
-            grads, factors, finite = self._tame(given.grads, torch.compiler.is_compiling())
+            compiled = torch.compiler.is_compiling()
+            grads, factors, finite = self._tame(given.grads, compiled, given.shards)
             # Rules choose their own precision: autocast would round their products of matrices.
             as_it_is = without_autocast(next(iter(params.values())).device)
-            if torch.compiler.is_compiling():
+            if compiled:
                 with as_it_is:
                     new = update(
                         given.params,
@@ -217,13 +219,16 @@ class NeuralGraphOptimizer(Optimizer):
                     update_in_place(
                         params,
                         self.state,
-                        *given,
+                        given.params,
+                        grads,
+                        given.state,
                         self._graph,
                         rule,
                         options,
                         fresh=fresh,
                         finite=finite,
                         factors=factors,
+                        shards=given.shards,
                     )
                     self._count(finite, clocks)
         return loss
@@ -242,14 +247,14 @@ class NeuralGraphOptimizer(Optimizer):
 
     @uncompiled
     def _tame(
-        self, gradients: dict[str, Tensor], compiled: bool
+        self, gradients: dict[str, Tensor], compiled: bool, shards: Shards | None
     ) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
         """Gradients, by what factors they are still to be scaled, and whether all are finite."""
         limit = self._rule.spike_limit
         if compiled:
             clipped, finite = self._spikes.clipped(gradients, limit)
             return clipped, None, finite
-        return gradients, *self._spikes.factors(gradients, limit)
+        return gradients, *self._spikes.factors(gradients, limit, shards)
 
     @uncompiled
     def _gathered(self, params: Mapping[str, Tensor]) -> tuple[Rule, Gathered]:

@@ -41,6 +41,23 @@ def place(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value, mesh, like.placements, src_data_rank=None)
 
 
+def held(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that is sharded; it may be written to."""
+    local: Tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
+    return local
+
+
+def wrapped(value: Tensor, like: Tensor) -> Tensor:
+    """Inverse of :func:`held`, for a value that is sharded as another tensor is."""
+    from torch.distributed.tensor import DTensor  # costs 1 s of import time
+
+    assert isinstance(like, DTensor)
+    whole = like.shape, like.stride()
+    return DTensor.from_local(
+        value, like.device_mesh, like.placements, run_check=False, shape=whole[0], stride=whole[1]
+    )
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which operations on a device are not autocast, where any ever are."""
     if torch.amp.is_autocast_available(device.type):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ngopt.features.constants import constant
 from ngopt.optim.magnitudes import magnitudes
 from ngopt.optim.uncompiled import uncompiled
+from ngopt.rules.shards import Shards
 
 LARGEST = 1e12
 """Largest magnitude of a gradient that is let pass: sums of many squares of it are finite."""
@@ -56,12 +57,20 @@ class Spikes:
 
     @uncompiled
     def factors(
-        self, gradients: Mapping[str, Tensor], limit: float
+        self, gradients: Mapping[str, Tensor], limit: float, shards: Shards | None = None
     ) -> tuple[Tensor | None, Tensor]:
-        """Do the same, but return factors of the gradients, `(gradients,)`, or None for 1."""
+        """Do the same, but return factors of the gradients, `(gradients,)`, or None for 1.
+
+        Args:
+            gradients: as for :meth:`clipped`.
+            limit: as for :meth:`clipped`.
+            shards: processes that share the gradients, if any do.
+        """
         if not gradients:
             return None, torch.tensor(True)
         together = magnitudes(list(gradients.values()))
+        if shards is not None:
+            together = shards.largest(together)
         finite = together.max() < math.inf
         if math.isinf(limit) or together.is_meta:  # there are no sizes on the meta device
             return None, finite

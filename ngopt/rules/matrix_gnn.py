@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from ngopt.backends.switch import fusible
 from ngopt.errors import RuleError
-from ngopt.features.moments import check_dtypes, compute_dtype, init_moments
+from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.buckets.compiled import changes
+from ngopt.rules.buckets.compiled import changes, spread
 from ngopt.rules.buckets.in_place import step_in_place
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, plans_of
@@ -27,6 +27,7 @@ from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.layers.messages import Round
 from ngopt.rules.plans import kept
 from ngopt.rules.rule import Change, Moves, Rule, State
+from ngopt.rules.shards import Shards
 from ngopt.rules.skeleton import Skeleton
 
 
@@ -67,6 +68,8 @@ class MatrixGNN(Rule):
 
     lr = 1e-3
     spike_limit = 100.0
+
+    elementwise = Moments._fields
 
     def __init__(
         self,
@@ -191,6 +194,19 @@ class MatrixGNN(Rule):
         wrapped = map(torch._C._functorch.is_functorch_wrapped_tensor, gradients.values())
         return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or any(wrapped))
 
+    def takes_shards(
+        self,
+        parameters: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+        shards: Shards,
+    ) -> bool:
+        """Wherever loops are compiled, and nobody watches; see :class:`.Rule`."""
+        if self.watched or not self.moves_in_place(parameters):
+            return False
+        (plan,) = self._plans(parameters, parameters, graph)
+        return spread(self, plan, shards, parameters, state) is not None
+
     def move_in_place(
         self,
         parameters: Mapping[str, Tensor],
@@ -200,6 +216,7 @@ class MatrixGNN(Rule):
         moves: Moves,
         *,
         fresh: bool,
+        shards: Shards | None = None,
     ) -> None:
         """Step bucket by bucket; see :class:`.Rule`."""
         fresh = fresh or not self._remembers(parameters, state, graph)
@@ -207,7 +224,9 @@ class MatrixGNN(Rule):
         for plan in self._plans(parameters, gradients, graph):
             whole = len(plan.names) == len(parameters)
             mine = moves if whole else moves.of([places[name] for name in plan.names])
-            step_in_place(self, plan, parameters, gradients, state, mine, fresh=fresh)
+            step_in_place(
+                self, plan, parameters, gradients, state, mine, fresh=fresh, shards=shards
+            )
 
     def _remembers(
         self, parameters: Mapping[str, Tensor], state: State, graph: NeuralGraph

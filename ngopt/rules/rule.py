@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.shards import Shards
 
 State: TypeAlias = dict[str, dict[str, Tensor]]
 """By name of the parameter: the tensors that a rule remembers about it, by name."""
@@ -92,6 +93,10 @@ class Rule(nn.Module, ABC):
     spike_limit: float = math.inf
     """By what factor a gradient may be larger than usual. The optimizer scales a larger one down,
     before the rule remembers it. Infinite for formulas that are to be followed to the letter."""
+
+    elementwise: tuple[str, ...] = ()
+    """Names in the state of what has the shape of the parameter and is computed entry by entry, if
+    the rule takes shards."""
 
     refresh_every: int = 1
     """Number of steps after which it has to look at the whole model again, with :meth:`stream`;
@@ -185,6 +190,23 @@ class Rule(nn.Module, ABC):
         """Whether :meth:`move_in_place` is the way to step with these gradients."""
         return False
 
+    def takes_shards(
+        self,
+        parameters: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+        shards: Shards,
+    ) -> bool:
+        """Whether :meth:`move_in_place` steps where processes share the tensors. All must ask.
+
+        Args:
+            parameters: what this process holds of those that have gradients.
+            state: the same of their state, of what has the shape of its parameter; else whole.
+            graph: describes the parameters.
+            shards: the processes.
+        """
+        return False
+
     def move_in_place(
         self,
         parameters: Mapping[str, Tensor],
@@ -194,6 +216,7 @@ class Rule(nn.Module, ABC):
         moves: Moves,
         *,
         fresh: bool,
+        shards: Shards | None = None,
     ) -> None:
         """Move all parameters at once, in few operations, and overwrite their state.
 
@@ -204,6 +227,8 @@ class Rule(nn.Module, ABC):
             graph: as for :meth:`stream`.
             moves: how far they are moved.
             fresh: whether to look at the whole model, or to :meth:`follow`.
+            shards: processes of which each holds some rows of all tensors, if :meth:`takes_shards`;
+                the tensors given are these rows.
 
         Raises:
             NotImplementedError: by rules that never ask for it.

@@ -17,7 +17,10 @@ from tests.scale_out.work import (
     go_on,
     graph_of,
     net,
+    optimizer_of_words,
     train,
+    train_on_words,
+    words,
     work,
 )
 
@@ -75,6 +78,20 @@ def test_sharded(results, rule, processes):
     key = "sharded", rule, processes
     check(results, key, alone(rule), 1e-5)
     assert results[0][key]["hidden"] == [5]
+
+
+@pytest.mark.parametrize("processes", [SOME, PROCESSES])
+def test_sharded_in_single_precision_nothing_is_gathered(results, processes):
+    model = words()
+    optimizer = optimizer_of_words(model)
+    train_on_words(model, optimizer)
+    found = [result["not gathered", processes] for result in results[:processes]]
+    for each in found:
+        assert all(map(torch.equal, each["params"], found[0]["params"]))
+        assert each["skipped"] == optimizer.skipped_steps == 1
+        # Shares differ by a row of each tensor at most.
+        assert each["held"] < 3 * sum(p.numel() for p in model.parameters()) / processes + 3 * 200
+    torch.testing.assert_close(found[0]["params"], full(model), rtol=1e-5, atol=1e-5)
 
 
 @every_rule

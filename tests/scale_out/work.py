@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from unittest.mock import patch
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -93,6 +94,70 @@ def sharded(rule, rank, mesh):
     return {"params": full(model), "alike": alike, "hidden": hidden}
 
 
+class Words(nn.Module):
+    """A small transformer whose rows cannot be divided evenly, nor its bundles as they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.norm = nn.Embedding(11, 8), nn.LayerNorm(8)
+        # Queries, keys and values as columns of one matrix, and as rows.
+        self.first = nn.Parameter(torch.randn(8, 24) / 3)
+        # The bias of keys has no gradient but rounding errors.
+        self.second = nn.MultiheadAttention(8, 2, bias=False, batch_first=True)
+        self.over, self.head = nn.Conv1d(8, 6, 3, padding=1), nn.Linear(6, 7)
+
+    def forward(self, x):
+        hidden = self.norm(self.words(x))
+        parts = (hidden @ self.first).chunk(3, -1)
+        hidden = hidden + nn.functional.scaled_dot_product_attention(*parts)
+        hidden = hidden + self.second(hidden, hidden, hidden, need_weights=False)[0]
+        return self.head(torch.tanh(self.over(hidden.mT)).mT)
+
+
+def words():
+    torch.manual_seed(0)
+    return Words()
+
+
+def train_on_words(model, optimizer, part=slice(None), start=0, steps=STEPS):
+    """Take steps on a part of each batch of 8; the gradient of one of them is not finite."""
+    for step in range(start, start + steps):
+        generator = torch.Generator().manual_seed(step)
+        x, y = (torch.randint(n, (8, 5), generator=generator) for n in (11, 7))
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x[part]).flatten(0, 1), y[part].flatten())
+        (loss * (float("nan") if step == 3 else 1.0)).backward()
+        optimizer.step()
+
+
+def optimizer_of_words(model):
+    graph = trace(words(), torch.zeros(1, 5, dtype=torch.int64))
+    # In bfloat16, rounding errors of momenta would become visible.
+    rule = randomize(MatrixGNN(context_every=4, momentum_dtype="float32"))
+    return NeuralGraphOptimizer(model, rule=rule, graph=graph, **OPTIONS)
+
+
+def not_gathered(rank, mesh):
+    """FSDP2 in single precision, where no process may ask for a whole tensor."""
+    model = words()
+    fully_shard(model.second, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    optimizer, part = optimizer_of_words(model), slice(rank, None, mesh.size())
+    with patch.object(DTensor, "full_tensor", side_effect=AssertionError):
+        train_on_words(model, optimizer, part, steps=SAVED)
+        saved = copy.deepcopy(optimizer.state_dict())
+        optimizer = optimizer_of_words(model)
+        optimizer.load_state_dict(saved)
+        train_on_words(model, optimizer, part, SAVED, STEPS - SAVED)
+    held = sum(
+        value.to_local().numel()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, DTensor)
+    )
+    return {"params": full(model), "held": held, "skipped": optimizer.skipped_steps}
+
+
 def write_checkpoint(rule, rank, mesh, folder):
     """Train for some steps, and write model and optimizer with all processes."""
     model = sharded_net(mesh)
@@ -154,5 +219,8 @@ def work(rank, folder):
             model = sharded_net(fewer)
             results["read", name, SOME] = go_on(model, rule(), checkpoint, rank, SOME, some)
         distributed.barrier()
+    results["not gathered", PROCESSES] = not_gathered(rank, mesh)
+    if rank < SOME:
+        results["not gathered", SOME] = not_gathered(rank, DeviceMesh.from_group(some, "cpu"))
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()

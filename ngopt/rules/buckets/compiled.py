@@ -15,6 +15,7 @@ from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, Stepped
 from ngopt.rules.rule import Change, State
+from ngopt.rules.shards import Shards, contiguous
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
@@ -47,6 +48,54 @@ def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
             return None
     found: Loops = plan.loops[key]
     return found
+
+
+def spread(
+    rule: "MatrixGNN", plan: Plan, shards: Shards, parameters: Mapping[str, Tensor], state: State
+) -> Loops | None:
+    """The same for parameters that processes share, which all have to ask for them.
+
+    Args:
+        rule: whose step it is.
+        plan: of all parameters.
+        shards: the processes.
+        parameters: what this one holds of them.
+        state: the same of the state.
+
+    Returns:
+        None if there can be none in one of the processes.
+    """
+    if shards not in plan.spread:
+        found = _spread(rule, plan, shards, parameters, state)
+        agreed = shards.agree(found is not None, parameters[plan.names[0]].device)
+        plan.spread = {shards: found if agreed else None}
+    made: Loops | None = plan.spread[shards]
+    return made
+
+
+def _spread(
+    rule: "MatrixGNN", plan: Plan, shards: Shards, parameters: Mapping[str, Tensor], state: State
+) -> Loops | None:
+    given = [parameters[name] for name in plan.names]
+    backend = backend_for(given) if plan.buckets else None
+    dtypes = tuple(state[plan.names[0]][key].dtype for key in Moments._fields)
+    alike = all(
+        tuple(state[name][key].dtype for key in Moments._fields) == dtypes
+        and all(state[name][key].stride() == parameters[name].stride() for key in Moments._fields)
+        for name in plan.names
+    )
+    allowed = (torch.float32, torch.bfloat16)
+    if backend is None or not alike or any(dtype not in allowed for dtype in dtypes):
+        return None
+    strides = {name: contiguous(layout.shape) for name, layout in plan.layouts.items()}
+    how = rule.skeleton, rule.head, rule.graph_context, dtypes, strides, shards
+    try:
+        return Loops(backend, plan, given[0].device, 1, *how)
+    except CompileError as reason:
+        backend.give_up(reason)
+    except ValueError:  # memory is divided otherwise
+        pass
+    return None
 
 
 def _strides(

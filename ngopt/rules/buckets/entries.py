@@ -1,6 +1,7 @@
 """What is computed of the entries of a bucket at one step."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from ngopt.features.scale import root_inverse, scaled
 from ngopt.features.survey import Matrices, Products
 from ngopt.rules.buckets.plan import Bucket, stacked
 from ngopt.rules.layers.entry_head import EntryHead
+from ngopt.rules.shards import Shards
 from ngopt.rules.skeleton import Skeleton
 
 MANY = 2**20
@@ -112,6 +114,58 @@ class Steps:
         return gradient if self.finite is None else torch.where(self.finite, gradient, 0.0)
 
 
+class Carrying:
+    """Carries messages along the bundles of a bucket.
+
+    Args:
+        bucket: the bucket.
+        matrices: `(runs, members, group, matrices, out, in)`.
+        members: numbers of the members that these are of, if others have the others; by default
+            they are of all.
+        shards: those others.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        matrices: Tensor,
+        members: Sequence[int] | None = None,
+        shards: Shards | None = None,
+    ) -> None:
+        self._bucket, self._matrices, self._shards = bucket, matrices, shards
+        self._members = slice(None) if members is None else list(members)
+
+    def to_outputs(self, states: Tensor) -> Tensor:
+        """Products with the states of inputs, `(runs, lines, matrices, width)`.
+
+        Args:
+            states: of the inputs of all bundles, `(runs, inputs, width)`.
+        """
+        own = self._bucket.at_inputs(states)[:, self._members]
+        return self._by_line(self._matrices @ own.unsqueeze(3))
+
+    def to_inputs(self, states: Tensor) -> Tensor:
+        """The same from outputs to inputs."""
+        own = self._bucket.at_outputs(states)[:, self._members]
+        return self._by_line(self._matrices.mT @ own.unsqueeze(3))
+
+    def squares(self) -> Tensor:
+        """Mean squares of the matrices of each member, `(runs, members, matrices)`."""
+        own = self._matrices.square().mean((2, 4, 5))
+        return self._of_all(own)
+
+    def _of_all(self, own: Tensor) -> Tensor:
+        """What is known of all members, `(runs, members, ...)`."""
+        if self._shards is None:
+            return own
+        every = own.new_zeros(len(own), len(self._bucket.members), *own.shape[2:])
+        every[:, self._members] = own
+        return self._shards.add(every)
+
+    def _by_line(self, products: Tensor) -> Tensor:
+        return self._of_all(products.transpose(3, 4)).flatten(1, 3)
+
+
 class Surveyed(NamedTuple):
     """Means over all bundles of some buckets.
 
@@ -120,20 +174,19 @@ class Surveyed(NamedTuple):
         columns: over outputs and taps, `(runs, products, inputs)`.
         numbers: over each bundle, `(runs, bundles, products + 2 + matrices)`: of the products, the
             squares of the slow momentum, of the base direction and of the matrices.
-        matrices: for each bucket, returns what carries messages, `(runs, members, group, matrices,
-            out, in)`; None where there are none.
+        carrying: for each bucket, returns what carries messages; None where there are none.
     """
 
     rows: Tensor
     columns: Tensor
     numbers: Tensor
-    matrices: Sequence[Callable[[], Tensor] | None]
+    carrying: Sequence[Callable[[], Carrying] | None]
 
     @classmethod
     def joined(cls, parts: Sequence["Surveyed"]) -> "Surveyed":
         """Those of one bucket after the other."""
-        rows, columns, numbers, matrices = zip(*parts, strict=True)
-        every = list(chain.from_iterable(matrices))
+        rows, columns, numbers, carrying = zip(*parts, strict=True)
+        every = list(chain.from_iterable(carrying))
         return cls(torch.cat(rows, 2), torch.cat(columns, 2), torch.cat(numbers, 1), every)
 
 
@@ -269,7 +322,7 @@ class Entries:
             *matrices.square().mean((2, 4, 5)).unbind(2),
         ]
         rows, columns = (means.flatten(2).transpose(0, 1) for means in (rows, columns))
-        carry = None if bucket.thin else lambda: matrices
+        carry = None if bucket.thin else partial(Carrying, bucket, matrices)
         return Surveyed(rows, columns, torch.stack(numbers, 2), [carry])
 
     def _base(self) -> Tensor:

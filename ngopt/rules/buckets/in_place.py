@@ -12,6 +12,7 @@ from ngopt.rules.buckets.look import Seen
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import Stepped
 from ngopt.rules.rule import Moves, State
+from ngopt.rules.shards import Shards
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
@@ -26,6 +27,7 @@ def step_in_place(
     moves: Moves,
     *,
     fresh: bool,
+    shards: Shards | None = None,
 ) -> None:
     """Do a step; see :meth:`Rule.move_in_place`.
 
@@ -39,6 +41,7 @@ def step_in_place(
         state: by name of the parameter; it changes in place.
         moves: how far they are moved.
         fresh: whether to look at the whole model, or to go by what was last seen of it.
+        shards: processes that share all this, if any do.
     """
     rates, kept, factors, finite = moves
     sure = finite.device.type == "cpu"  # where nobody has to wait to know
@@ -52,7 +55,11 @@ def step_in_place(
         kept = None if kept is None else torch.where(finite, kept, 1.0)
     rates = stepped.of_bundles(rates).unsqueeze(0)
     kept = None if kept is None else stepped.of_bundles(kept).unsqueeze(0)
-    loops = compiled.loops_of(stepped, rule)
+    if shards is None:
+        loops = compiled.loops_of(stepped, rule)
+    else:
+        loops = compiled.spread(rule, plan, shards, parameters, state)
+        assert loops is not None
     if loops is not None:
         seen = compiled.step(rule, stepped, loops, parameters, rates, kept, fresh=fresh)
         _remember(stepped, seen, state, finite)

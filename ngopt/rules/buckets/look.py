@@ -189,15 +189,15 @@ class Look:
     def _messages(self, out: Tensor, into: Tensor, mix: Round) -> Tensor:
         """Mean per neuron of what its bundles say, `(runs, neurons, width)`."""
         said: list[list[Tensor]] = [[], []]
-        for bucket, make in zip(self._plan.buckets, self._survey.matrices, strict=True):
+        for bucket, make in zip(self._plan.buckets, self._survey.carrying, strict=True):
             ends = bucket.members[0].ends
             if make is None or not (ends.out or ends.into):
                 continue
-            matrices = make()
+            carrying = make()
             if ends.out:
-                said[0].append(_by_neuron(matrices @ bucket.at_inputs(into).unsqueeze(3)))
+                said[0].append(carrying.to_outputs(into))
             if ends.into:
-                said[1].append(_by_neuron(matrices.mT @ bucket.at_outputs(out).unsqueeze(3)))
+                said[1].append(carrying.to_inputs(out))
         total = self._numbers.new_zeros(())
         inverses = root_inverse(self._squares)
         sides = ("out", mix.to_out, "in_fans"), ("in", mix.to_in, "out_fans")
@@ -210,10 +210,3 @@ class Look:
                 sums = words.new_zeros(len(words), self._plan.neurons, words.shape[2])
                 total = total + sums.index_add(1, self._fixed[f"{side}_heard"], words)
         return total / self._fixed["counts"]
-
-
-def _by_neuron(products: Tensor) -> Tensor:
-    """Bring `(runs, members, group, matrices, neurons, width)` to `(runs, lines, matrices,
-    width)`.
-    """
-    return products.transpose(3, 4).flatten(1, 3)

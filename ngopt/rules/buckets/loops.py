@@ -4,6 +4,7 @@ Each loop runs over all bundles at once, whatever their shapes; only what is ort
 bucket by bucket. Where everything is in memory is put down in tables of addresses, made once.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain
@@ -20,10 +21,12 @@ from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.features.survey import Products
 from ngopt.rules.buckets import kernels
-from ngopt.rules.buckets.entries import MANY, Given, Heard, Surveyed
+from ngopt.rules.buckets.entries import MANY, Carrying, Given, Heard, Surveyed
 from ngopt.rules.buckets.places import Batch, Piece, Place, Plane, place_of
 from ngopt.rules.buckets.plan import Bucket, Member, Plan
+from ngopt.rules.buckets.spread import Exchange, Held, owners
 from ngopt.rules.layers.entry_head import EntryHead
+from ngopt.rules.shards import Shards
 from ngopt.rules.skeleton import Skeleton
 
 FLOAT = 4
@@ -96,6 +99,7 @@ class Loops:
         graph: whether neurons have states.
         dtypes: of the stored moments.
         strides: of each parameter, of one run; None where its entries are copied.
+        shards: processes that share the parameters, if any do; there is one run then.
     """
 
     def __init__(
@@ -109,7 +113,9 @@ class Loops:
         graph: bool,
         dtypes: tuple[torch.dtype, ...],
         strides: Mapping[str, tuple[int, ...] | None],
+        shards: Shards | None = None,
     ) -> None:
+        self._shards = shards
         self.plan, self.runs, self._skeleton, self._graph = plan, runs, skeleton, graph
         self._hidden, self._dtypes, self._strides = head.hidden, dtypes, strides
         self._backend, self._device = backend, device
@@ -122,7 +128,9 @@ class Loops:
         self.batches = [Batch(pieces) for pieces in divided]
         self.pieces = [piece for batch in self.batches for piece in batch.pieces]
         self._table()
-        most = max(batch.entries for batch in self.batches)
+        if shards is not None:
+            self._spread(shards)
+        most = max(int(self._held.entries[batch.items].sum()) for batch in self.batches)
         self._mixture, self._direction = self._floats(2, most)
         self._memory()
         self._arguments()
@@ -139,12 +147,13 @@ class Loops:
         batches: list[list[Piece]] = []
         kind: object = None
         room = item = 0
+        most = self._backend.at_once * (1 if self._shards is None else self._shards.size)
         for bucket in self.plan.buckets:
             per = self.runs * bucket.shape[0]
             own = bucket.matrix is not None, self._neurons(bucket)
             for number, member in enumerate(bucket.members):
                 plane, size = self._plane(member), self.runs * member.bundle.numel
-                if own != kind or room + size > self._backend.at_once:
+                if own != kind or room + size > most:
                     batches.append([])
                     room, kind = 0, own
                 items = range(item, item + per)
@@ -202,11 +211,40 @@ class Loops:
                 ]
         table = np.array(rows, dtype=np.int64)
         self._sizes = np.ascontiguousarray(table[:, :3])
-        self._owner, self._run, self._bundle, self._offset, *ends = table[:, 3:].T.copy()
+        self._owner, self._run, self._bundle, offset, *ends = table[:, 3:].T.copy()
+        self._held = Held.whole(self._sizes, offset)
         self._ends = ends
         members = [member for bucket in self.plan.buckets for member in bucket.members]
         sizes = [member.bundle.numel for member in members]
         self.numbers.entries.copy_(torch.tensor(sizes, dtype=torch.float32))
+
+    def _spread(self, shards: Shards) -> None:
+        """Go on with what this process holds of each matrix, and make what brings them together.
+
+        Raises:
+            ValueError: if that cannot be said.
+        """
+        if self._copied:
+            raise ValueError("not all memory is matrices")
+        strides = [own[0] for own in self._strides.values() if own is not None]
+        stride = np.array(strides, dtype=np.int64)[self._owner]
+        if not Held.divides(self._sizes, self._held.offset, stride):
+            raise ValueError("rows of matrices are divided")
+        pitch = self._sizes[:, 2]
+        held = [
+            self._held.within(pitch, stride, *(edge[self._owner] for edge in shards.rows(rank)))
+            for rank in range(shards.size)
+        ]
+        entries = np.stack([each.entries for each in held])
+        whole, self._owners = self._held.entries, np.zeros_like(pitch)
+        for batch in self.batches:
+            # Bundles are not divided.
+            bundle = self._bundle[batch.items] - batch.bundles.start
+            owner = owners(np.bincount(bundle, whole[batch.items]), shards.size)[bundle]
+            self._owners[batch.items] = owner
+            batch.exchange = Exchange(shards, entries[:, batch.items], owner, self._device)
+        self._held, self._entries = held[shards.rank], entries
+        self._sizes = np.column_stack([self._held.rows, self._held.columns, pitch])
 
     def _memory(self) -> None:
         """Memory for what is known between looks: of each matrix some numbers, side by side.
@@ -238,13 +276,25 @@ class Loops:
             own = [row, column, context]
             if self._neurons(piece.bucket):
                 own += [h[:, None] + units[:, None] for h in (row_heard, column_heard)]
-            piece.known = []
-            for indices in own:
-                piece.known.append((at, indices[0].size))
-                at += indices.size
-                places.append(indices.reshape(-1))
+            for numbers in (own,) if self._shards is None else self._cut(own, items):
+                starts = []
+                for indices in numbers:
+                    starts.append(at + indices[0].size * np.arange(len(indices)))
+                    at += indices.size
+                    places.append(indices.reshape(-1))
+                piece.known.append(np.stack(starts, 1))
         self._from = torch.from_numpy(np.concatenate(places)).to(self._device)
         self._known = self._floats(at)
+
+    def _cut(self, known: Sequence[Addresses], items: slice) -> Iterable[list[Addresses]]:
+        """Of what is known of matrices, what belongs to the rows and columns held of each."""
+        for number, item in enumerate(range(items.start, items.stop)):
+            row, column, rows, columns, _ = (int(numbers[item]) for numbers in self._held)
+            lines = (slice(row, row + rows), slice(column, column + columns), slice(None)) * 2
+            yield [
+                whole[number : number + 1, ..., part]
+                for whole, part in zip(known, lines, strict=False)
+            ]
 
     def _arguments(self) -> None:
         """Tables of addresses of all arguments and results, as far as they are known."""
@@ -264,10 +314,8 @@ class Loops:
             at = batch.items
             own = {name: place[at] for name, place in places.items()}
             known = np.concatenate([self._side_by_side(piece) for piece in batch.pieces])
-            mixed, direction = (
-                np.concatenate([addresses(piece.flat(m), 3) for piece in batch.pieces])[:, None]
-                for m in (self._mixture, self._direction)
-            )
+            places_in = self._places_in(batch)
+            mixed, direction = (m.data_ptr() + places_in for m in (self._mixture, self._direction))
             shared, empty = self._shared[at], blank[at]
             whole = [mixed, own["whole"], own["entries"]] if batch.matrix else []
             means = [own["base"], own["fast"], own["weight"]]
@@ -288,11 +336,14 @@ class Loops:
         for number, kind in enumerate(kinds):
             kind[:] = rest[number * count : (number + 1) * count]
 
+    def _places_in(self, batch: Batch) -> Addresses:
+        """Where each matrix begins in memory for a batch, in bytes, `(items, 1)`."""
+        entries = self._held.entries[batch.items]
+        return ((np.cumsum(entries) - entries) * FLOAT)[:, None]
+
     def _side_by_side(self, piece: Piece) -> Addresses:
         """Where what is known of each matrix begins, `(items, numbers)`."""
-        items, start = np.arange(len(piece.items)), self._known.data_ptr()
-        places = [start + (at + size * items) * FLOAT for at, size in piece.known]
-        return np.stack(places, 1)
+        return self._known.data_ptr() + np.concatenate(piece.known) * FLOAT
 
     def _planned(self, number: int) -> _Calls:
         """The loops over a batch."""
@@ -358,7 +409,7 @@ class Loops:
             if number == 1 and strides is not None:
                 tensor = self._like(tensor, strides)
             found.append(tensor)
-        begin: Addresses = self._begin(found, size) + self._offset * size
+        begin: Addresses = self._begin(found, size) + self._held.offset * size
         return begin
 
     def _begin(self, tensors: Sequence[Tensor], size: int) -> Addresses:
@@ -435,10 +486,11 @@ class Loops:
                 for r in range(runs):
                     own[run == r] = begin[id(piece)] + np.arange(len(one)) * count
                 first[1] = own
+            held = self._held.row, self._held.column
             for place, side in enumerate([1, 0] if piece.plane.turned else [0, 1]):
                 kind = kinds[side]
-                width = shapes[kind][1]
-                entries = (run[:, None] * products + each) * width + first[side][:, None]
+                width, begins = shapes[kind][1], first[side] + held[place][items]
+                entries = (run[:, None] * products + each) * width + begins[:, None]
                 found = self._summed[kind].data_ptr() + entries * FLOAT
                 table[items, place : 2 * products : 2] = found
             both = (run[:, None] * 2 + np.arange(2)) * bundles + self._bundle[items, None]
@@ -452,6 +504,8 @@ class Loops:
         """Sum up all bundles."""
         self._sums.zero_()
         self._sum_up()
+        if self._shards is not None:
+            self._shards.add(self._sums)
         rows, columns, taps, others = self._summed
         if len(self._tap_inputs):
             columns = columns.index_add(2, self._tap_inputs, taps)
@@ -470,35 +524,66 @@ class Loops:
         matrices = [self._carrying(bucket, numbers) for bucket in self.plan.buckets]
         return Surveyed(by_output, by_input, numbers, matrices)
 
-    def _carrying(self, bucket: Bucket, numbers: Tensor) -> Callable[[], Tensor] | None:
+    def _carrying(self, bucket: Bucket, numbers: Tensor) -> Callable[[], Carrying] | None:
         """What carries messages of a bucket; puts the squares of sums over taps among numbers."""
         if not self._neurons(bucket):
             return None
-        make = partial(self._carry, [piece for piece in self.pieces if piece.bucket is bucket])
+        make = partial(self._carry, bucket)
         few = self.runs * len(bucket.members) * bucket.members[0].bundle.numel <= MANY
-        taps = bucket.shape[3]
-        if few or taps > 1:
+        if few or bucket.shape[3] > 1:
             # Sums over taps take little memory, and long to compute.
             kept = make()
-            if taps > 1:
-                squares = kept.square().mean((2, 4, 5))
+            if bucket.shape[3] > 1:
+                squares = kept.squares()
                 bucket.of(numbers)[..., -squares.shape[-1] :] = squares
-            make = partial(_same, kept)
+            return partial(_same, kept)
         return make
 
-    def _carry(self, pieces: Sequence[Piece]) -> Tensor:
-        """What carries messages, `(runs, members, group, matrices, out, in)`."""
+    def _carry(self, bucket: Bucket) -> Carrying:
+        """What carries messages of a bucket."""
+        found: list[Tensor] = []
+        own: list[int] = []
+        for piece in self.pieces:
+            if piece.bucket is bucket:
+                members, arrays = self._carried(piece)
+                found.append(arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1))
+                own += members
+        matrices = torch.cat(found).transpose(0, 1)
+        if self._shards is None:
+            return Carrying(bucket, matrices)
+        return Carrying(bucket, matrices, own, self._shards)
+
+    def _carried(self, piece: Piece) -> tuple[Sequence[int], Tensor]:
+        """Members of a piece that this process owns, and what goes along their entries, arrays
+        `(members, runs, group, matrices, out, in, tap)`.
+        """
         kernel = kernels.carry(self._backend.make, self._dtypes)
-        found = []
-        for piece in pieces:
-            items = slice(piece.items.start, piece.items.stop)
-            shape = (*piece.lead, kernel.outputs, *piece.plane.sides)
-            flat = self._floats(*shape)
-            places = addresses(flat, 4).reshape(-1, kernel.outputs)
-            kernel.on(self._sizes[items], self._shared[items], places, self._tables)()
-            arrays = piece.plane.arrays(flat)
-            found.append(arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1))
-        return torch.cat(found).transpose(0, 1)
+        items = slice(piece.items.start, piece.items.stop)
+        entries = self._held.entries[items]
+        kinds = np.repeat(entries[:, None], kernel.outputs, 1)
+        flat = self._floats(int(kinds.sum()))
+        begin = np.cumsum(kinds).reshape(kinds.shape) - kinds
+        places = flat.data_ptr() + begin * FLOAT
+        kernel.on(self._sizes[items], self._shared[items], places, self._tables)()
+        members: Sequence[int] = piece.members
+        if self._shards is not None:
+            if piece.exchange is None:
+                every, owner = (
+                    np.repeat(numbers[..., items], kernel.outputs, -1)
+                    for numbers in (self._entries, self._owners)
+                )
+                piece.exchange = Exchange(self._shards, every, owner, self._device)
+            flat = piece.exchange.together(flat)
+            members = self._owned(piece)
+        lead = len(members), *piece.lead[1:]
+        return members, piece.plane.arrays(flat.view(*lead, kernel.outputs, *piece.plane.sides))
+
+    def _owned(self, piece: Piece) -> Sequence[int]:
+        """Members of a piece that this process owns."""
+        assert self._shards is not None
+        per = len(piece.items) // len(piece.members)
+        mine = self._owners[piece.items.start : piece.items.stop : per] == self._shards.rank
+        return [number for number, own in zip(piece.members, mine, strict=True) if own]
 
     def remember(self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Heard) -> None:
         """Take in what was seen of all bundles; it is remembered until it is said anew.
@@ -564,10 +649,12 @@ class Loops:
                 calls.mix()
                 self._orthogonalize(number)
                 calls.weigh()
+                self._add_up(self.numbers.whole, batch)
             if tell is None:
                 calls.correct()
             else:
                 self._correct_and_tell(number, tell)
+            self._add_up(self.numbers.corrected, batch)
             calls.move()
         self._put_back()
 
@@ -584,6 +671,9 @@ class Loops:
     def _orthogonalize(self, number: int) -> None:
         """Orthogonalize the matrices of a batch."""
         batch, done = self.batches[number], False
+        if batch.exchange is not None:
+            self._orthogonalize_owned(batch, batch.exchange)
+            return
         if batch.small is not None:
             places = self._mixed[number][batch.small, 0]
             done = orthogonalize(batch.sizes, places, self._skeleton.orthogonal)
@@ -594,6 +684,28 @@ class Loops:
             place = piece.flat(self._mixture)
             whole = self._skeleton.orthogonalized(piece.plane.arrays(place), piece.bucket.matrix)
             place.copy_(piece.plane.flat(whole))
+
+    def _orthogonalize_owned(self, batch: Batch, exchange: Exchange) -> None:
+        """Do so with those that this process owns, and leave the others to their owners."""
+        held = self._mixture[: int(self._held.entries[batch.items].sum())]
+        owned = exchange.together(held)
+        done, at = [owned[:0]], 0
+        for piece in batch.pieces:
+            assert piece.bucket.matrix is not None
+            members = self._owned(piece)
+            shape = len(members), *piece.lead[1:], *piece.plane.sides
+            part = owned[at : at + math.prod(shape)].view(shape)
+            at += part.numel()
+            if len(members):
+                arrays = piece.plane.arrays(part)
+                whole = self._skeleton.orthogonalized(arrays, piece.bucket.matrix)
+                done.append(piece.plane.flat(whole).reshape(-1))
+        held.copy_(exchange.apart(torch.cat(done)))
+
+    def _add_up(self, sums: Tensor, batch: Batch) -> None:
+        """Sum numbers of the bundles of a batch over all processes."""
+        if self._shards is not None:
+            self._shards.add(sums[:, batch.bundles])
 
 
 def _runs(member: Member, tensor: Tensor) -> Tensor:
@@ -615,5 +727,5 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
     return None
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+def _same(carrying: Carrying) -> Carrying:
+    return carrying

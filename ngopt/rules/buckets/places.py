@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ngopt.rules.buckets.plan import Bucket, Member
+from ngopt.rules.buckets.spread import Exchange
 
 STRAIGHT, TURNED, TAPS_FIRST = (0, 1, 2), (1, 0, 2), (0, 2, 1)
 """Orders of arrays in memory: contiguous; transposed, of one tap; convolutions, channels last."""
@@ -131,8 +132,9 @@ class Piece:
         offset: of the first entry among those that are there at once.
 
     Attributes:
-        known: of what is known of a matrix, where that of the first begins, and its size.
+        known: where what is known of each matrix begins, `(matrices, numbers)`, in parts.
         small: how :func:`.orthogonalize` does each of the matrices; None if torch does it.
+        exchange: brings what goes along them together, where several processes share them.
     """
 
     def __init__(
@@ -140,8 +142,9 @@ class Piece:
     ) -> None:
         self.bucket, self.members, self.plane = bucket, members, plane
         self.items, self.offset = items, offset
-        self.known: list[tuple[int, int]] = []
+        self.known: list[NDArray[np.int64]] = []
         self.small: tuple[int, int, int] | None = None
+        self.exchange: Exchange | None = None
 
     @property
     def bundles(self) -> slice:
@@ -172,10 +175,16 @@ class Batch:
 
     Args:
         pieces: the pieces.
+
+    Attributes:
+        sizes: how :func:`.orthogonalize` does each of the matrices that torch does not, and
+        small: their numbers; None if there are none.
+        exchange: brings the matrices together, where several processes share them.
     """
 
     def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
+        self.exchange: Exchange | None = None
         self.matrix = pieces[0].bucket.matrix is not None
         self.items = slice(pieces[0].items.start, pieces[-1].items.stop)
         self.bundles = slice(pieces[0].bundles.start, pieces[-1].bundles.stop)

@@ -125,7 +125,8 @@ class Plan:
         outputs: number of outputs of all bundles.
         inputs: number of inputs.
         stored: of each parameter, how many numbers are stored of its bundles.
-        loops: what is made of the plan where loops are compiled.
+        loops: what is made of the plan where loops are compiled, and
+        spread: where processes share the parameters.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Plan:
     ) -> None:
         self.names, self.width = tuple(names), width
         self.loops: dict[Any, Any] = {}
+        self.spread: dict[Any, Any] = {}
         self.layouts = {name: graph.layout(name) for name in names}
         self.entries = sum(math.prod(layout.shape) for layout in self.layouts.values())
         self.buckets = self._buckets(skeleton)
