@@ -29,11 +29,14 @@ class Tables:
         parts = np.split(whole, ends[:-1])
         self.tables = [p.reshape(t.shape) for p, t in zip(parts, tables, strict=True)]
         self._begin, self._host = whole.ctypes.data, torch.from_numpy(whole)
+        self._whole, self._uploaded = whole, whole.copy()
         self._there = self._host if device.type == "cpu" else self._host.to(device)
 
     def upload(self) -> None:
         """Have what has been written read from now on."""
-        if self._there is not self._host:
+        # Tensors stay where they are, mostly.
+        if self._there is not self._host and not np.array_equal(self._whole, self._uploaded):
+            self._uploaded[:] = self._whole
             self._there.copy_(self._host, non_blocking=True)
 
     def there(self, table: Addresses) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.launches import Count
 from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.backends.tables import Tables
 from ngopt.backends.triton.kernel import TILE, Kernel, probe, tiles_of
@@ -119,3 +120,14 @@ def test_tables_are_read_as_they_were_uploaded():
     assert other.tolist() == [[8]]
     lone = np.array([[9]])
     assert tables.there(lone).tolist() == [[9]]
+
+
+def test_tables_are_uploaded_when_they_have_changed():
+    tables = Tables(torch.device("meta"), [np.array([1, 2])])
+    with Count() as count:
+        tables.upload()
+        assert count.number == 0
+        tables.tables[0][1] = 3
+        tables.upload()
+        tables.upload()
+    assert count.number == 1
