@@ -13,6 +13,7 @@ from ngopt.rules.buckets.look import Seen
 from ngopt.rules.buckets.loops import Loops
 from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Plan
+from ngopt.rules.buckets.spread_loops import SpreadLoops
 from ngopt.rules.buckets.step import CONTEXT, Stepped
 from ngopt.rules.rule import Change, State
 from ngopt.rules.shards import Shards, contiguous
@@ -88,9 +89,9 @@ def _spread(
     if backend is None or not alike or any(dtype not in allowed for dtype in dtypes):
         return None
     strides = {name: contiguous(layout.shape) for name, layout in plan.layouts.items()}
-    how = rule.skeleton, rule.head, rule.graph_context, dtypes, strides, shards
+    how = rule.skeleton, rule.head, rule.graph_context, dtypes, strides
     try:
-        return Loops(backend, plan, given[0].device, 1, *how)
+        return SpreadLoops(shards, backend, plan, given[0].device, 1, *how)
     except CompileError as reason:
         backend.give_up(reason)
     except ValueError:  # memory is divided otherwise

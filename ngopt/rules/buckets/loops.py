@@ -4,7 +4,6 @@ Each loop runs over all bundles at once, whatever their shapes; only what is ort
 bucket by bucket. Where everything is in memory is put down in tables of addresses, made once.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain
@@ -19,14 +18,13 @@ from ngopt.backends.backend import Backend
 from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables, addresses
-from ngopt.features.survey import Products
+from ngopt.features.survey import Matrices, Products
 from ngopt.rules.buckets import kernels
 from ngopt.rules.buckets.entries import MANY, Carrying, Given, Heard, Surveyed
 from ngopt.rules.buckets.places import Batch, Piece, Place, Plane, place_of
 from ngopt.rules.buckets.plan import Bucket, Member, Plan
-from ngopt.rules.buckets.spread import Exchange, Held, owners
+from ngopt.rules.buckets.spread import Held
 from ngopt.rules.layers.entry_head import EntryHead
-from ngopt.rules.shards import Shards
 from ngopt.rules.skeleton import Skeleton
 
 FLOAT = 4
@@ -37,6 +35,9 @@ KNOWN = 8
 
 BEFORE = 7
 """Place of the number of gradients among the arguments of the last; see :func:`.kernels.move`."""
+
+CARRIED = len(Matrices._fields)
+"""Number of matrices that carry messages along the entries of a bundle."""
 
 _NONE = np.zeros((0, 0), dtype=np.int64)
 
@@ -99,7 +100,6 @@ class Loops:
         graph: whether neurons have states.
         dtypes: of the stored moments.
         strides: of each parameter, of one run; None where its entries are copied.
-        shards: processes that share the parameters, if any do; there is one run then.
     """
 
     def __init__(
@@ -113,9 +113,7 @@ class Loops:
         graph: bool,
         dtypes: tuple[torch.dtype, ...],
         strides: Mapping[str, tuple[int, ...] | None],
-        shards: Shards | None = None,
     ) -> None:
-        self._shards = shards
         self.plan, self.runs, self._skeleton, self._graph = plan, runs, skeleton, graph
         self._hidden, self._dtypes, self._strides = head.hidden, dtypes, strides
         self._backend, self._device = backend, device
@@ -128,8 +126,6 @@ class Loops:
         self.batches = [Batch(pieces) for pieces in divided]
         self.pieces = [piece for batch in self.batches for piece in batch.pieces]
         self._table()
-        if shards is not None:
-            self._spread(shards)
         most = max(int(self._held.entries[batch.items].sum()) for batch in self.batches)
         self._mixture, self._direction = self._floats(2, most)
         self._memory()
@@ -139,6 +135,11 @@ class Loops:
         self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
 
+    @property
+    def _at_once(self) -> int:
+        """Number of entries of a batch, unless one bundle has more."""
+        return self._backend.at_once
+
     def _floats(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float32, device=self._device)
 
@@ -147,13 +148,12 @@ class Loops:
         batches: list[list[Piece]] = []
         kind: object = None
         room = item = 0
-        most = self._backend.at_once * (1 if self._shards is None else self._shards.size)
         for bucket in self.plan.buckets:
             per = self.runs * bucket.shape[0]
             own = bucket.matrix is not None, self._neurons(bucket)
             for number, member in enumerate(bucket.members):
                 plane, size = self._plane(member), self.runs * member.bundle.numel
-                if own != kind or room + size > most:
+                if own != kind or room + size > self._at_once:
                     batches.append([])
                     room, kind = 0, own
                 items = range(item, item + per)
@@ -218,34 +218,6 @@ class Loops:
         sizes = [member.bundle.numel for member in members]
         self.numbers.entries.copy_(torch.tensor(sizes, dtype=torch.float32))
 
-    def _spread(self, shards: Shards) -> None:
-        """Go on with what this process holds of each matrix, and make what brings them together.
-
-        Raises:
-            ValueError: if that cannot be said.
-        """
-        if self._copied:
-            raise ValueError("not all memory is matrices")
-        strides = [own[0] for own in self._strides.values() if own is not None]
-        stride = np.array(strides, dtype=np.int64)[self._owner]
-        if not Held.divides(self._sizes, self._held.offset, stride):
-            raise ValueError("rows of matrices are divided")
-        pitch = self._sizes[:, 2]
-        held = [
-            self._held.within(pitch, stride, *(edge[self._owner] for edge in shards.rows(rank)))
-            for rank in range(shards.size)
-        ]
-        entries = np.stack([each.entries for each in held])
-        whole, self._owners = self._held.entries, np.zeros_like(pitch)
-        for batch in self.batches:
-            # Bundles are not divided.
-            bundle = self._bundle[batch.items] - batch.bundles.start
-            owner = owners(np.bincount(bundle, whole[batch.items]), shards.size)[bundle]
-            self._owners[batch.items] = owner
-            batch.exchange = Exchange(shards, entries[:, batch.items], owner, self._device)
-        self._held, self._entries = held[shards.rank], entries
-        self._sizes = np.column_stack([self._held.rows, self._held.columns, pitch])
-
     def _memory(self) -> None:
         """Memory for what is known between looks: of each matrix some numbers, side by side.
 
@@ -276,7 +248,7 @@ class Loops:
             own = [row, column, context]
             if self._neurons(piece.bucket):
                 own += [h[:, None] + units[:, None] for h in (row_heard, column_heard)]
-            for numbers in (own,) if self._shards is None else self._cut(own, items):
+            for numbers in self._parts(own, items):
                 starts = []
                 for indices in numbers:
                     starts.append(at + indices[0].size * np.arange(len(indices)))
@@ -286,15 +258,9 @@ class Loops:
         self._from = torch.from_numpy(np.concatenate(places)).to(self._device)
         self._known = self._floats(at)
 
-    def _cut(self, known: Sequence[Addresses], items: slice) -> Iterable[list[Addresses]]:
-        """Of what is known of matrices, what belongs to the rows and columns held of each."""
-        for number, item in enumerate(range(items.start, items.stop)):
-            row, column, rows, columns, _ = (int(numbers[item]) for numbers in self._held)
-            lines = (slice(row, row + rows), slice(column, column + columns), slice(None)) * 2
-            yield [
-                whole[number : number + 1, ..., part]
-                for whole, part in zip(known, lines, strict=False)
-            ]
+    def _parts(self, known: list[Addresses], items: slice) -> Iterable[list[Addresses]]:
+        """What is known of some matrices, together where it is as much of each."""
+        return [known]
 
     def _arguments(self) -> None:
         """Tables of addresses of all arguments and results, as far as they are known."""
@@ -504,8 +470,7 @@ class Loops:
         """Sum up all bundles."""
         self._sums.zero_()
         self._sum_up()
-        if self._shards is not None:
-            self._shards.add(self._sums)
+        self._add_up(self._sums)
         rows, columns, taps, others = self._summed
         if len(self._tap_inputs):
             columns = columns.index_add(2, self._tap_inputs, taps)
@@ -541,49 +506,27 @@ class Loops:
 
     def _carry(self, bucket: Bucket) -> Carrying:
         """What carries messages of a bucket."""
-        found: list[Tensor] = []
-        own: list[int] = []
-        for piece in self.pieces:
-            if piece.bucket is bucket:
-                members, arrays = self._carried(piece)
-                found.append(arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1))
-                own += members
-        matrices = torch.cat(found).transpose(0, 1)
-        if self._shards is None:
-            return Carrying(bucket, matrices)
-        return Carrying(bucket, matrices, own, self._shards)
+        arrays = [self._arrays(piece) for piece in self.pieces if piece.bucket is bucket]
+        return Carrying(bucket, torch.cat(arrays).transpose(0, 1))
 
-    def _carried(self, piece: Piece) -> tuple[Sequence[int], Tensor]:
-        """Members of a piece that this process owns, and what goes along their entries, arrays
-        `(members, runs, group, matrices, out, in, tap)`.
-        """
-        kernel = kernels.carry(self._backend.make, self._dtypes)
+    def _arrays(self, piece: Piece) -> Tensor:
+        """What carries messages of a piece, `(members, runs, group, matrices, out, in)`."""
+        return self._over_taps(piece, len(piece.members), self._carried(piece))
+
+    def _over_taps(self, piece: Piece, members: int, flat: Tensor) -> Tensor:
+        lead = members, *piece.lead[1:], CARRIED
+        arrays = piece.plane.arrays(flat.view(*lead, *piece.plane.sides))
+        return arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1)
+
+    def _carried(self, piece: Piece) -> Tensor:
+        """What goes along the entries of a piece: of each matrix one kind after the other."""
         items = slice(piece.items.start, piece.items.stop)
-        entries = self._held.entries[items]
-        kinds = np.repeat(entries[:, None], kernel.outputs, 1)
-        flat = self._floats(int(kinds.sum()))
-        begin = np.cumsum(kinds).reshape(kinds.shape) - kinds
-        places = flat.data_ptr() + begin * FLOAT
+        kernel = kernels.carry(self._backend.make, self._dtypes)
+        entries = np.repeat(self._held.entries[items, None], CARRIED, 1)
+        flat = self._floats(int(entries.sum()))
+        places = flat.data_ptr() + (np.cumsum(entries).reshape(entries.shape) - entries) * FLOAT
         kernel.on(self._sizes[items], self._shared[items], places, self._tables)()
-        members: Sequence[int] = piece.members
-        if self._shards is not None:
-            if piece.exchange is None:
-                every, owner = (
-                    np.repeat(numbers[..., items], kernel.outputs, -1)
-                    for numbers in (self._entries, self._owners)
-                )
-                piece.exchange = Exchange(self._shards, every, owner, self._device)
-            flat = piece.exchange.together(flat)
-            members = self._owned(piece)
-        lead = len(members), *piece.lead[1:]
-        return members, piece.plane.arrays(flat.view(*lead, kernel.outputs, *piece.plane.sides))
-
-    def _owned(self, piece: Piece) -> Sequence[int]:
-        """Members of a piece that this process owns."""
-        assert self._shards is not None
-        per = len(piece.items) // len(piece.members)
-        mine = self._owners[piece.items.start : piece.items.stop : per] == self._shards.rank
-        return [number for number, own in zip(piece.members, mine, strict=True) if own]
+        return flat
 
     def remember(self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Heard) -> None:
         """Take in what was seen of all bundles; it is remembered until it is said anew.
@@ -649,12 +592,12 @@ class Loops:
                 calls.mix()
                 self._orthogonalize(number)
                 calls.weigh()
-                self._add_up(self.numbers.whole, batch)
+                self._add_up(self.numbers.whole[:, batch.bundles])
             if tell is None:
                 calls.correct()
             else:
                 self._correct_and_tell(number, tell)
-            self._add_up(self.numbers.corrected, batch)
+            self._add_up(self.numbers.corrected[:, batch.bundles])
             calls.move()
         self._put_back()
 
@@ -671,9 +614,6 @@ class Loops:
     def _orthogonalize(self, number: int) -> None:
         """Orthogonalize the matrices of a batch."""
         batch, done = self.batches[number], False
-        if batch.exchange is not None:
-            self._orthogonalize_owned(batch, batch.exchange)
-            return
         if batch.small is not None:
             places = self._mixed[number][batch.small, 0]
             done = orthogonalize(batch.sizes, places, self._skeleton.orthogonal)
@@ -685,27 +625,8 @@ class Loops:
             whole = self._skeleton.orthogonalized(piece.plane.arrays(place), piece.bucket.matrix)
             place.copy_(piece.plane.flat(whole))
 
-    def _orthogonalize_owned(self, batch: Batch, exchange: Exchange) -> None:
-        """Do so with those that this process owns, and leave the others to their owners."""
-        held = self._mixture[: int(self._held.entries[batch.items].sum())]
-        owned = exchange.together(held)
-        done, at = [owned[:0]], 0
-        for piece in batch.pieces:
-            assert piece.bucket.matrix is not None
-            members = self._owned(piece)
-            shape = len(members), *piece.lead[1:], *piece.plane.sides
-            part = owned[at : at + math.prod(shape)].view(shape)
-            at += part.numel()
-            if len(members):
-                arrays = piece.plane.arrays(part)
-                whole = self._skeleton.orthogonalized(arrays, piece.bucket.matrix)
-                done.append(piece.plane.flat(whole).reshape(-1))
-        held.copy_(exchange.apart(torch.cat(done)))
-
-    def _add_up(self, sums: Tensor, batch: Batch) -> None:
-        """Sum numbers of the bundles of a batch over all processes."""
-        if self._shards is not None:
-            self._shards.add(sums[:, batch.bundles])
+    def _add_up(self, sums: Tensor) -> None:
+        """Complete sums over entries; they are."""
 
 
 def _runs(member: Member, tensor: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ngopt.rules.buckets.plan import Bucket, Member
-from ngopt.rules.buckets.spread import Exchange
 
 STRAIGHT, TURNED, TAPS_FIRST = (0, 1, 2), (1, 0, 2), (0, 2, 1)
 """Orders of arrays in memory: contiguous; transposed, of one tap; convolutions, channels last."""
@@ -134,7 +133,6 @@ class Piece:
     Attributes:
         known: where what is known of each matrix begins, `(matrices, numbers)`, in parts.
         small: how :func:`.orthogonalize` does each of the matrices; None if torch does it.
-        exchange: brings what goes along them together, where several processes share them.
     """
 
     def __init__(
@@ -144,7 +142,6 @@ class Piece:
         self.items, self.offset = items, offset
         self.known: list[NDArray[np.int64]] = []
         self.small: tuple[int, int, int] | None = None
-        self.exchange: Exchange | None = None
 
     @property
     def bundles(self) -> slice:
@@ -179,12 +176,10 @@ class Batch:
     Attributes:
         sizes: how :func:`.orthogonalize` does each of the matrices that torch does not, and
         small: their numbers; None if there are none.
-        exchange: brings the matrices together, where several processes share them.
     """
 
     def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
-        self.exchange: Exchange | None = None
         self.matrix = pieces[0].bucket.matrix is not None
         self.items = slice(pieces[0].items.start, pieces[-1].items.stop)
         self.bundles = slice(pieces[0].bundles.start, pieces[-1].bundles.stop)
