@@ -43,7 +43,7 @@ BOXES = {
     "moments": Box(1, 2, "moments", "fast, slow, square:\n6 bytes per entry"),
     "base": Box(2, 2, "base direction", "matrices: orthogonal-\nized; all else: Adam's"),
     "direction": Box(3, 2, "direction", "base plus bounded\ncorrection"),
-    "step": Box(4, 2, "step", "by fan-in, weights,\ndepth, age, and lr"),
+    "step": Box(4, 2, "step", "fan-in, weights, depth,\nagreement, age, lr"),
     "graph": Box(0, 1, "graph", "which rows and columns\nare the same neurons"),
     "features": Box(1, 1, "features", "of entries, of neurons,\nof tensors: scale-free"),
     "entry": Box(2, 1, "network of entries", "sees the entry and\nits two neurons", LEARNED),
