@@ -1,14 +1,16 @@
 """Functions of single entries, what they take and return; written once, for all backends."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from ngopt.errors import NgoptError
 
 ROWS, COLUMNS = 5, 7
 """Sizes of the examples that functions are traced with; whatever else they are, they differ."""
@@ -84,6 +86,10 @@ def number_of_outputs(results: Sequence[Result]) -> int:
     )
 
 
+Emit = Callable[..., str]
+"""Writes an operation down, given names of variables and literals."""
+
+
 class Writer(ABC):
     """Writes a function of entries down in another language, operation by operation.
 
@@ -91,6 +97,12 @@ class Writer(ABC):
         arguments: what it takes.
         results: what becomes of what it returns.
     """
+
+    language: ClassVar[str]
+    operations: ClassVar[Mapping[str, Emit]]
+    """By name of the operation of ATen."""
+    suffix: ClassVar[str] = ""
+    """Of literals of single precision."""
 
     def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
         self.arguments, self.results = arguments, results
@@ -134,6 +146,26 @@ class Writer(ABC):
                 self.result(value.name, result)
         else:
             raise TypeError(f"{node.op} in a function of entries")
+
+    def expression(
+        self, operation: str, arguments: Sequence[Any], options: Mapping[str, Any]
+    ) -> str:
+        """An operation of ATen on names of variables and on numbers.
+
+        Raises:
+            NgoptError: if there is no such operation here.
+        """
+        if operation not in self.operations:
+            raise NgoptError(
+                f"a function of entries uses {operation}, which is not there in {self.language}.\n"
+                f"  Use any of: {', '.join(self.operations)}; or add it to the operations beside "
+                f"{type(self).__module__}."
+            )
+        named = {k: self._literal(value) for k, value in options.items() if k in ("alpha", "value")}
+        return self.operations[operation](*map(self._literal, arguments), **named)
+
+    def _literal(self, value: Any) -> str:
+        return value if isinstance(value, str) else f"{float(value)!r}{self.suffix}"
 
     @abstractmethod
     def argument(self, name: str, number: int, part: int, argument: Argument) -> None:

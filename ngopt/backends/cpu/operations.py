@@ -1,9 +1,8 @@
 """Single operations of torch in C, each on numbers that are there as `float`."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from ngopt.errors import NgoptError
+from ngopt.backends.function import Emit
 from ngopt.features import rounding
 
 PRELUDE = f"""
@@ -46,8 +45,6 @@ static inline float tanh_of(float x) {
 static inline float rsqrt_of(float x) { return 1.0f / sqrtf(x); }
 static inline float relu_of(float x) { return x > 0.0f ? x : 0.0f; }
 """
-
-Emit = Callable[..., str]
 
 
 def _alpha(sign: str) -> Emit:
@@ -93,28 +90,3 @@ OPERATIONS: Mapping[str, Emit] = {
     "expand": lambda a: a,
 }
 """By name of the operation of ATen. Copies convert on loading and on storing only."""
-
-
-def emit(name: str, arguments: list[Any], options: Mapping[str, Any]) -> str:
-    """One operation as an expression.
-
-    Args:
-        name: of the operation of ATen.
-        arguments: names of variables, and numbers.
-        options: the same.
-
-    Raises:
-        NgoptError: if there is no such operation here.
-    """
-    if name not in OPERATIONS:
-        raise NgoptError(
-            f"a function of entries uses {name}, which cannot be fused.\n"
-            f"  Use any of: {', '.join(OPERATIONS)}; or add it to {__name__}."
-        )
-    named = {key: number(value) for key, value in options.items() if key in ("alpha", "value")}
-    return OPERATIONS[name](*(number(argument) for argument in arguments), **named)
-
-
-def number(value: Any) -> str:
-    """A number as a C literal; names of variables stay as they are."""
-    return value if isinstance(value, str) else f"{float(value)!r}f"

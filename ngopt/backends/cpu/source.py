@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ngopt.backends.cpu.operations import PRELUDE, emit
+from ngopt.backends.cpu.operations import OPERATIONS, PRELUDE
 from ngopt.backends.function import Argument, Function, Kind, Result, Use, Writer
 
 TYPES = {torch.float32: "float", torch.bfloat16: "uint16_t"}
@@ -31,6 +31,9 @@ def source(function: Function, arguments: Sequence[Argument], results: Sequence[
 
 
 class _Writer(Writer):
+    language, operations = "C", OPERATIONS
+    suffix = "f"
+
     def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
         super().__init__(arguments, results)
         self.heads: list[str] = []
@@ -66,7 +69,7 @@ class _Writer(Writer):
         kind = self.kinds[name]
         if operation == "div" and kind is Kind.ENTRY:
             operation, arguments[1] = self._inverted(name, arguments[1])
-        self._define(name, kind, emit(operation, arguments, options))
+        self._define(name, kind, self.expression(operation, arguments, options))
 
     def _inverted(self, name: str, divisor: Any) -> tuple[str, Any]:
         # A division takes many times as long as a product: one by what all entries of a row share
@@ -75,7 +78,7 @@ class _Writer(Writer):
         if kind not in (Kind.SCALAR, Kind.ROW):
             return "div", divisor
         inverse = f"{name}_inverse"
-        self._define(inverse, kind, emit("reciprocal", [divisor], {}))
+        self._define(inverse, kind, self.expression("reciprocal", [divisor], {}))
         return "mul", inverse
 
     def _define(self, name: str, kind: Kind, value: str) -> None:

@@ -1,9 +1,8 @@
 """Single operations of torch in Triton, each on float32."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from ngopt.errors import NgoptError
+from ngopt.backends.function import Emit
 from ngopt.features import rounding
 
 PRELUDE = f"""
@@ -37,8 +36,6 @@ def rounded_of(x, step):
     bits = (x.to(tl.int32, bitcast=True) + place) & -0x10000
     return bits.to(tl.float32, bitcast=True)
 """
-
-Emit = Callable[..., str]
 
 
 def _power(a: str, exponent: str) -> str:
@@ -77,28 +74,3 @@ OPERATIONS: Mapping[str, Emit] = {
     "expand": lambda a: a,
 }
 """By name of the operation of ATen. Copies convert on loading and on storing only."""
-
-
-def emit(name: str, arguments: list[Any], options: Mapping[str, Any]) -> str:
-    """One operation as an expression.
-
-    Args:
-        name: of the operation of ATen.
-        arguments: names of variables, and numbers.
-        options: the same.
-
-    Raises:
-        NgoptError: if there is no such operation here.
-    """
-    if name not in OPERATIONS:
-        raise NgoptError(
-            f"a function of entries uses {name}, which Triton kernels do not know.\n"
-            f"  Use any of: {', '.join(OPERATIONS)}; or add it to {__name__}."
-        )
-    named = {key: number(value) for key, value in options.items() if key in ("alpha", "value")}
-    return OPERATIONS[name](*(number(argument) for argument in arguments), **named)
-
-
-def number(value: Any) -> str:
-    """A number as a literal; names of variables stay as they are."""
-    return value if isinstance(value, str) else repr(float(value))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ngopt.backends.function import Argument, Function, Kind, Result, Use, Writer
-from ngopt.backends.triton.operations import PRELUDE, emit
+from ngopt.backends.triton.operations import OPERATIONS, PRELUDE
 
 TYPES = {torch.float32: "tl.float32", torch.bfloat16: "tl.bfloat16"}
 
@@ -55,6 +55,8 @@ def source(function: Function, arguments: Sequence[Argument], results: Sequence[
 
 
 class _Writer(Writer):
+    language, operations = "Triton", OPERATIONS
+
     def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
         super().__init__(arguments, results)
         self.lines: list[str] = []
@@ -82,7 +84,7 @@ class _Writer(Writer):
         self, name: str, operation: str, arguments: list[Any], options: dict[str, Any]
     ) -> None:
         """One assignment."""
-        self.lines.append(f"{name} = {emit(operation, arguments, options)}")
+        self.lines.append(f"{name} = {self.expression(operation, arguments, options)}")
 
     def result(self, name: str, result: Result) -> None:
         """Store it, or add up what is inside the matrix."""
