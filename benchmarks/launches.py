@@ -5,9 +5,9 @@
 
 Steps are made on the meta device, so size costs nothing. Counted are operations that PyTorch
 dispatches, without views and allocations, and kernels of our own; an operation on a list of tensors
-counts once. The mean
-is over a cycle of steps, from one look at the whole model to the next. Without values, gradients
-are not compared with their usual size: with them, there are some 25 operations more.
+counts once. The mean is over a cycle of steps, from one look at the whole model to the next.
+Without values, gradients are not compared with their usual size: with them, there are some 25
+operations more.
 """
 
 import argparse

@@ -89,8 +89,10 @@ def test_sharded_in_single_precision_nothing_is_gathered(results, processes):
     for each in found:
         assert all(map(torch.equal, each["params"], found[0]["params"]))
         assert each["skipped"] == optimizer.skipped_steps == 1
-        # Shares differ by a row of each tensor at most.
-        assert each["held"] < 3 * sum(p.numel() for p in model.parameters()) / processes + 3 * 200
+        # Of three moments, its share of each, and a row more at most.
+        assert each["held"] <= 3 * sum(
+            p.numel() / processes + p[0].numel() for p in model.parameters()
+        )
     torch.testing.assert_close(found[0]["params"], full(model), rtol=1e-5, atol=1e-5)
 
 

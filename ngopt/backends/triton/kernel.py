@@ -53,19 +53,7 @@ class Kernel:
     def on(
         self, sizes: Addresses, arguments: Addresses, results: Addresses, among: Tables
     ) -> Callable[[], None]:
-        """Return what computes all results, whenever it is called.
-
-        Args:
-            sizes: of each matrix, rows, columns, and from a row to the next of what is pitched, in
-                entries, `(matrices, 3)`.
-            arguments: where each argument begins, `(matrices, inputs)`.
-            results: where each result is put, `(matrices, outputs)`; sums are added to what is
-                there.
-            among: tables of which these may be some; what of those is uploaded is read anew.
-
-        Raises:
-            CompileError: if the kernel cannot be compiled.
-        """
+        """Return what computes all results; see :class:`ngopt.backends.kernel.Kernel`."""
         tiles = among.there(tiles_of(sizes))
         if not len(tiles):
             return lambda: None

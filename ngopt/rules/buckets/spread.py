@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ngopt.rules.shards import Shards
 
-Numbers = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 class Held(NamedTuple):
@@ -23,19 +23,19 @@ class Held(NamedTuple):
         offset: place of the first entry in what the process holds of the tensor.
     """
 
-    row: Numbers
-    column: Numbers
-    rows: Numbers
-    columns: Numbers
-    offset: Numbers
+    row: Integers
+    column: Integers
+    rows: Integers
+    columns: Integers
+    offset: Integers
 
     @property
-    def entries(self) -> Numbers:
+    def entries(self) -> Integers:
         """Number of entries."""
         return self.rows * self.columns
 
     @classmethod
-    def whole(cls, sizes: Numbers, offset: Numbers) -> "Held":
+    def whole(cls, sizes: Integers, offset: Integers) -> "Held":
         """All of them.
 
         Args:
@@ -45,7 +45,7 @@ class Held(NamedTuple):
         none = np.zeros(len(sizes), dtype=np.int64)
         return cls(none, none, sizes[:, 0], sizes[:, 1], offset)
 
-    def within(self, pitch: Numbers, stride: Numbers, first: Numbers, last: Numbers) -> "Held":
+    def within(self, pitch: Integers, stride: Integers, first: Integers, last: Integers) -> "Held":
         """What is left where only some rows of the tensors are held.
 
         Args:
@@ -71,7 +71,7 @@ class Held(NamedTuple):
         )
 
     @classmethod
-    def divides(cls, sizes: Numbers, offset: Numbers, stride: Numbers) -> bool:
+    def divides(cls, sizes: Integers, offset: Integers, stride: Integers) -> bool:
         """Whether each row of each matrix is within one row of its tensor, or the matrix has one.
 
         Args:
@@ -85,7 +85,7 @@ class Held(NamedTuple):
         return bool(((rows == 1) | coarse | fine).all())
 
 
-def owners(entries: Numbers, processes: int) -> Numbers:
+def owners(entries: Integers, processes: int) -> Integers:
     """Divide things among processes, in their order, so that each has about as many entries.
 
     >>> owners(np.array([4, 4, 4, 4]), 2).tolist()
@@ -93,7 +93,7 @@ def owners(entries: Numbers, processes: int) -> Numbers:
     """
     middle = np.cumsum(entries) - entries / 2
     found = np.minimum(middle * processes // max(1, entries.sum()), processes - 1)
-    owner: Numbers = found.astype(np.int64)
+    owner: Integers = found.astype(np.int64)
     return owner
 
 
@@ -109,7 +109,7 @@ class Exchange:
     """
 
     def __init__(
-        self, shards: Shards, entries: Numbers, owner: Numbers, device: torch.device
+        self, shards: Shards, entries: Integers, owner: Integers, device: torch.device
     ) -> None:
         self._shards = shards
         mine = owner == shards.rank

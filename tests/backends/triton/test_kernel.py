@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.launches import Count
 from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.backends.tables import Tables
 from ngopt.backends.triton.kernel import TILE, Kernel, probe, tiles_of
@@ -108,26 +107,3 @@ def test_tiles_cover_each_matrix_once():
     assert tiles[0] == [0, 0, 0]
     expected = [[1, top, left] for top in (0, HIGH, 2 * HIGH) for left in (0, WIDE)]
     assert tiles[1:] == expected
-
-
-def test_tables_are_read_as_they_were_uploaded():
-    tables = Tables(torch.device("cpu"), [np.array([[1, 2], [3, 4]]), np.array([[5]])])
-    first, second = tables.tables
-    rows, other = tables.there(first[1:]), tables.there(second)
-    first[1, 0], second[0, 0] = 7, 8
-    tables.upload()
-    assert rows.tolist() == [[7, 4]]
-    assert other.tolist() == [[8]]
-    lone = np.array([[9]])
-    assert tables.there(lone).tolist() == [[9]]
-
-
-def test_tables_are_uploaded_when_they_have_changed():
-    tables = Tables(torch.device("meta"), [np.array([1, 2])])
-    with Count() as count:
-        tables.upload()
-        assert count.number == 0
-        tables.tables[0][1] = 3
-        tables.upload()
-        tables.upload()
-    assert count.number == 1
