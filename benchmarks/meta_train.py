@@ -1,128 +1,163 @@
-"""Inner steps per second of meta-training: runs stacked against one by one, and their growth.
+"""Inner steps per second of meta-training by PES, and where the time goes.
 
-    python -m benchmarks.meta_train                    # 1, 8, 32, 128 runs of an 8 x 8 MLP
-    python -m benchmarks.meta_train --rules SmallFC --device cuda
+    python -m benchmarks.meta_train
+    python -m benchmarks.meta_train --families mlp:width=32,depth=1 --pairs 8 512 --device cuda
 
-Stacked and one-by-one take turns in rounds, so that their ratio holds on a busy machine too. One by
-one is what meta-training is without `torch.vmap`: the same inner step on the tensors of a single
-run, in a loop over the runs.
+A pair is two runs of one problem. Each number is the best of some rounds. Parts of a step are timed
+in a round of their own: the models (forward and backward pass), the rule, the batches, and the
+rest, which is noise, meta-losses and divergence checks. On the CPU, CPU time is measured, so that
+other programs hardly matter.
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.func import grad_and_value
 
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.truncated_backprop import TruncatedBackprop
+from meta_train.estimators.pes import PES
 from meta_train.meta_loss import MetaLoss
 from meta_train.rules import rule_of
-from meta_train.tasks.mlp import MLP
+from meta_train.table import table_lines
+from meta_train.tasks.family import family_of
 from meta_train.tasks.task import Task
+from meta_train.unroll.move import Move
+from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
-from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.rule import Rule
 
-
-def one_by_one(rule: Rule, task: Task, steps: int, learn: bool) -> Callable[[], None]:
-    """What does `steps` inner steps of one run, and differentiates them if asked to."""
-    generator = torch.Generator().manual_seed(0)
-    start = task.problem(generator)
-    state = init_state(start.parameters, task.graph, rule)
-    options = dict.fromkeys(start.parameters, Options(1e-3))
-    batches = [
-        tuple(tensor[0] for tensor in task.batches({}, 1, generator)) for _ in range(steps + 1)
-    ]
-
-    def look(parameters: Mapping[str, Tensor], batch: tuple[Tensor, ...]):
-        with torch.no_grad():
-            return grad_and_value(task.loss)(parameters, start.context, batch)
-
-    def run() -> None:
-        with torch.set_grad_enabled(learn):
-            parameters, carried, total = start.parameters, state, torch.zeros(())
-            gradients, _ = look(parameters, batches[0])
-            for batch in batches[1:]:
-                step = update(parameters, gradients, carried, task.graph, rule, options)
-                parameters, carried = step.params, step.state
-                gradients, _ = look(parameters, batch)
-                total = total + sum((parameters[n] * gradients[n]).sum() for n in parameters)
-            if learn:
-                torch.autograd.grad(total, list(rule.parameters()), allow_unused=True)
-
-    return run
+RULE = "MatrixGNN:context_every=8,square_dtype=bfloat16"
+FAMILIES = (
+    "mlp:size=8,width=32,depth=1",
+    "convnet:size=8,width=8,depth=2,batch=32",
+    "rnn_lm:cell=gru,width=32,length=16,batch=16",
+    "transformer_lm:width=32,depth=2,length=32,heads=4,batch=16",
+)
+PARTS = ("models", "rule", "batches")
 
 
-def stacked(rule: Rule, task: Task, runs: int, steps: int, learn: bool) -> Callable[[], object]:
-    """What does `steps` inner steps of all runs at once, and differentiates them if asked to."""
-    unroll = Stacked(rule)
-    begun = unroll.begin(task, runs, torch.Generator().manual_seed(0))
+class Clock:
+    """Reads the time, once the device has done all that it was given.
 
-    def forward() -> None:
-        with torch.no_grad():
-            unroll.advance(begun, steps)
+    Args:
+        device: the device.
+    """
 
-    if not learn:
-        return forward
-    estimator = TruncatedBackprop(unroll, MetaLoss(), steps)
-    return lambda: estimator.estimate(Particles(begun, {}))
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
 
-
-def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock time of one call."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    since = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - since
+    def __call__(self) -> float:
+        """Seconds since some moment."""
+        if self._cuda:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
 
 
-def measure(rule: Rule, task: Task, counts: list[int], steps: int, rounds: int, learn: bool) -> str:
-    """Figures of one row of the table."""
-    cases: dict[int, Callable[[], object]] = {0: one_by_one(rule, task, steps, learn)}
-    cases.update({runs: stacked(rule, task, runs, steps, learn) for runs in counts})
-    for function in cases.values():
-        function()
-    taken: dict[int, list[float]] = {runs: [] for runs in cases}
+class Timed(Stacked):
+    """Keeps account of the time that each part of an inner step takes.
+
+    Args:
+        rule: the rule.
+        options: of the unroll.
+        clock: reads the time.
+    """
+
+    def __init__(self, rule: Rule, options: UnrollOptions, clock: Clock) -> None:
+        super().__init__(rule, options)
+        self._clock = clock
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        begun = self._clock()
+        yield
+        self.seconds[part] += self._clock() - begun  # type: ignore[assignment]
+
+    def _gradients(self, *given: Any) -> Any:
+        with self._timed("models"):
+            return super()._gradients(*given)
+
+    def _batches(self, *given: Any) -> Any:
+        with self._timed("batches"):
+            return super()._batches(*given)
+
+    def _mover(self, *given: Any) -> Move:
+        move = super()._mover(*given)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self._timed("rule"):
+                return move(*arguments, **options)
+
+        return timed
+
+
+def measure(
+    rule: Rule, task: Task, pairs: int, steps: int, rounds: int
+) -> tuple[float, dict[str, float]]:
+    """Inner steps per second, and what share of the time each part takes.
+
+    On a GPU steps are recorded and replayed, and have no parts.
+
+    Args:
+        rule: the rule.
+        task: what the runs minimise.
+        pairs: number of pairs of runs.
+        steps: number of inner steps of an estimate.
+        rounds: number of estimates that are timed.
+    """
+    clock = Clock(task.device)
+    options = UnrollOptions(looks="due")
+
+    def begun(unroll: Stacked) -> tuple[PES, Particles]:
+        estimator = PES(unroll, MetaLoss(), steps, 0.03)
+        particles = estimator.begin(task, pairs, torch.Generator().manual_seed(0))
+        return estimator, estimator.estimate(particles).particles  # what is made once is made
+
+    best = float("inf")
+    estimator, particles = begun(Stacked(rule, options))
     for _ in range(rounds):
-        for runs, function in cases.items():
-            taken[runs].append(seconds(function, task.device))
-    single = steps / statistics.median(taken[0])
-    row = f"{single:,.0f} |"
-    for runs in counts:
-        ratios = [runs * one / many for one, many in zip(taken[0], taken[runs], strict=True)]
-        row += f" {steps * runs / statistics.median(taken[runs]):,.0f}"
-        row += f" ({statistics.median(ratios):.1f} x) |"
-    return row
+        start = clock()
+        particles = estimator.estimate(particles).particles
+        best = min(best, clock() - start)
+    per_second = 2 * pairs * steps / best
+    if task.device.type == "cuda":
+        return per_second, {}
+    unroll = Timed(rule, options, clock)
+    estimator, particles = begun(unroll)
+    unroll.seconds.clear()
+    start = clock()
+    estimator.estimate(particles)
+    whole = clock() - start
+    shares = {part: unroll.seconds[part] / whole for part in PARTS}
+    return per_second, shares | {"rest": 1 - sum(shares.values())}
 
 
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rules", nargs="+", default=["MatrixGNN", "SmallFC", "LSTM", "Adam"])
-    parser.add_argument("--runs", nargs="+", type=int, default=[1, 8, 32, 128])
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rule", default=RULE)
+    parser.add_argument("--families", nargs="+", default=FAMILIES)
+    parser.add_argument("--pairs", nargs="+", type=int, default=[8, 64])
+    parser.add_argument("--steps", type=int, default=16, help="of an estimate")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
-    family = MLP(width=(32,), depth=(1,))
-    task = family.sample(torch.Generator().manual_seed(0)).to(device)
-    print(f"{task.name}, {options.steps} inner steps, {torch.get_num_threads()} threads, {device}")
-    print("Inner steps per second (ratio to one by one):\n")
-    print("| rule | one by one |" + "".join(f" {runs} stacked |" for runs in options.runs))
-    print("| --- | --- |" + " --- |" * len(options.runs))
-    for text in options.rules:
-        rule = rule_of(text).to(device)
-        for learn in (False, True) if any(True for _ in rule.parameters()) else (False,):
-            row = measure(rule, task, options.runs, options.steps, options.rounds, learn)
-            print(f"| {text}, {'forward and backward' if learn else 'forward'} | {row}")
+    rule = rule_of(options.rule).to(device)
+    print(f"{options.rule}, PES, {torch.get_num_threads()} threads, {device}\n")
+    rows = []
+    for text in options.families:
+        task = family_of(text).sample(torch.Generator().manual_seed(0)).to(device)
+        for pairs in options.pairs:
+            speed, shares = measure(rule, task, pairs, options.steps, options.rounds)
+            parts = [f"{shares[part]:.0%}" if shares else "" for part in (*PARTS, "rest")]
+            rows.append([text, str(2 * pairs), f"{speed:,.0f}", *parts])
+    print("\n".join(table_lines(["family", "runs", "steps/s", *PARTS, "rest"], rows)))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,11 @@ class Config:
             of large models; 0 for any number.
         estimator: of the meta-gradient: `backprop` (truncated), `greedy` (each step by itself, as
             the neural-graphs paper does), `es`, `pes`, `nres` (evolution strategies; the second
-            and the third are unbiased over whole unrolls, the third draws its noise once).
-        sigma: standard deviation of the noise on theta, for `es`, `pes` and `nres`.
+            and the third are unbiased over whole unrolls, the third draws its noise once), or
+            `activity_pes`, which is `pes` with noise on the sizes that a rule puts out for bundles
+            in place of the weights behind them.
+        sigma: standard deviation of the noise on theta, for evolution strategies.
+        sigma_outputs: the same of the noise on outputs, for `activity_pes`.
         truncation: number of inner steps in an outer step.
         backend: `stacked` steps all runs of a stack at once; `modules` takes them one by one, for
             models that change their buffers.
@@ -67,8 +70,9 @@ class Config:
     mixed: bool = True
     problems: int = 8
     entries: int = 0
-    estimator: Literal["backprop", "greedy", "es", "pes", "nres"] = "backprop"
+    estimator: Literal["backprop", "greedy", "es", "pes", "nres", "activity_pes"] = "backprop"
     sigma: float = 0.01
+    sigma_outputs: float = 0.1
     truncation: int = 20
     backend: Literal["stacked", "modules"] = "stacked"
     augment: Augmentation = field(default_factory=Augmentation)
@@ -89,8 +93,9 @@ class Config:
             for key in ("steps", "stacks", "problems", "truncation", "checkpoint_every", "keep")
         }
         wrong = [f"{key}={value}" for key, value in counts.items() if value < 1]
-        if wrong or not self.families or self.sigma <= 0:
+        if wrong or not self.families or min(self.sigma, self.sigma_outputs) <= 0:
             raise MetaTrainError(
                 f"cannot meta-train with {', '.join(wrong) or f'families={self.families}'}.\n"
-                "  Use at least 1 of each count, one family or more, and sigma > 0."
+                "  Use at least 1 of each count, one family or more, sigma > 0 and "
+                "sigma_outputs > 0."
             )

@@ -12,6 +12,7 @@ from torch import Tensor
 from meta_train.config import Config
 from meta_train.distributed import World
 from meta_train.errors import MetaTrainError
+from meta_train.estimators.activity_pes import ActivityPES
 from meta_train.estimators.es import ES
 from meta_train.estimators.estimator import Estimator
 from meta_train.estimators.greedy import Greedy
@@ -99,6 +100,8 @@ class MetaTrainer:
         unroll = backend(self.rule, config.unroll)
         common = (unroll, config.meta_loss, config.truncation)
         by_noise: dict[str, type[ES | PES | NRES]] = {"es": ES, "pes": PES, "nres": NRES}
+        if config.estimator == "activity_pes":
+            return ActivityPES(*common, config.sigma, config.sigma_outputs)
         if config.estimator in by_noise:
             return by_noise[config.estimator](*common, sigma=config.sigma)
         return {"backprop": TruncatedBackprop, "greedy": Greedy}[config.estimator](*common)

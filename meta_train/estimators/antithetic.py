@@ -52,16 +52,24 @@ class Antithetic(Estimator):
 
     @torch.no_grad()
     def _estimating(self, particles: Particles) -> Work[tuple[Tensors, Tensor, Particles]]:
-        drawn = self._drawn(particles)
-        theta = {
-            name: torch.cat([weight + drawn[name], weight - drawn[name]])
-            for name, weight in self.unroll.rule.named_parameters()
-        }
+        theta, drawn = self._perturbed(particles)
         advancing = self.unroll.advancing(particles.runs, self.truncation, theta)
         runs, losses = yield from advancing
         meta_losses = self.meta_loss(losses, runs.unit)
         noise = self._since(particles.noise, drawn)
         return slope(noise, meta_losses, self.sigma), meta_losses, self._kept(runs, noise)
+
+    def _perturbed(self, particles: Particles) -> tuple[Tensors, Tensors]:
+        """Theta of all runs in a truncation, and the noise that tells pairs apart in it."""
+        drawn = self._drawn(particles)
+        return self._to_either_side(drawn), drawn
+
+    def _to_either_side(self, noise: Tensors) -> Tensors:
+        """Theta of the first runs of all pairs, then of the second."""
+        return {
+            name: torch.cat([weight + noise[name], weight - noise[name]])
+            for name, weight in self.unroll.rule.named_parameters()
+        }
 
     def _drawn(self, particles: Particles) -> Tensors:
         """The noise on theta in a truncation, by default drawn anew."""

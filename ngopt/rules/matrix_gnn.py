@@ -17,10 +17,10 @@ from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.buckets.compiled import changes, spread
+from ngopt.rules.buckets.compiled import changes, look, spread
 from ngopt.rules.buckets.in_place import step_in_place
 from ngopt.rules.buckets.plan import Plan
-from ngopt.rules.buckets.step import CONTEXT, plans_of
+from ngopt.rules.buckets.step import CONTEXT, Stepped, plans_of
 from ngopt.rules.buckets.stored import count
 from ngopt.rules.layers.affine import Affine
 from ngopt.rules.layers.entry_head import EntryHead
@@ -112,6 +112,8 @@ class MatrixGNN(Rule):
         if graph_sizes:
             self.scale_out = Affine(width, hidden, bias=False)
             self.scale_in = Affine(width, hidden, bias=False)
+        self.perturbation: Tensor
+        self.register_buffer("perturbation", torch.zeros(()), persistent=False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -247,8 +249,21 @@ class MatrixGNN(Rule):
         """Steps begin larger than AdamW's, and shrink; see the skeleton."""
         return self.skeleton.annealed(age, lowered)
 
+    def bundle_outputs(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+    ) -> Tensor:
+        """Raw learned sizes of steps; see :class:`.Rule`."""
+        (plan,) = self._plans(parameters, gradients, graph)
+        return look(self, Stepped(self, plan, parameters, gradients, state)).raw_sizes
+
     def sizes(self, context: Tensor, ends: tuple[Tensor, Tensor] | None) -> Tensor:
         """Raw learned sizes of the steps of bundles, `(..., bundles)`.
+
+        To them is added `perturbation`, a buffer that is 0 but in meta-training.
 
         Args:
             context: features of the bundles, `(..., bundles, features)`.
@@ -260,4 +275,4 @@ class MatrixGNN(Rule):
         if ends is not None:
             hidden = hidden + self.scale_out(ends[0]) + self.scale_in(ends[1])
         sizes: Tensor = last(activation(hidden)).squeeze(-1)
-        return sizes
+        return sizes + self.perturbation.to(sizes)

@@ -176,6 +176,27 @@ class Rule(nn.Module, ABC):
         """
         return self.stream(parameters, gradients, state, graph)
 
+    def bundle_outputs(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        state: State,
+        graph: NeuralGraph,
+    ) -> Tensor:
+        """What the rule's network puts out for whole bundles at a look, `(runs, bundles)`.
+
+        It is differentiable with respect to theta, and the buffer `perturbation` is added to it, so
+        that meta-training can find out what each output does. All tensors have a dimension for runs
+        in front, as weights of the rule may have. Most rules have no such outputs.
+
+        Args:
+            parameters: as for :meth:`stream`.
+            gradients: as for :meth:`stream`.
+            state: as for :meth:`stream`.
+            graph: as for :meth:`stream`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no outputs for bundles")
+
     def takes_runs(self, gradients: Mapping[str, Tensor]) -> bool:
         """Whether :meth:`stream` and :meth:`follow` take several runs at once.
 

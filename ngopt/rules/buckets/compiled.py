@@ -9,7 +9,7 @@ from torch import Tensor
 from ngopt.backends.backend import backend_for
 from ngopt.backends.kernel import CompileError
 from ngopt.features.moments import Moments
-from ngopt.rules.buckets.look import Seen
+from ngopt.rules.buckets.look import Look, Seen
 from ngopt.rules.buckets.loops import Loops
 from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Plan
@@ -137,13 +137,10 @@ def step(
     Returns:
         What was seen, if it is not in the state yet.
     """
-    loops.take(stepped.given, target, stepped.singles("step"))
+    _take(stepped, loops, target)
     numbers = loops.numbers
     numbers.rate.copy_(rates)
-    if stepped.finite is not None:
-        numbers.finite.copy_(stepped.finite)
-    for number, given in ((numbers.factor, stepped.factors), (numbers.kept, kept)):
-        number.fill_(1.0) if given is None else number.copy_(given)
+    numbers.kept.fill_(1.0) if kept is None else numbers.kept.copy_(kept)
     seen = None
     if fresh:
         seen = stepped.look(loops.survey())
@@ -168,6 +165,27 @@ def step(
     if not fresh:
         note(rule, stepped, loops)
     return seen if fresh else None
+
+
+def _take(stepped: Stepped, loops: Loops, target: Mapping[str, Tensor]) -> None:
+    """Give loops what a step is given."""
+    loops.take(stepped.given, target, stepped.singles("step"))
+    numbers = loops.numbers
+    if stepped.finite is not None:
+        numbers.finite.copy_(stepped.finite)
+    numbers.factor.fill_(1.0) if stepped.factors is None else numbers.factor.copy_(stepped.factors)
+
+
+def look(rule: "MatrixGNN", stepped: Stepped) -> Look:
+    """Look at all bundles, with derivatives with respect to theta alone, and step nowhere."""
+    with torch.no_grad():
+        loops = loops_of(stepped, rule)
+        if loops is None:
+            survey = stepped.survey()
+        else:
+            _take(stepped, loops, stepped.given.weight)
+            survey = loops.survey()
+    return stepped.looking(survey)
 
 
 def note(rule: "MatrixGNN", stepped: Stepped, loops: Loops) -> None:

@@ -96,6 +96,10 @@ class Look:
         self._context = self._features(counts)
         fast, square = self._of("fast"), self._of("square")
         self._evidence = rule.skeleton.evidence(evidence, fast, self._slow, square, counts)
+        self._out: Tensor | None = None
+        self._into: Tensor | None = None
+        if self._has_states():
+            self._out, self._into = self._ends()
 
     def _of(self, product: str) -> Tensor:
         return self._numbers[..., PLACES[product]]
@@ -112,15 +116,19 @@ class Look:
     def seen(self) -> Seen:
         """What is seen."""
         rule, fixed = self._rule, self._fixed
-        out, into = self._ends() if self._has_states() else (None, None)
-        scale = rule.skeleton.scale(rule.sizes(self._context, self._end_means(out, into)))
+        scale = rule.skeleton.scale(self.raw_sizes)
         square = PLACES["square"]
         rows, columns = self._survey.rows[:, square], self._survey.columns[:, square]
         total = rows.new_zeros(len(rows), len(fixed["groups"]))
         groups = floored(total.index_add(1, fixed["out_group"], rows) / fixed["groups"])
         rows = rows / groups.index_select(1, fixed["out_group"])
         bundles = (self._of("fast"), self._of("weight"), self._base, self._context)
-        return Seen(rows, columns, *bundles, scale, self._evidence, out, into)
+        return Seen(rows, columns, *bundles, scale, self._evidence, self._out, self._into)
+
+    @property
+    def raw_sizes(self) -> Tensor:
+        """Raw learned sizes of steps, `(runs, bundles)`."""
+        return self._rule.sizes(self._context, self._end_means(self._out, self._into))
 
     def _has_states(self) -> bool:
         return bool(self._plan.width) and len(self._fixed["out_rows"]) > 0

@@ -119,13 +119,20 @@ class Stepped:
         Args:
             survey: of them, if it is there already.
         """
-        plan = self.plan
-        if not plan.buckets:
-            return Seen.recalled(plan, self.fixed["fixed"])  # of no bundles
+        if not self.plan.buckets:
+            return Seen.recalled(self.plan, self.fixed["fixed"])  # of no bundles
         if survey is None:
-            survey = Surveyed.joined([self.entries(bucket).survey() for bucket in plan.buckets])
+            survey = self.survey()
+        return self.looking(survey).seen()
+
+    def survey(self) -> Surveyed:
+        """Sum up all bundles."""
+        return Surveyed.joined([self.entries(bucket).survey() for bucket in self.plan.buckets])
+
+    def looking(self, survey: Surveyed) -> Look:
+        """What sees all bundles anew."""
         evidence = self.of_bundles(self.numbers("evidence").to(self.dtype))
-        return Look(self._rule, plan, survey, self.steps.counts, evidence).seen()
+        return Look(self._rule, self.plan, survey, self.steps.counts, evidence)
 
     def recall(self) -> Seen:
         """What was seen of all bundles at the last look."""

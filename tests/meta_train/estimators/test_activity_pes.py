@@ -1,0 +1,105 @@
+import pytest
+import torch
+from torch import nn
+
+from meta_train.errors import MetaTrainError
+from meta_train.estimators.activity_pes import PERTURBATION, ActivityPES
+from meta_train.meta_loss import MetaLoss
+from meta_train.unroll.options import UnrollOptions
+from meta_train.unroll.stacked import Stacked
+from ngopt.rules.tensor_rule import TensorRule
+from tests.meta_train.small_tasks import Drift, Network, seeded, small_rule
+from tests.meta_train.unbiasedness import check_biased, check_unbiased, estimates, exact
+
+
+class Steered(TensorRule):
+    """Moves rows by an output, which is not linear in theta, and by a weight beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([0.6, -0.9], dtype=torch.float64))
+        self.beside = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+        self.register_buffer("perturbation", torch.zeros(1, dtype=torch.float64))
+
+    @property
+    def config(self):
+        return {}
+
+    def begin(self, parameter, layout):
+        return {"step": torch.zeros(())}
+
+    def output(self, theta):
+        return (theta.square() * torch.tensor([0.5, -0.4], dtype=torch.float64)).sum(-1)
+
+    def advance(self, parameter, gradient, state, layout):
+        output = self.output(self.theta) + self.perturbation[0]
+        moved = torch.stack([output, self.beside - output])
+        return moved[:, None] + 0 * gradient, {"step": state["step"] + 1}
+
+    def bundle_outputs(self, parameters, gradients, state, graph):
+        return self.output(self.theta).unsqueeze(-1)
+
+
+def test_it_is_unbiased_over_the_whole_unroll():
+    rows = estimates(ActivityPES, Steered(), 0.1, 2, truncations=2)
+    check_unbiased(rows, exact(Steered(), 4))
+    check_biased(rows, exact(Steered(), 2, truncations=2))  # truncated backpropagation
+
+
+def test_it_is_biased_if_it_forgets_the_noise():
+    rows = estimates(ActivityPES, Steered(), 0.1, 2, truncations=2, forget=True)
+    check_biased(rows, exact(Steered(), 4))
+
+
+def graph_network():
+    rule = small_rule("matrix_gnn")
+    for weight in (rule.scale[0].weight, rule.start.weight):
+        weight.requires_grad_(False)
+    return rule
+
+
+def test_weights_behind_outputs_stay_and_others_are_perturbed():
+    rule = graph_network()
+    pes = ActivityPES(Stacked(rule, UnrollOptions(lr=1e-3)), MetaLoss(), 2, 0.01, 0.2)
+    particles = pes.begin(Network(), 3, seeded())
+    theta, noise = pes._perturbed(particles)
+    sizes = theta.pop(PERTURBATION)
+    assert sizes.shape == (6, 4)  # two weights and two biases
+    assert torch.equal(sizes[:3], -sizes[3:])
+    for name, weight in rule.named_parameters():
+        moved = not torch.equal(theta[name], weight.expand_as(theta[name]))
+        behind = name.startswith("scale")
+        assert moved == (weight.requires_grad and not behind)
+        assert noise[name].any() == weight.requires_grad
+    assert torch.isfinite(pes.estimate(particles).losses).all()
+
+
+def test_noise_on_outputs_moves_sizes_of_steps():
+    rule = small_rule("matrix_gnn")
+    unroll = Stacked(rule, UnrollOptions(lr=1e-3))
+    runs = unroll.begin(Network(), 2, seeded())
+    outputs = rule.bundle_outputs(runs.parameters, runs.gradients, runs.state, runs.task.graph)
+    own = dict(rule.named_parameters())
+    before = runs.parameters
+    with torch.no_grad():
+        plain = unroll.advance(runs, 1, own).runs.parameters
+        noise = torch.full_like(outputs, 0.3)
+        runs.generator.manual_seed(0)
+        theta = {name: weight.expand(2, *weight.shape) for name, weight in own.items()}
+        larger = unroll.advance(runs, 1, {**theta, PERTURBATION: noise}).runs.parameters
+    scale = rule.skeleton.scale
+    expected = scale(outputs + noise) / scale(outputs)
+    distances = (
+        torch.stack([(after[name] - before[name]).flatten(1).norm(dim=1) for name in before], 1)
+        for after in (larger, plain)
+    )
+    measured = torch.div(*distances)
+    # Bundles come in another order than parameters.
+    torch.testing.assert_close(measured.sort(1).values, expected.sort(1).values)
+
+
+def test_what_cannot_be_perturbed_is_refused():
+    with pytest.raises(MetaTrainError, match="sigma_outputs > 0"):
+        ActivityPES(Stacked(Steered()), MetaLoss(), 2, 0.1, 0.0)
+    with pytest.raises(MetaTrainError, match="Drift has no outputs for bundles"):
+        ActivityPES(Stacked(Drift()), MetaLoss(), 2)
