@@ -53,6 +53,10 @@ class NeuralGraphOptimizer(Optimizer):
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
         model: the model that the given tensors belong to.
         maximize: go up the gradient.
+        capturable: whether steps can be captured in a CUDA graph, after steps outside of it with
+            gradients of the same parameters. `lr` should be a tensor on the GPU then, for a number
+            stays what it was. Each replay looks at the whole model. For rules that step in place:
+            the default one and `no_graph`. After loading a state dict, capture again.
         **others: none; options of other optimizers, such as `betas`, are refused with an error that
             says what plays their role.
 
@@ -196,7 +200,8 @@ class NeuralGraphOptimizer(Optimizer):
         Raises:
             GradientError: if a gradient is sparse or complex; nothing has changed then.
             GraphError: if a parameter has got another shape since; nothing has changed then.
-            CaptureError: if a CUDA graph is being captured.
+            CaptureError: if a CUDA graph is being captured and this step cannot be part of it;
+                nothing has changed then.
         """
         loss = None
         if closure is not None:
@@ -336,7 +341,7 @@ class NeuralGraphOptimizer(Optimizer):
         """Begin annealing anew, as for new data: steps are full again as soon as gradients agree.
 
         What is known of past gradients is kept. A learning rate that the script has changed counts
-        as constant from now on.
+        as constant from now on. It holds for replays of CUDA graphs, too.
         """
         for group in self.param_groups:
             annealing.restart(group)
@@ -373,6 +378,8 @@ class NeuralGraphOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what :meth:`state_dict` returned. It is copied, and keeps its dtypes.
+
+        CUDA graphs that were captured before go on with the old state: capture anew.
 
         Raises:
             GraphError: if it was saved for parameters of other shapes.
