@@ -48,7 +48,9 @@ class Clock(NamedTuple):
 
     def numbers(self) -> "Clock":
         """The same in numbers."""
-        return Clock(int(self.age), float(self.peak_lr), bool(self.lowered))
+        # Whoever tunes options may have made tensors of them that ask for derivatives.
+        age, peak, lowered = (v.detach() if isinstance(v, Tensor) else v for v in self)
+        return Clock(int(age), float(peak), bool(lowered))
 
     def tensors(self, device: torch.device) -> "Clock":
         """The same in new tensors on a device."""
@@ -56,8 +58,8 @@ class Clock(NamedTuple):
         def made(number: float, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.full((), number, dtype=dtype, device=device)
 
-        lowered = made(bool(self.lowered), torch.bool)
-        return Clock(made(float(self.age)), made(float(self.peak_lr)), lowered)
+        age, peak, lowered = map(float, self.numbers())
+        return Clock(made(age), made(peak), made(lowered, torch.bool))
 
     def after(self, lr: Number, rule: Rule) -> "Clock":
         """The same after one more step.
@@ -104,17 +106,27 @@ def _factor(rule: Rule, age: Number, lowered: bool | Tensor) -> Number:
     return factor if isinstance(age, Tensor) or isinstance(lowered, Tensor) else float(factor)
 
 
-def settle(group: MutableMapping[str, Any], device: torch.device) -> None:
-    """Have the clock of a group in what its steps need: tensors if they can be captured.
+def settle(group: MutableMapping[str, Any]) -> None:
+    """Have the clock of a group in what its steps need, whatever checkpoint it comes from.
 
-    Args:
-        group: a parameter group, maybe from a checkpoint of other options, or of another device.
-        device: where its parameters are.
+    That is in tensors where its parameters are, if steps can be captured, else in numbers.
     """
-    clock = Clock.of(group)
-    if not settled(group, device):
-        wanted = clock.tensors(device) if group.get("capturable") else clock.numbers()
-        group.update(wanted._asdict())
+    if not settled(group):
+        clock, device = Clock.of(group), _wanted(group)
+        group.update((clock.numbers() if device is None else clock.tensors(device))._asdict())
+
+
+def settled(group: Mapping[str, Any]) -> bool:
+    """Whether :func:`settle` has nothing to do."""
+    return {_device(value) for value in Clock.of(group)} == {_wanted(group)}
+
+
+def _wanted(group: Mapping[str, Any]) -> torch.device | None:
+    return group["params"][0].device if group.get("capturable") and group["params"] else None
+
+
+def _device(value: Number) -> torch.device | None:
+    return value.device if isinstance(value, Tensor) else None
 
 
 def separate(group: MutableMapping[str, Any]) -> None:
@@ -122,16 +134,6 @@ def separate(group: MutableMapping[str, Any]) -> None:
     for key, value in Clock.of(group)._asdict().items():
         if isinstance(value, Tensor):
             group[key] = value.clone()
-
-
-def settled(group: Mapping[str, Any], device: torch.device) -> bool:
-    """Whether :func:`settle` has nothing to do."""
-    wanted = device if group.get("capturable") else None
-    return {_device(value) for value in Clock.of(group)} == {wanted}
-
-
-def _device(value: Number) -> torch.device | None:
-    return value.device if isinstance(value, Tensor) else None
 
 
 def put_forward(group: MutableMapping[str, Any], clock: Clock, finite: Tensor) -> None:

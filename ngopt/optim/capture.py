@@ -78,7 +78,7 @@ def check_capture(
                 f"{tuple(tensor.shape)} is a {type(tensor).__name__} on {tensor.device}",
                 "Move parameters, lr and weight_decay there",
             )
-    ready = all(settled(group, device) for group in groups if _has_gradients(group))
+    ready = all(settled(group) for group in groups if _has_gradients(group))
     there = all(param in state for param in params.values())
     if not (ready and there and prepared == Prepared.of(params, graph)):
         raise _refusal(

@@ -260,8 +260,7 @@ class NeuralGraphOptimizer(Optimizer):
         """Parameters with a gradient, their options, and how far annealing of each group is."""
         self._check_capture()
         for group in self.param_groups:
-            for param in group["params"][:1]:
-                annealing.settle(group, param.device)
+            annealing.settle(group)
         pairs = [annealing.annealed(group, self._rule) for group in self.param_groups]
         # In compiled code a number that changes would be compiled anew at each step.
         factors = [_tensor(factor) if compiled else factor for _, factor in pairs]
