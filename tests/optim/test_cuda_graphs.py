@@ -22,6 +22,7 @@ from ngopt.optim.annealing import Clock
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.buckets import compiled
+from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.library import load_rule
 from tests.contract import Small, assert_same, backward, batch, copy_of, flat_state, train
 
@@ -123,6 +124,7 @@ def test_no_step_reads_the_device(some):
     optimizer = NeuralGraphOptimizer(
         groups, torch.tensor(1e-2), model=model, weight_decay=0.1, capturable=True
     )
+    indices = []
     with switch.eager():
         train(model, optimizer, 1)
         for seed in range(12):
@@ -131,7 +133,10 @@ def test_no_step_reads_the_device(some):
                 model.linear.bias.grad = None
             with NoReads() if seed > 1 else nullcontext():
                 optimizer.step()
+            indices.append(optimizer._spikes.index)
     assert int(optimizer.param_groups[0]["age"]) == 13
+    assert (indices[0] is not None) == some
+    assert all(index is indices[0] for index in indices)
 
 
 def test_ordinary_steps_read_it():
@@ -264,7 +269,8 @@ def test_a_captured_step_looks_at_the_whole_model_and_what_it_needs_stays(monkey
     pretend(monkeypatch)
     train(model, optimizer, 2, start=14)
     assert looks[2:] == [True, True]
-    assert optimizer._captured
+    (plan,) = {each for each in optimizer._captured if isinstance(each, Plan)}
+    assert {*plan.loops.values()} <= {*optimizer._captured}
 
 
 @pytest.mark.gpu
