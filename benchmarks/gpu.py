@@ -5,7 +5,9 @@
 
 Each part writes a file and is left out where that is there: killed at any moment, the same command
 goes on. The parts are the tests marked `gpu`; the GPU against the CPU, every rule, 20 steps; what a
-step costs beside fused and foreach Adam and Muon; the kernels of a step; and which tiles are fast.
+step costs beside fused and foreach Adam and Muon; the same of steps that CUDA graphs replay; what
+half precision saves where matrices are orthogonalized; the kernels of a step; and which tiles are
+fast.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,6 +34,7 @@ from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules, trace
 from ngopt.backends import switch
 from ngopt.backends.triton import kernel
 from ngopt.optim.refreshing import FIRST
+from ngopt.rules.layers import polar
 
 CASES = (
     Case("GPT-2 small, 8 x 512", GPT2, words(50257, 8, 512)),
@@ -47,6 +51,21 @@ TILES = tuple(
     kernel.Tile(*sides)
     for sides in ((8, 128, 4), (1, 1024, 4), (4, 256, 4), (16, 64, 4), (8, 256, 8), (2, 256, 2))
 )
+CAPTURABLE: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "Adam, fused": partial(torch.optim.Adam, fused=True),
+    "Adam, foreach": partial(torch.optim.Adam, foreach=True),
+    "ngopt": NeuralGraphOptimizer,
+}
+SHAPES = (
+    (1, 64, 64),
+    (16, 64, 64),
+    (1, 256, 256),
+    (1, 512, 512),
+    (48, 768, 768),
+    (24, 768, 3072),
+    (1, 4096, 4096),
+)
+"""Of matrices that are orthogonalized: number, rows, columns."""
 OPTIMIZERS = ("Adam, fused", "Adam, foreach", "Muon", "ngopt")
 
 
@@ -148,6 +167,61 @@ def _timed(case: Case, build: Build, device: str) -> Any:
     return found
 
 
+def captured(device: str, tiny: bool) -> Any:
+    """Milliseconds of a step with `capturable=True` outside a CUDA graph and replayed by one.
+
+    Of ngopt, each replay looks at the whole model. On the CPU, a replay is a step.
+    """
+    found: dict[str, Any] = {}
+    for case in TINY_CASES if tiny else CASES:
+        model, batch = case.build().to(device), case.batch().to(device)
+        graph = trace(model, batch)
+        loss(model(batch)).backward()
+        parameters = list(model.named_parameters())
+        for name, make in CAPTURABLE.items():
+            rate = torch.tensor(LR, device=device) if device == "cuda" else LR
+            options = {"graph": graph} if make is NeuralGraphOptimizer else {}
+            optimizer = make(parameters, lr=rate, capturable=device == "cuda", **options)
+            outside: list[float] = []
+            for _ in range(FIRST + 8):
+                with _clock(device, outside):
+                    optimizer.step()
+            replay, replayed = _replay(optimizer, device), []
+            for _ in range(16):
+                with _clock(device, replayed):
+                    replay()
+            times = statistics.median(outside[FIRST:]), statistics.median(replayed)
+            found[f"{case.name}: {name}"] = dict(zip(("outside", "replayed"), times, strict=True))
+            print(case.name, name, times, flush=True)
+    return found
+
+
+def _replay(optimizer: torch.optim.Optimizer, device: str) -> Callable[[], Any]:
+    if device != "cuda":
+        return optimizer.step
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+    return graph.replay
+
+
+def orthogonalization(device: str, tiny: bool) -> Any:
+    """Milliseconds to orthogonalize matrices, in half and in single precision, by their shape."""
+    found = {}
+    for shape in ((4, 8, 8),) if tiny else SHAPES:
+        given = torch.randn(shape, device=device) / (shape[1] * shape[2]) ** 0.5
+        found[str(shape)] = {}
+        for name, worth in (("half", 0), ("single", float("inf"))):
+            times: list[float] = []
+            with torch.no_grad(), patch.object(polar, "WORTH", worth):
+                for _ in range(12):
+                    with _clock(device, times):
+                        polar.rough_polar_factor(given)
+            found[str(shape)][name] = statistics.median(times)
+        print(shape, found[str(shape)], flush=True)
+    return found
+
+
 @contextmanager
 def _clock(device: str, into: list[float]) -> Iterator[None]:
     if device == "cuda":
@@ -207,6 +281,8 @@ def tiles(device: str, tiny: bool) -> Any:
 PARTS = {
     "agreement": agreement,
     "steps": steps,
+    "captured": captured,
+    "orthogonalization": orthogonalization,
     "kernels": kernels,
     "tiles": tiles,
     "tests": tests,

@@ -26,7 +26,7 @@ class GradientError(NgoptError, RuntimeError):
 
 
 class CaptureError(NgoptError, RuntimeError):
-    """A step is recorded as a CUDA graph, which would not take the state from step to step."""
+    """A step cannot become part of a CUDA graph, or not yet."""
 
 
 OF_DAMAGED_DATA = (

@@ -1,4 +1,4 @@
-"""Whether compiled loops are used, and the one warning where they cannot be."""
+"""How steps are done on which device, and the one warning where loops cannot be compiled."""
 
 import os
 import warnings
@@ -51,6 +51,21 @@ def interpreted() -> Iterator[None]:
             yield
     finally:
         _interpreted = before
+
+
+def known_at_once(tensor: Tensor) -> bool:
+    """Whether it costs nothing to read a tensor's value; elsewhere one would wait for a device."""
+    return tensor.device.type == "cpu" and not (_eager or _interpreted)
+
+
+def capturing(device: torch.device) -> bool:
+    """Whether what happens on a device now becomes part of a CUDA graph.
+
+    Then nothing can be read from it, nor be copied to it but from memory that stays.
+    """
+    # Tensors may only pretend to be on a GPU.
+    available = device.type == "cuda" and torch.cuda.is_available()
+    return available and torch.cuda.is_current_stream_capturing()
 
 
 def on_gpu(tensors: Sequence[Tensor]) -> bool:

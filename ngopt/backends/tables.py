@@ -8,8 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ngopt.backends.switch import capturing
+from ngopt.errors import CaptureError
+
 Addresses: TypeAlias = NDArray[np.int64]
 """Addresses in bytes, or sizes."""
+
+SPARES = 4
+"""Number of times that tables can be written into CUDA graphs before the next step outside one."""
 
 
 class Tables:
@@ -31,13 +37,45 @@ class Tables:
         self._begin, self._host = whole.ctypes.data, torch.from_numpy(whole)
         self._whole, self._uploaded = whole, whole.copy()
         self._there = self._host if device.type == "cpu" else self._host.to(device)
+        self._spares: list[Tensor] = []
+        self._captured: list[Tensor] = []
 
     def upload(self) -> None:
-        """Have what has been written read from now on."""
-        # Tensors stay where they are, mostly.
-        if self._there is not self._host and not np.array_equal(self._whole, self._uploaded):
+        """Have what has been written read from now on.
+
+        While a CUDA graph is being captured, this becomes a part of it: each replay begins by
+        copying the tables as they are now.
+
+        Raises:
+            CaptureError: if :meth:`prepare_capture` has not been called.
+        """
+        if self._there is self._host:
+            return
+        if capturing(self._there.device):
+            self._there.copy_(self._snapshot(), non_blocking=True)
+        # Tensors stay where they are, mostly. What a graph leaves there nobody knows.
+        elif self._captured or not np.array_equal(self._whole, self._uploaded):
             self._uploaded[:] = self._whole
             self._there.copy_(self._host, non_blocking=True)
+
+    def prepare_capture(self) -> None:
+        """Make room for copies that stay as long as CUDA graphs may read them.
+
+        They are in pinned memory, which cannot be had during a capture.
+        """
+        device = self._there.device
+        if device.type == "cuda" and not self._spares and not capturing(device):
+            self._spares = [_pinned(self._host) for _ in range(SPARES)]
+
+    def _snapshot(self) -> Tensor:
+        """A copy of the tables that stays."""
+        if not self._spares:
+            raise CaptureError(
+                "a step cannot be captured in a CUDA graph: there is no memory left for its tables."
+                "\n  Do a step outside the graph, and capture again."
+            )
+        self._captured.append(self._spares.pop().copy_(self._host))
+        return self._captured[-1]
 
     def there(self, table: Addresses) -> Tensor:
         """A table, or some rows of one, where it is read; a copy as it is now if it is another."""
@@ -45,6 +83,10 @@ class Tables:
         if first >= 0 and first + table.size <= len(self._host):
             return self._there[first : first + table.size].view(table.shape)
         return torch.from_numpy(np.ascontiguousarray(table)).to(self._there.device)
+
+
+def _pinned(like: Tensor) -> Tensor:
+    return torch.empty_like(like, pin_memory=True)
 
 
 def addresses(tensor: Tensor, lead: int) -> Addresses:

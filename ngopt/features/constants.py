@@ -6,6 +6,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ngopt.backends.switch import capturing
+
 Numbers = Sequence[float] | Sequence[Sequence[float]]
 
 
@@ -22,7 +24,13 @@ def constant(numbers: Numbers, like: Tensor) -> Tensor:
     if like.device.type == "cpu" or torch.compiler.is_compiling():
         return like.new_tensor(numbers)
     rows = tuple(tuple(row) if isinstance(row, Sequence) else row for row in numbers)
-    return _copied(rows, like.dtype, like.device)
+    key = rows, like.dtype, like.device
+    if capturing(like.device):  # the graph will read it whenever it is replayed
+        return _captured.setdefault(key, _copied(*key))
+    return _copied(*key)
+
+
+_captured: dict[object, Tensor] = {}
 
 
 @lru_cache(maxsize=1024)

@@ -113,6 +113,7 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         for number, (group, names) in enumerate(
             zip(self.param_groups, self._optimizer._names, strict=True)
         ):
+            annealing.settle(group)
             clock, factor = annealing.annealed(group, self._optimizer.rule)
             shared = Options.of(group, factor)
             clocks.append(clock)

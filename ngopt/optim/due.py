@@ -1,15 +1,15 @@
 """What is due at a step: parameters that have a gradient, and what a rule is given of them."""
 
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ngopt.features.numbers import Number
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.naming import check_gradient
-from ngopt.optim.placement import check_not_captured, gather, held, wrapped
+from ngopt.optim.placement import gather, held, wrapped
 from ngopt.optim.update import Options, init_state
 from ngopt.rules.rule import Rule, State
 from ngopt.rules.shards import Shards
@@ -30,7 +30,7 @@ class Gathered(NamedTuple):
 def due(
     groups: Iterable[Mapping[str, Any]],
     names: Iterable[Sequence[str]],
-    factors: Iterable[float | Tensor],
+    factors: Iterable[Number],
 ) -> tuple[dict[str, Tensor], dict[str, Options]]:
     """Parameters that have a gradient, and their options, by name.
 
@@ -41,7 +41,6 @@ def due(
 
     Raises:
         GradientError: if a gradient is sparse or complex.
-        CaptureError: if a CUDA graph is being captured.
     """
     found: dict[str, Tensor] = {}
     options: dict[str, Options] = {}
@@ -51,8 +50,6 @@ def due(
             if param.grad is not None:
                 check_gradient(name, param.grad)
                 found[name], options[name] = param, shared
-    for param in islice(found.values(), 1):
-        check_not_captured(param.device)
     return found, options
 
 

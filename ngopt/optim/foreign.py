@@ -15,7 +15,6 @@ FOREIGN = {
     "eps": "steps do not depend on the scale of gradients, and zero gradients move nothing",
     "fused": _LOOPS,
     "foreach": _LOOPS,
-    "capturable": _LOOPS,
 }
 """What plays the role of each here."""
 

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ngopt.backends.switch import known_at_once
+from ngopt.features.numbers import Number, smaller
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.magnitudes import all_finite
 from ngopt.optim.placement import place
@@ -29,6 +31,7 @@ def update_in_place(
     finite: Tensor | None = None,
     factors: Tensor | None = None,
     shards: Shards | None = None,
+    captured: list[object] | None = None,
 ) -> Tensor:
     """Do what :func:`~ngopt.optim.update.update` does, but put results in place.
 
@@ -49,6 +52,7 @@ def update_in_place(
         finite: whether all gradients are finite, if that is known already; 0-dim.
         factors: of the gradients, `(gradients,)`; 1 by default.
         shards: processes that share all these tensors, which are what this one holds of them.
+        captured: what CUDA graphs of such steps need is put there; see :class:`.Moves`.
 
     Returns:
         Whether all gradients are finite, as a 0-dim bool tensor; if not, nothing has changed.
@@ -61,11 +65,12 @@ def update_in_place(
     if rule.moves_in_place(grads) and all(params[name] is param for name, param in due.items()):
         kept.update({param: state[name] for name, param in due.items()})
         moves = _moves(due, _annealed(options, rule, state), factors, finite)
+        moves = moves._replace(captured=captured)
         rule.move_in_place(due, grads, state, graph, moves, fresh=fresh)
         return finite
     grads = scaled_down(grads, factors)
     # Where nothing has to be waited for, nothing is computed to be thrown away.
-    sure = finite.device.type == "cpu"
+    sure = known_at_once(finite)
     if sure and not finite:
         return finite
     found = directions(params, grads, state, graph, rule, options, fresh=fresh)
@@ -109,23 +114,43 @@ def _moves(
     chosen = [options[name] for name in params]
     double = any(param.dtype == torch.float64 for param in params.values())
     like = finite.new_empty((), dtype=torch.float64 if double else torch.float32)
-    annealed = [1.0 if o.annealed is None else o.annealed for o in chosen]
-    rates = _vector([o.lr * a for o, a in zip(chosen, annealed, strict=True)], like)
-    shares = [a.clamp(max=1.0) if isinstance(a, Tensor) else min(1.0, a) for a in annealed]
-    decays = [o.lr * o.weight_decay * s for o, s in zip(chosen, shares, strict=True)]
+    # All parameters of a group share their options.
+    distinct = {id(own): own for own in chosen}
+    rates = {key: own.lr * _factor(own) for key, own in distinct.items()}
+    decays = {key: _decay(own) for key, own in distinct.items()}
+
+    def vector(numbers: Mapping[int, Number]) -> Tensor:
+        return _vector([numbers[id(own)] for own in chosen], like)
+
     kept = None
-    if any(isinstance(decay, Tensor) or decay for decay in decays):
-        kept = 1 - _vector(decays, like)
+    if any(isinstance(decay, Tensor) or decay for decay in decays.values()):
+        kept = 1 - vector(decays)
     if any(o.maximize for o in chosen):
-        signs = _vector([-1.0 if o.maximize else 1.0 for o in chosen], like)
+        signs = vector({key: -1.0 if own.maximize else 1.0 for key, own in distinct.items()})
         factors = signs if factors is None else signs * factors
-    return Moves(rates, kept, factors, finite)
+    return Moves(vector(rates), kept, factors, finite)
 
 
-def _vector(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
-    """Numbers side by side, of a dtype and on a device, which nobody waits for."""
-    if any(isinstance(number, Tensor) for number in numbers):
-        distinct = {id(number): number for number in numbers}
-        tensors = {key: torch.as_tensor(n).to(like) for key, n in distinct.items()}
-        return torch.stack([tensors[id(number)] for number in numbers])
-    return torch.tensor(numbers, dtype=like.dtype).to(like.device, non_blocking=True)
+def _factor(options: Options) -> Number:
+    return 1.0 if options.annealed is None else options.annealed
+
+
+def _decay(options: Options) -> Number:
+    if isinstance(options.weight_decay, Tensor) or options.weight_decay:
+        return options.lr * options.weight_decay * smaller(_factor(options), 1.0)
+    return 0.0
+
+
+def _vector(numbers: Sequence[Number], like: Tensor) -> Tensor:
+    """Numbers side by side, of a dtype and on a device, which nobody waits for.
+
+    Numbers of Python are filled in, not copied from the host: that could not be captured.
+    """
+    distinct = {id(n) if isinstance(n, Tensor) else n: n for n in numbers}
+    there = {
+        key: n.to(like) if isinstance(n, Tensor) else like.new_full((), n)
+        for key, n in distinct.items()
+    }
+    if len(there) == 1:
+        return next(iter(there.values())).expand(len(numbers))
+    return torch.stack([there[id(n) if isinstance(n, Tensor) else n] for n in numbers])

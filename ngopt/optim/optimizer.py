@@ -1,6 +1,7 @@
 """The optimizer that users see: torch's contract around the pure :func:`ngopt.optim.update`."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, TypeVar, overload
 
 import torch
@@ -8,8 +9,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from ngopt.backends.switch import capturing
+from ngopt.features.numbers import Number
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import annealing, checkpoint, joining, naming
+from ngopt.optim.capture import Prepared, capturable, check_capture
 from ngopt.optim.due import Gathered, due, gathered
 from ngopt.optim.foreign import check_foreign, check_group_options
 from ngopt.optim.in_place import update_in_place
@@ -49,6 +53,10 @@ class NeuralGraphOptimizer(Optimizer):
         graph: the model's graph, from `ngopt.trace(model, *inputs)`, instead of tracing.
         model: the model that the given tensors belong to.
         maximize: go up the gradient.
+        capturable: whether steps can be captured in a CUDA graph, after steps outside of it with
+            gradients of the same parameters. `lr` should be a tensor on the GPU then, for a number
+            stays what it was. Each replay looks at the whole model. For rules that step in place:
+            the default one and `no_graph`. After loading a state dict, capture again.
         **others: none; options of other optimizers, such as `betas`, are refused with an error that
             says what plays their role.
 
@@ -75,6 +83,7 @@ class NeuralGraphOptimizer(Optimizer):
 
     _given: NeuralGraph | None = None
     _waiting: dict[nn.Module, str] | None = None
+    _prepared: Prepared | None = None
 
     def __init__(
         self,
@@ -87,6 +96,7 @@ class NeuralGraphOptimizer(Optimizer):
         graph: NeuralGraph | None = None,
         model: nn.Module | None = None,
         maximize: bool = False,
+        capturable: bool = False,
         **others: Any,
     ) -> None:
         check_foreign(others)
@@ -99,9 +109,11 @@ class NeuralGraphOptimizer(Optimizer):
         self._untraced: set[str] = set()
         self._refreshing = Refreshing()
         self._spikes = Spikes()
+        self._captured: list[object] = []
         self._waiting = {}
         lr = self._rule.lr if lr is None else lr
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
+        defaults["capturable"] = capturable
         defaults |= annealing.DEFAULTS | {"anneal": anneal}
         naming.check_group(defaults, (), set())
         super().__init__(naming.as_groups(params_or_model, model), defaults)
@@ -151,6 +163,7 @@ class NeuralGraphOptimizer(Optimizer):
         prefix = naming.prefix(model, held) if model is not None else ""
         known = naming.known_names(given, model, prefix, self._given)
         names = naming.name_all(given, known, list(held))
+        annealing.separate(group)
         super().add_param_group(group)
         self._rename({name: known[tensor] for name, tensor in held.items() if tensor in known})
         self._members.add(names, tensors)
@@ -187,7 +200,8 @@ class NeuralGraphOptimizer(Optimizer):
         Raises:
             GradientError: if a gradient is sparse or complex; nothing has changed then.
             GraphError: if a parameter has got another shape since; nothing has changed then.
-            CaptureError: if a CUDA graph is being captured.
+            CaptureError: if a CUDA graph is being captured and this step cannot be part of it;
+                nothing has changed then.
         """
         loss = None
         if closure is not None:
@@ -195,7 +209,7 @@ class NeuralGraphOptimizer(Optimizer):
                 loss = closure()
         params, options, clocks = self._due(torch.compiler.is_compiling())
         if params:
-            fresh = self._refreshing.due(params, self._rule.refresh_every)
+            fresh = self._looks(params)
             rule, given = self._gathered(params)
             compiled = torch.compiler.is_compiling()
             grads, factors, finite = self._tame(given.grads, compiled, given.shards)
@@ -216,6 +230,7 @@ class NeuralGraphOptimizer(Optimizer):
                 self._store(params, new, clocks)
             else:
                 with as_it_is:
+                    captured = self._captured if capturable(self.param_groups) else None
                     update_in_place(
                         params,
                         self.state,
@@ -229,8 +244,11 @@ class NeuralGraphOptimizer(Optimizer):
                         finite=finite,
                         factors=factors,
                         shards=given.shards,
+                        captured=captured,
                     )
                     self._count(finite, clocks)
+                    if captured is not None:
+                        self._remember(params)
         return loss
 
     # Everything but update() handles Python objects only, in which a compiler finds no work but
@@ -240,10 +258,36 @@ class NeuralGraphOptimizer(Optimizer):
         self, compiled: bool
     ) -> tuple[dict[str, Tensor], dict[str, Options], list[annealing.Clock]]:
         """Parameters with a gradient, their options, and how far annealing of each group is."""
+        self._check_capture()
+        for group in self.param_groups:
+            annealing.settle(group)
         pairs = [annealing.annealed(group, self._rule) for group in self.param_groups]
         # In compiled code a number that changes would be compiled anew at each step.
         factors = [_tensor(factor) if compiled else factor for _, factor in pairs]
         return *due(self.param_groups, self._names, factors), [clock for clock, _ in pairs]
+
+    def _check_capture(self) -> None:
+        groups = self.param_groups
+        given = (p.device for group in groups for p in group["params"] if p.grad is not None)
+        if any(map(capturing, islice(given, 1))):
+            params = {n: p for n, p in self._tensors().items() if p.grad is not None}
+            check_capture(groups, params, self.state, self._rule, self._graph, self._prepared)
+
+    @uncompiled
+    def _looks(self, params: Mapping[str, Tensor]) -> bool:
+        """Begin a step; whether the rule looks at the whole model.
+
+        In a CUDA graph, it does so at each replay, for nobody knows then which step that is.
+        """
+        captured = capturing(next(iter(params.values())).device)
+        return self._refreshing.due(params, 1 if captured else self._rule.refresh_every)
+
+    def _remember(self, params: Mapping[str, Tensor]) -> None:
+        """Remember for what steps everything is there that a CUDA graph needs."""
+        if capturing(next(iter(params.values())).device):
+            self._captured.append(self._spikes.index)
+        else:
+            self._prepared = Prepared.of(params, self._graph)
 
     @uncompiled
     def _tame(
@@ -280,12 +324,12 @@ class NeuralGraphOptimizer(Optimizer):
 
     def _count(self, finite: Tensor, clocks: Iterable[annealing.Clock]) -> None:
         """Remember that there was a step, and whether it was skipped."""
-        if finite.device.type != "cpu" or finite:  # elsewhere, nobody waits to know
-            for group, clock in zip(self.param_groups, clocks, strict=True):
-                if any(param.grad is not None for param in group["params"]):
-                    group.update(clock._asdict())
+        for group, clock in zip(self.param_groups, clocks, strict=True):
+            if any(param.grad is not None for param in group["params"]):
+                annealing.put_forward(group, clock, finite)
         if not finite.is_meta:  # nobody knows whether it was
-            self._skipped = self._skipped.to(finite.device) + ~finite
+            self._skipped = self._skipped.to(finite.device)
+            self._skipped += ~finite
 
     def _warn_if_untraced(self) -> None:
         if self._untraced:
@@ -296,13 +340,13 @@ class NeuralGraphOptimizer(Optimizer):
         """Begin annealing anew, as for new data: steps are full again as soon as gradients agree.
 
         What is known of past gradients is kept. A learning rate that the script has changed counts
-        as constant from now on.
+        as constant from now on. It holds for replays of CUDA graphs, too.
         """
         for group in self.param_groups:
-            group.update(annealing.DEFAULTS | {"anneal": group.get("anneal")})
+            annealing.restart(group)
         for state in self.state.values():
             if "evidence" in state:
-                state["evidence"] = torch.zeros_like(state["evidence"])
+                state["evidence"].zero_()
         self._refreshing.forget()  # what was last seen holds the evidence of then
 
     def __repr__(self) -> str:
@@ -334,6 +378,8 @@ class NeuralGraphOptimizer(Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what :meth:`state_dict` returned. It is copied, and keeps its dtypes.
 
+        CUDA graphs that were captured before go on with the old state: capture anew.
+
         Raises:
             GraphError: if it was saved for parameters of other shapes.
             RuleError: if it was saved with another rule.
@@ -349,9 +395,12 @@ class NeuralGraphOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.__dict__.setdefault("_captured", [])
+        self._prepared = None
         for group in self.param_groups:
             group.setdefault("weight_decay", 0.0)
             group.setdefault("maximize", False)
+            group.setdefault("capturable", False)
             for key, value in annealing.DEFAULTS.items():
                 group.setdefault(key, value)
 
@@ -393,7 +442,9 @@ class NeuralGraphOptimizer(Optimizer):
             self._waiting[model] = prefix
 
 
-def _tensor(number: float) -> Tensor:
+def _tensor(number: Number) -> Tensor:
+    if isinstance(number, Tensor):
+        return number
     # Whatever the default device and dtype are.
     return torch.tensor(number, dtype=torch.float32, device="cpu")
 

@@ -6,7 +6,6 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from ngopt.errors import CaptureError
 from ngopt.rules.rule import Rule
 
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -63,21 +62,6 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()  # meta tensors, of which torch.autocast would say that it knows nothing
-
-
-def check_not_captured(device: torch.device) -> None:
-    """Raise `CaptureError` if what happens on a device now becomes part of a CUDA graph.
-
-    A step may put new tensors in the place of those of the state. A CUDA graph would read the old
-    ones again each time it is replayed.
-    """
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return
-    if torch.cuda.is_current_stream_capturing():
-        raise CaptureError(
-            "a step cannot be captured in a CUDA graph, which would begin each step with the state "
-            "of the first.\n  Capture the forward and backward pass, and call step() outside."
-        )
 
 
 def placed_rule(rule: Rule, device: torch.device) -> Rule:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ngopt.backends.switch import known_at_once
 from ngopt.features.constants import constant
 from ngopt.optim.magnitudes import magnitudes
 from ngopt.optim.uncompiled import uncompiled
@@ -34,6 +35,9 @@ class Spikes:
     places: dict[str, int] = field(default_factory=dict)
     usual: Tensor = field(default_factory=lambda: torch.zeros(0))
     count: Tensor = field(default_factory=lambda: torch.zeros(0))
+    index: Tensor | None = None
+    """Places in these of the gradients of the last step, if they were not those of all in order."""
+    _found: list[int] = field(default_factory=list)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spikes) and self.as_plain() == other.as_plain()
@@ -89,12 +93,14 @@ class Spikes:
         usual = torch.where(finite, torch.lerp(usual, passed, share), usual)
         count = count + finite
         if where is None:
-            self.usual, self.count = usual, count
+            # In place: a CUDA graph knows their addresses.
+            self.usual.copy_(usual)
+            self.count.copy_(count)
         else:
             self.usual[where], self.count[where] = usual, count
         spiked = together > bound
         # On the CPU it costs nothing to know, and there is next to never something to do.
-        if spiked.device.type == "cpu" and not spiked.any():
+        if known_at_once(spiked) and not spiked.any():
             return None, finite
         return torch.where(spiked, bound / together, one), finite
 
@@ -108,8 +114,11 @@ class Spikes:
                 for old in (self.usual, self.count)
             )
         if found == list(range(len(self.places))):
-            return None
-        return torch.tensor(found, device=device)
+            self.index = None
+        elif found != self._found or self.index is None or self.index.device != device:
+            self.index = torch.tensor(found, device=device)
+        self._found = found
+        return self.index
 
     def as_plain(self) -> dict[str, list[float]]:
         """By name of the parameter, the usual size of its gradient and the number of steps."""

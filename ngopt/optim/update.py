@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ngopt.features.numbers import Number, smaller
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.magnitudes import all_finite
 from ngopt.rules.rule import Change, Rule, State
@@ -24,15 +25,15 @@ class Options:
             By default the rule anneals each parameter by the number of its own steps.
     """
 
-    lr: float | Tensor = 1e-3
-    weight_decay: float | Tensor = 0.0
+    lr: Number = 1e-3
+    weight_decay: Number = 0.0
     maximize: bool = False
-    annealed: float | Tensor | None = None
+    annealed: Number | None = None
 
     @classmethod
-    def of(cls, group: Mapping[str, Any], annealed: float | Tensor | None = None) -> "Options":
+    def of(cls, group: Mapping[str, Any], annealed: Number | None = None) -> "Options":
         """Those of a parameter group of any optimizer."""
-        lr: float | Tensor = group["lr"]
+        lr: Number = group["lr"]
         lr = lr.reshape(()) if isinstance(lr, Tensor) else lr
         maximize = bool(group.get("maximize", False))
         return cls(lr, group.get("weight_decay", 0.0), maximize, annealed)
@@ -190,7 +191,7 @@ def move(param: Tensor, direction: Tensor, options: Options, *, in_place: bool =
     annealed = 1.0 if options.annealed is None else options.annealed
     if isinstance(options.weight_decay, Tensor) or options.weight_decay:
         # Decay shrinks along with steps, as AdamW's does under a schedule; it never leads.
-        share = annealed.clamp(max=1.0) if isinstance(annealed, Tensor) else min(1.0, annealed)
+        share = smaller(annealed, 1.0)
         multiply = Tensor.mul_ if in_place else torch.mul
         weight = multiply(weight, 1 - rate * options.weight_decay * share)
     rate = rate * annealed

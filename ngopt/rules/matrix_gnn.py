@@ -12,6 +12,7 @@ from ngopt.backends.switch import fusible
 from ngopt.errors import RuleError
 from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES
+from ngopt.features.numbers import Number
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.bundle import Bundle
@@ -245,7 +246,7 @@ class MatrixGNN(Rule):
                 return False
         return True
 
-    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
+    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
         """Steps begin larger than AdamW's, and shrink; see the skeleton."""
         return self.skeleton.annealed(age, lowered)
 

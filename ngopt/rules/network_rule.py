@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import compute_dtype
+from ngopt.features.numbers import Number
 from ngopt.features.positions import POSITIONS, TAP_POSITIONS, Positions
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
@@ -81,7 +82,7 @@ class NetworkRule(Rule):
             parameter the tensors of its memory that are new.
         """
 
-    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
+    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
         """The factor of the recipe."""
         return self.recipe.annealed(age, lowered)
 

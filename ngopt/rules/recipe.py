@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ngopt.features.numbers import Number
 from ngopt.rules.scene import Part
 
 
@@ -74,7 +75,7 @@ class Recipe(nn.Module, ABC):
             Array `(group, out, in, tap)`.
         """
 
-    def annealed(self, age: float | Tensor, lowered: bool) -> float | Tensor:
+    def annealed(self, age: Number, lowered: bool | Tensor) -> Number:
         """Factor of the learning rate; see :meth:`.Rule.annealed`."""
         return 1.0
 

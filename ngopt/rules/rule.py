@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ngopt.features.numbers import Number
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.shards import Shards
@@ -38,18 +39,24 @@ class Moves(NamedTuple):
         kept: share of each parameter that weight decay leaves; all of it by default.
         factors: of the gradients, `(parameters,)`; 1 by default.
         finite: whether all gradients are finite, 0-dim; if not, nothing changes.
+        captured: where to put what a CUDA graph of the step needs whenever it is replayed, so that
+            it stays; None if steps are never captured.
     """
 
     rates: Tensor
     kept: Tensor | None
     factors: Tensor | None
     finite: Tensor
+    captured: list[object] | None = None
 
     def of(self, places: Sequence[int]) -> "Moves":
         """Those of some parameters."""
-        index = torch.tensor(places, device=self.rates.device)
-        kept, factors = (n if n is None else n[index] for n in (self.kept, self.factors))
-        return Moves(self.rates[index], kept, factors, self.finite)
+
+        def own(numbers: Tensor) -> Tensor:
+            return torch.stack([numbers[place] for place in places])  # without a copy of places
+
+        kept, factors = (n if n is None else own(n) for n in (self.kept, self.factors))
+        return Moves(own(self.rates), kept, factors, self.finite, self.captured)
 
 
 class Observer(Protocol):
@@ -112,12 +119,12 @@ class Rule(nn.Module, ABC):
         own = ("observer", "kept")
         return {key: value for key, value in self.__dict__.items() if key not in own}
 
-    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
+    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
         """Factor by which the rule wants its learning rate multiplied: 1, unless it anneals.
 
         Args:
-            age: number of steps so far, this one included.
-            lowered: whether a script lowers the learning rate, so that the rule must not.
+            age: number of steps so far, this one included; a number or a 0-dim tensor.
+            lowered: whether a script lowers the learning rate, so that the rule must not; the same.
         """
         return 1.0
 

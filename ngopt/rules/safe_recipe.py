@@ -15,6 +15,7 @@ from ngopt.features.moments import (
     init_moments,
     update_moments,
 )
+from ngopt.features.numbers import Number
 from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.matrix import matrices
@@ -75,7 +76,7 @@ class SafeRecipe(Recipe):
             "skeleton": asdict(self.skeleton),
         }
 
-    def annealed(self, age: float | Tensor, lowered: bool) -> float | Tensor:
+    def annealed(self, age: Number, lowered: bool | Tensor) -> Number:
         """Steps begin larger than AdamW's, and shrink; see the skeleton."""
         return self.skeleton.annealed(age, lowered)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import FAST, SLOW, Moments
+from ngopt.features.numbers import Number, either, smaller
 from ngopt.features.scale import EPS, floored, root, root_inverse, row_squares, scaled
 from ngopt.features.tensors import fan_in, input_indices
 from ngopt.graph.bundle import Bundle
@@ -360,23 +361,20 @@ class Skeleton:
         """Factor that keeps the effect of a step through many plain layers bounded."""
         return math.pow(min(1.0, self.depth_reference / layers), self.depth_power)
 
-    def annealed(self, age: float | Tensor, lowered: bool = False) -> float | Tensor:
+    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
         """Size of full steps, in units of AdamW's at the same learning rate.
 
         It shrinks with age, so that noise averages out without a schedule.
 
         Args:
-            age: number of steps so far.
+            age: number of steps so far; a number or a 0-dim tensor.
             lowered: whether a script lowers the learning rate; then it is no larger than
                 `steady_boost`.
         """
-        early: float | Tensor = (1 + age / self.age_reference) ** -self.age_power
-        late: float | Tensor = (1 + age / self.late_reference) ** -self.late_power
+        early: Number = (1 + age / self.age_reference) ** -self.age_power
+        late: Number = (1 + age / self.late_reference) ** -self.late_power
         size = self.boost * early * late
-        if not lowered:
-            return size
-        steady = self.steady_boost
-        return size.clamp(max=steady) if isinstance(size, Tensor) else min(size, steady)
+        return either(lowered, smaller(size, self.steady_boost), size)
 
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.

@@ -10,7 +10,8 @@ from ngopt import load_rule
 
 
 def test_parts_are_measured_once(tmp_path, monkeypatch):
-    parts = {"steps": gpu.steps, "kernels": gpu.kernels, "tiles": gpu.tiles}
+    names = "steps", "captured", "orthogonalization", "kernels", "tiles"
+    parts = {name: gpu.PARTS[name] for name in names}
     monkeypatch.setattr(gpu, "PARTS", parts)
     arguments = ["gpu", "--device", "cpu", "--tiny", "--out", str(tmp_path)]
     arguments += ["--parts", *parts]
@@ -22,6 +23,11 @@ def test_parts_are_measured_once(tmp_path, monkeypatch):
     assert len(rows) == len(gpu.TINY_CASES) * len(gpu.OPTIMIZERS)
     assert all(row["step"] > 0 for row in rows.values())
     assert "aten::" in json.loads((tmp_path / "kernels.json").read_text())["found"]
+    replayed = json.loads((tmp_path / "captured.json").read_text())["found"]
+    assert len(replayed) == len(gpu.TINY_CASES) * len(gpu.CAPTURABLE)
+    assert all(row["replayed"] > 0 for row in replayed.values())
+    precise = json.loads((tmp_path / "orthogonalization.json").read_text())["found"]
+    assert [set(row) for row in precise.values()] == [{"half", "single"}]
     by_tile = json.loads((tmp_path / "tiles.json").read_text())["found"]
     assert len(by_tile) == 3
     assert all(row["median"] > 0 for row in by_tile.values())

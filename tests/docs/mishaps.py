@@ -17,7 +17,6 @@ from meta_train.trainer import MetaTrainer
 from ngopt.backends import switch
 from ngopt.backends.kernel import CompileError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.optim.placement import check_not_captured
 from ngopt.rules import Adam, MatrixGNN
 from ngopt.rules.library import FORMAT, fingerprint
 from tests.rules.rule_inputs import randomize
@@ -92,9 +91,11 @@ def sparse(folder):
 
 
 def captured(folder):
-    cuda = {"is_available": lambda: True, "is_current_stream_capturing": lambda: True}
-    with patch.multiple("torch.cuda", **cuda):
-        check_not_captured(torch.device("cuda"))
+    layer = nn.Linear(2, 2)
+    optimizer = NeuralGraphOptimizer(layer)
+    layer(torch.ones(2)).sum().backward()
+    with patch("ngopt.optim.optimizer.capturing", lambda device: True):
+        optimizer.step()
 
 
 def not_finite(folder):

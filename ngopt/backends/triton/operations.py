@@ -66,7 +66,7 @@ OPERATIONS: Mapping[str, Emit] = {
     "minimum": lambda a, b: f"tl.minimum({a}, {b})",
     "clamp_min": lambda a, least: f"tl.maximum({a}, {least})",
     "rounded": lambda a, step: f"rounded_of({a}, {step})",
-    "zeros_like": lambda a: f"{a} * 0.0",
+    "zeros_like": lambda a: f"tl.zeros_like({a})",
     "_to_copy": lambda a: a,
     "detach": lambda a: a,
     "alias": lambda a: a,

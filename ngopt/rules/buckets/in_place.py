@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ngopt.backends.switch import capturing, known_at_once
 from ngopt.rules.buckets import compiled
 from ngopt.rules.buckets.entries import put
 from ngopt.rules.buckets.look import Seen
+from ngopt.rules.buckets.loops import Loops
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import Stepped
 from ngopt.rules.rule import Moves, State
@@ -43,8 +45,8 @@ def step_in_place(
         fresh: whether to look at the whole model, or to go by what was last seen of it.
         shards: processes that share all this, if any do.
     """
-    rates, kept, factors, finite = moves
-    sure = finite.device.type == "cpu"  # where nobody has to wait to know
+    rates, kept, factors, finite, captured = moves
+    sure = known_at_once(finite)
     if sure and not finite:
         return
     stepped = Stepped(rule, plan, parameters, gradients, state, factors, None if sure else finite)
@@ -60,6 +62,8 @@ def step_in_place(
     else:
         loops = compiled.spread(rule, plan, shards, parameters, state)
         assert loops is not None
+    if captured is not None:
+        _prepare_capture(plan, loops, captured, finite.device)
     if loops is not None:
         seen = compiled.step(rule, stepped, loops, parameters, rates, kept, fresh=fresh)
         _remember(stepped, seen, state, finite)
@@ -74,10 +78,20 @@ def step_in_place(
     _remember(stepped, seen if fresh else None, state, finite)
 
 
+def _prepare_capture(
+    plan: Plan, loops: Loops | None, captured: list[object], device: torch.device
+) -> None:
+    """Make what CUDA graphs of such steps need, and keep what one needs that is captured now."""
+    if loops is not None:
+        loops.prepare_capture()
+    if capturing(device):
+        captured += [plan, loops]
+
+
 def _remember(stepped: Stepped, seen: Seen | None, state: State, finite: Tensor) -> None:
     """Write what is known of whole parameters, and at a look what was seen, if all is finite."""
     plan, counts = stepped.plan, stepped.singles("step")
-    sure = finite.device.type == "cpu"  # nothing would be done if it were not
+    sure = known_at_once(finite)  # nothing would be done if it were not
     if sure:
         torch._foreach_add_(counts, 1.0)
     else:

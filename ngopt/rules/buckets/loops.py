@@ -127,11 +127,16 @@ class Loops:
         self.pieces = [piece for batch in self.batches for piece in batch.pieces]
         self._table()
         most = max(int(self._held.entries[batch.items].sum()) for batch in self.batches)
-        self._mixture, self._direction = self._floats(2, most)
+        # Nothing is carried while directions are there.
+        spread = [p.items for p in self.pieces if self._neurons(p.bucket)]
+        carried = max([int(self._held.entries[i.start : i.stop].sum()) for i in spread], default=0)
+        self._scratch = self._floats(max(2 * most, CARRIED * carried))
+        self._mixture, self._direction = self._scratch[: 2 * most].view(2, most)
         self._memory()
         self._arguments()
         self._sum_up = self._surveying()
         self._calls = [self._planned(number) for number in range(len(self.batches))]
+        self._carries = {p: self._carried_by(p) for p in self.pieces if self._neurons(p.bucket)}
         self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
 
@@ -336,6 +341,10 @@ class Loops:
             watched=watched,
         )
 
+    def prepare_capture(self) -> None:
+        """Have what a capture in a CUDA graph needs and cannot make."""
+        self._tables.prepare_capture()
+
     def take(self, given: Given, target: Mapping[str, Tensor], steps: Sequence[Tensor]) -> None:
         """Put down where parameters, gradients and state are at this step.
 
@@ -507,26 +516,36 @@ class Loops:
     def _carry(self, bucket: Bucket) -> Carrying:
         """What carries messages of a bucket."""
         arrays = [self._arrays(piece) for piece in self.pieces if piece.bucket is bucket]
-        return Carrying(bucket, torch.cat(arrays).transpose(0, 1))
+        return Carrying(bucket, together(arrays).transpose(0, 1))
 
     def _arrays(self, piece: Piece) -> Tensor:
-        """What carries messages of a piece, `(members, runs, group, matrices, out, in)`."""
+        """What carries messages of a piece, `(members, runs, group, matrices, out, in)`.
+
+        In memory of its own, for the next piece comes to the same place.
+        """
         return self._over_taps(piece, len(piece.members), self._carried(piece))
 
     def _over_taps(self, piece: Piece, members: int, flat: Tensor) -> Tensor:
         lead = members, *piece.lead[1:], CARRIED
         arrays = piece.plane.arrays(flat.view(*lead, *piece.plane.sides))
-        return arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1)
+        if arrays.shape[-1] == 1:
+            return arrays.squeeze(-1).clone(memory_format=torch.contiguous_format)
+        return arrays.mean(-1)
 
     def _carried(self, piece: Piece) -> Tensor:
         """What goes along the entries of a piece: of each matrix one kind after the other."""
+        flat, carry = self._carries[piece]
+        carry()
+        return flat
+
+    def _carried_by(self, piece: Piece) -> tuple[Tensor, Callable[[], None]]:
+        """Where that is put, until the next piece, and the loop that does it."""
         items = slice(piece.items.start, piece.items.stop)
         kernel = kernels.carry(self._backend.make, self._dtypes)
         entries = np.repeat(self._held.entries[items, None], CARRIED, 1)
-        flat = self._floats(int(entries.sum()))
+        flat = self._scratch[: int(entries.sum())]
         places = flat.data_ptr() + (np.cumsum(entries).reshape(entries.shape) - entries) * FLOAT
-        kernel.on(self._sizes[items], self._shared[items], places, self._tables)()
-        return flat
+        return flat, kernel.on(self._sizes[items], self._shared[items], places, self._tables)
 
     def remember(self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Heard) -> None:
         """Take in what was seen of all bundles; it is remembered until it is said anew.
@@ -646,6 +665,11 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
         if torch.equal(given.sort(-1).values, lines.sort(-1).values):
             return rows, columns, turned * skeleton.equal_rows
     return None
+
+
+def together(arrays: Sequence[Tensor]) -> Tensor:
+    """Arrays one after the other; a lone one as it is."""
+    return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays))
 
 
 def _same(carrying: Carrying) -> Carrying:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ngopt.backends.tables import Addresses
 from ngopt.rules.buckets.entries import Carrying
-from ngopt.rules.buckets.loops import CARRIED, Loops
+from ngopt.rules.buckets.loops import CARRIED, Loops, together
 from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Bucket
 from ngopt.rules.buckets.spread import Exchange, Held, owners
@@ -89,7 +89,7 @@ class SpreadLoops(Loops):
     def _carry(self, bucket: Bucket) -> Carrying:
         """What carries messages of the members of a bucket that this process owns."""
         pieces = [piece for piece in self.pieces if piece.bucket is bucket]
-        arrays = torch.cat([self._arrays(piece) for piece in pieces]).transpose(0, 1)
+        arrays = together([self._arrays(piece) for piece in pieces]).transpose(0, 1)
         members = [number for piece in pieces for number in self._owned(piece)]
         return Carrying(bucket, arrays, members, self._shards)
 

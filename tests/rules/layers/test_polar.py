@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from ngopt.rules.layers.polar import rough_polar_factor
+from ngopt.features.scale import row_squares
+from ngopt.rules.layers import polar
+from ngopt.rules.layers.polar import in_half_precision, rough_polar_factor
 from tests.rules import untrained
 
 SHAPES = [(1, 5, 5), (2, 4, 9), (1, 9, 4), (3, 1, 6), (1, 6, 1), (1, 1, 1)]
@@ -51,3 +55,71 @@ def test_zero_stays_zero_with_a_finite_derivative():
     assert not result.any()
     (derivative,) = torch.autograd.grad(result.sum(), wide)
     assert derivative.isfinite().all()
+
+
+def rows_of_one_size(matrices):
+    return matrices * torch.rsqrt(row_squares(matrices) + 1e-16)
+
+
+def spread(shape, lowest):
+    """Singular values, and sizes of rows, that are some powers of ten apart."""
+    first, last = (torch.linalg.qr(torch.randn(n, n))[0] for n in shape)
+    values = torch.logspace(0, lowest, min(shape))
+    few = len(values)
+    return (first[:, :few] * values) @ last[:few] * torch.logspace(0, -3, shape[0])[:, None]
+
+
+HALVED = {
+    "wide": lambda: torch.randn(2, 40, 300),
+    "tall": lambda: torch.randn(2, 300, 40),
+    "one entry": lambda: torch.randn(3, 1, 1),
+    "one column": lambda: torch.randn(1, 70, 1),
+    "of low rank": lambda: (torch.randn(64, 3) @ torch.randn(3, 90))[None],
+    "of rank 1": lambda: (torch.randn(64, 1) @ torch.randn(1, 64))[None],
+    "ill-conditioned": lambda: spread((64, 64), -6)[None],
+    "ill-conditioned, tall": lambda: spread((128, 64), -6)[None],
+    "ill-conditioned, wide": lambda: spread((64, 128), -6)[None],
+}
+
+
+@pytest.mark.parametrize("kind", HALVED)
+def test_half_precision_hardly_changes_the_direction(kind):
+    given = HALVED[kind]()
+    given /= torch.linalg.vector_norm(given, dim=(1, 2), keepdim=True)
+    half, single = in_half_precision(given), rough_polar_factor(given)
+    assert half.dtype == torch.float32
+    values = [float(torch.linalg.svdvals(found).max()) for found in (half, single)]
+    assert values[0] == pytest.approx(values[1], rel=0.02)
+    difference = rows_of_one_size(half) - rows_of_one_size(single)
+    assert difference.square().mean().sqrt() < 0.01
+
+
+def test_in_half_precision_nothing_is_too_large():
+    # Values from 0 to 1, in the largest and in the smallest share of the norm of products.
+    for values in (torch.ones(1000), torch.logspace(0, -9, 1000), torch.zeros(1000)):
+        given = torch.diag(values)[None] / values.norm().clamp(min=1e-9)
+        assert in_half_precision(given).isfinite().all()
+    assert not in_half_precision(torch.zeros(1, 8, 9)).any()
+
+
+def test_where_products_are_in_half_precision(monkeypatch):
+    monkeypatch.setattr(polar, "WORTH", 4 * 2 * 2 * 3)
+    # A tensor that only pretends to be on a GPU.
+    given = torch.zeros(4, 2, 3, device="meta")
+    large = SimpleNamespace(shape=given.shape, dtype=given.dtype, device=torch.device("cuda"))
+    small = SimpleNamespace(**{**vars(large), "shape": torch.Size((3, 2, 3))})
+    double = SimpleNamespace(**{**vars(large), "dtype": torch.float64})
+    with torch.no_grad():
+        assert polar.half_is_worthwhile(large, 2)
+        assert not polar.half_is_worthwhile(large, 3)
+        assert not any(polar.half_is_worthwhile(other, 2) for other in (small, double, given))
+    assert not polar.half_is_worthwhile(large, 2)  # somebody may want derivatives
+
+
+@pytest.mark.gpu
+def test_large_matrices_on_a_gpu():
+    given = torch.randn(8, 300, 500) / 150000**0.5
+    with torch.no_grad():
+        found = rough_polar_factor(given.cuda())
+    difference = rows_of_one_size(found.cpu()) - rows_of_one_size(rough_polar_factor(given))
+    assert 1e-6 < difference.square().mean().sqrt() < 0.01
