@@ -6,8 +6,8 @@ bucket by bucket. Where everything is in memory is put down in tables of address
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, chain
-from typing import NamedTuple
+from itertools import accumulate, chain, groupby
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,20 +15,19 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from ngopt.backends.backend import Backend
+from ngopt.backends.cpu import messages
 from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables, addresses
-from ngopt.features.survey import Matrices, Products
+from ngopt.features.survey import Products
 from ngopt.rules.buckets import kernels
-from ngopt.rules.buckets.entries import MANY, Carrying, Given, Heard, Surveyed
+from ngopt.rules.buckets.along import CARRIED, FLOAT, Along, Group
+from ngopt.rules.buckets.entries import MANY, Carries, Carrying, Given, Heard, Surveyed
 from ngopt.rules.buckets.places import Batch, Piece, Place, Plane, place_of
 from ngopt.rules.buckets.plan import Bucket, Member, Plan
 from ngopt.rules.buckets.spread import Held
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.skeleton import Skeleton
-
-FLOAT = 4
-"""Bytes of a number."""
 
 KNOWN = 8
 """Number of arguments that all loops but the last take; see :func:`.kernels.known`."""
@@ -36,8 +35,7 @@ KNOWN = 8
 BEFORE = 7
 """Place of the number of gradients among the arguments of the last; see :func:`.kernels.move`."""
 
-CARRIED = len(Matrices._fields)
-"""Number of matrices that carry messages along the entries of a bundle."""
+Made = TypeVar("Made")
 
 _NONE = np.zeros((0, 0), dtype=np.int64)
 
@@ -131,6 +129,7 @@ class Loops:
         self._memory()
         self._arguments()
         self._sum_up = self._surveying()
+        self._groups = self._grouped()
         self._calls = [self._planned(number) for number in range(len(self.batches))]
         self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
@@ -486,13 +485,50 @@ class Loops:
         whole = Products(*(total / entries).unbind(1))
         squares = [whole.weight, whole.adam, whole.fast]
         numbers = torch.stack([*whole, *(others / entries).unbind(1), *squares], -1)
-        matrices = [self._carrying(bucket, numbers) for bucket in self.plan.buckets]
-        return Surveyed(by_output, by_input, numbers, matrices)
+        return Surveyed(by_output, by_input, numbers, self._carrying(numbers))
 
-    def _carrying(self, bucket: Bucket, numbers: Tensor) -> Callable[[], Carrying] | None:
-        """What carries messages of a bucket; puts the squares of sums over taps among numbers."""
-        if not self._neurons(bucket):
-            return None
+    def _grouped(self) -> list[Group | Bucket]:
+        """All along which messages go, bucket by bucket; together where products are compiled."""
+        found: list[Group | Bucket] = []
+        talking = [b for b in self.plan.buckets if self._neurons(b) and b.talks]
+        for together, buckets in groupby(talking, self._multiplies):
+            if together:
+                chosen = [*buckets]
+                pieces = [piece for piece in self.pieces if piece.bucket in chosen]
+                found.append(Group(pieces, self._run, self._ends))
+            else:
+                found += buckets
+        return found
+
+    def _multiplies(self, bucket: Bucket) -> bool:
+        """Whether products with matrices of a bucket are made by compiled loops."""
+        return self._backend.compiled and messages.worthwhile(bucket.shape[1] * bucket.shape[2])
+
+    def _carrying(self, numbers: Tensor) -> list[Callable[[], Carries]]:
+        """What carries messages; puts the squares of sums over taps among numbers."""
+        return [
+            self._along(own, numbers) if isinstance(own, Group) else self._by_bucket(own, numbers)
+            for own in self._groups
+        ]
+
+    def _along(self, group: Group, numbers: Tensor) -> Callable[[], Carries]:
+        """What carries messages of a group."""
+        places = [np.zeros(0, np.int64)]
+        memory = []
+        for piece in group.tapped:
+            arrays = self._arrays(piece).contiguous()
+            squares = arrays.square().mean((2, 4, 5)).transpose(0, 1)
+            numbers[:, piece.bundles, -CARRIED:] = squares
+            places.append(addresses(arrays, 3))
+            memory.append(arrays)
+        if len(group.few):
+            begin, flat = self._carried(group.few)
+            places.append(begin)
+            memory.append(flat)
+        return partial(_same, Along(group, np.concatenate(places), memory, self._carried))
+
+    def _by_bucket(self, bucket: Bucket, numbers: Tensor) -> Callable[[], Carries]:
+        """The same of a bucket."""
         make = partial(self._carry, bucket)
         few = self.runs * len(bucket.members) * bucket.members[0].bundle.numel <= MANY
         if few or bucket.shape[3] > 1:
@@ -511,22 +547,28 @@ class Loops:
 
     def _arrays(self, piece: Piece) -> Tensor:
         """What carries messages of a piece, `(members, runs, group, matrices, out, in)`."""
-        return self._over_taps(piece, len(piece.members), self._carried(piece))
+        return self._over_taps(piece, len(piece.members), self._carried(_items(piece))[1])
 
     def _over_taps(self, piece: Piece, members: int, flat: Tensor) -> Tensor:
         lead = members, *piece.lead[1:], CARRIED
         arrays = piece.plane.arrays(flat.view(*lead, *piece.plane.sides))
         return arrays.squeeze(-1) if arrays.shape[-1] == 1 else arrays.mean(-1)
 
-    def _carried(self, piece: Piece) -> Tensor:
-        """What goes along the entries of a piece: of each matrix one kind after the other."""
-        items = slice(piece.items.start, piece.items.stop)
+    def _carried(self, items: Addresses) -> tuple[Addresses, Tensor]:
+        """What goes along the entries of matrices: of each one kind after the other.
+
+        Args:
+            items: numbers of the matrices.
+
+        Returns:
+            Where that of each matrix begins, in bytes, and everything, flat.
+        """
         kernel = kernels.carry(self._backend.make, self._dtypes)
         entries = np.repeat(self._held.entries[items, None], CARRIED, 1)
-        flat = self._floats(int(entries.sum()))
+        flat = torch.empty(int(entries.sum()), dtype=torch.float32, device=self._device)
         places = flat.data_ptr() + (np.cumsum(entries).reshape(entries.shape) - entries) * FLOAT
         kernel.on(self._sizes[items], self._shared[items], places, self._tables)()
-        return flat
+        return places[:, 0], flat
 
     def remember(self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Heard) -> None:
         """Take in what was seen of all bundles; it is remembered until it is said anew.
@@ -629,6 +671,11 @@ class Loops:
         """Complete sums over entries; they are."""
 
 
+def _items(piece: Piece) -> Addresses:
+    """Numbers of the matrices of a piece."""
+    return np.arange(piece.items.start, piece.items.stop)
+
+
 def _runs(member: Member, tensor: Tensor) -> Tensor:
     """A tensor with a dimension for runs in front."""
     return tensor if tensor.dim() > len(member.layout.shape) else tensor.unsqueeze(0)
@@ -648,5 +695,5 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
     return None
 
 
-def _same(carrying: Carrying) -> Carrying:
-    return carrying
+def _same(made: Made) -> Made:
+    return made
