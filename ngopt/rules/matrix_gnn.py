@@ -177,7 +177,7 @@ class MatrixGNN(Rule):
     ) -> Iterator[Change]:
         """Do without a look at the whole model; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
-        fresh = not self._remembers({n: parameters[n] for n in gradients}, state, graph)
+        fresh = not self._remembers(plans, parameters, state)
         return changes(self, plans, parameters, gradients, state, fresh=fresh)
 
     def _plans(
@@ -222,9 +222,10 @@ class MatrixGNN(Rule):
         shards: Shards | None = None,
     ) -> None:
         """Step bucket by bucket; see :class:`.Rule`."""
-        fresh = fresh or not self._remembers(parameters, state, graph)
+        plans = self._plans(parameters, gradients, graph)
+        fresh = fresh or not self._remembers(plans, parameters, state)
         places = {name: place for place, name in enumerate(parameters)}
-        for plan in self._plans(parameters, gradients, graph):
+        for plan in plans:
             whole = len(plan.names) == len(parameters)
             mine = moves if whole else moves.of([places[name] for name in plan.names])
             step_in_place(
@@ -232,18 +233,19 @@ class MatrixGNN(Rule):
             )
 
     def _remembers(
-        self, parameters: Mapping[str, Tensor], state: State, graph: NeuralGraph
+        self, plans: Iterable[Plan], parameters: Mapping[str, Tensor], state: State
     ) -> bool:
         """Whether something that fits was seen of each parameter."""
-        for name, parameter in parameters.items():
-            vector, size = state[name].get(CONTEXT), self._stored_size(graph.layout(name).bundles)
-            # What was seen in another precision is seen anew.
-            if (
-                vector is None
-                or vector.dtype != compute_dtype(parameter)
-                or vector.shape[-1] != size
-            ):
-                return False
+        for plan in plans:
+            for name, size in zip(plan.names, plan.stored, strict=True):
+                vector = state[name].get(CONTEXT)
+                # What was seen in another precision is seen anew.
+                if (
+                    vector is None
+                    or vector.dtype != compute_dtype(parameters[name])
+                    or vector.shape[-1] != size
+                ):
+                    return False
         return True
 
     def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ngopt.backends.cpu.shipped import shipped
+from ngopt.backends.cpu.shipped import with_products
 from ngopt.backends.tables import Addresses
 from ngopt.features.scale import EPS, LEAST
 from ngopt.rules.layers.polar import coefficients
@@ -58,10 +58,7 @@ def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
 
 def _run(double: bool) -> Any:
     """The compiled loop; None if it cannot be compiled."""
-    real = (
-        ("-DREAL=double", "-DREAL_IS_FLOAT=0") if double else ("-DREAL=float", "-DREAL_IS_FLOAT=1")
-    )
-    return shipped("orthogonalize.c", "-ffp-contract=fast", *real, sizes=2, pointers=3)
+    return with_products("orthogonalize.c", double=double, sizes=2, pointers=3)
 
 
 @cache

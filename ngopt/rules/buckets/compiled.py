@@ -162,7 +162,7 @@ def step(
             stepped.tell(piece.bucket, place, seen, correction[0])
 
     loops.run(rule.head, tell if rule.watched else None)
-    if not fresh:
+    if seen is not None and not fresh:
         note(rule, stepped, loops)
     return seen if fresh else None
 

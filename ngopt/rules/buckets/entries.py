@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -114,6 +114,13 @@ class Steps:
         return gradient if self.finite is None else torch.where(self.finite, gradient, 0.0)
 
 
+class Carries(Protocol):
+    """What carries messages along bundles."""
+
+    def products(self, out: Tensor, into: Tensor) -> Sequence[Tensor | None]:
+        """See :meth:`Carrying.products`."""
+
+
 class Carrying:
     """Carries messages along the bundles of a bucket.
 
@@ -135,19 +142,23 @@ class Carrying:
         self._bucket, self._matrices, self._shards = bucket, matrices, shards
         self._members = slice(None) if members is None else list(members)
 
-    def to_outputs(self, states: Tensor) -> Tensor:
-        """Products with the states of inputs, `(runs, lines, matrices, width)`.
+    def products(self, out: Tensor, into: Tensor) -> list[Tensor | None]:
+        """What outputs and inputs are told.
 
         Args:
-            states: of the inputs of all bundles, `(runs, inputs, width)`.
-        """
-        own = self._bucket.at_inputs(states)[:, self._members]
-        return self._by_line(self._matrices @ own.unsqueeze(3))
+            out: states of the outputs of all bundles, `(runs, outputs, width)`.
+            into: of their inputs, `(runs, inputs, width)`.
 
-    def to_inputs(self, states: Tensor) -> Tensor:
-        """The same from outputs to inputs."""
-        own = self._bucket.at_outputs(states)[:, self._members]
-        return self._by_line(self._matrices.mT @ own.unsqueeze(3))
+        Returns:
+            Products with the states at the other end, `(runs, lines, matrices, width)`: of outputs,
+            then of inputs; None where these are no neurons.
+        """
+        ends, matrices = self._bucket.members[0].ends, self._matrices
+        tell = self._bucket.at_inputs(into), self._bucket.at_outputs(out)
+        return [
+            self._by_line(each @ states[:, self._members].unsqueeze(3)) if end else None
+            for end, each, states in zip(ends, (matrices, matrices.mT), tell, strict=True)
+        ]
 
     def squares(self) -> Tensor:
         """Mean squares of the matrices of each member, `(runs, members, matrices)`."""
@@ -174,13 +185,13 @@ class Surveyed(NamedTuple):
         columns: over outputs and taps, `(runs, products, inputs)`.
         numbers: over each bundle, `(runs, bundles, products + 2 + matrices)`: of the products, the
             squares of the slow momentum, of the base direction and of the matrices.
-        carrying: for each bucket, returns what carries messages; None where there are none.
+        carrying: for one bucket or several after the other, returns what carries messages.
     """
 
     rows: Tensor
     columns: Tensor
     numbers: Tensor
-    carrying: Sequence[Callable[[], Carrying] | None]
+    carrying: Sequence[Callable[[], Carries]]
 
     @classmethod
     def joined(cls, parts: Sequence["Surveyed"]) -> "Surveyed":
@@ -322,8 +333,8 @@ class Entries:
             *matrices.square().mean((2, 4, 5)).unbind(2),
         ]
         rows, columns = (means.flatten(2).transpose(0, 1) for means in (rows, columns))
-        carry = None if bucket.thin else partial(Carrying, bucket, matrices)
-        return Surveyed(rows, columns, torch.stack(numbers, 2), [carry])
+        carry = [partial(Carrying, bucket, matrices)] if bucket.talks else []
+        return Surveyed(rows, columns, torch.stack(numbers, 2), carry)
 
     def _base(self) -> Tensor:
         edges = self._known()[0]

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ngopt.features.neurons import STATISTICS
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
 from ngopt.features.survey import Products
 from ngopt.features.tensors import TENSOR_FEATURES, step_features
@@ -143,7 +142,7 @@ class Look:
             total = self._numbers.new_zeros(runs, bundles, self._plan.width)
             if states is not None:
                 bundle = self._fixed[f"{side}_bundle"][: states.shape[1]]
-                total = total.index_add(1, bundle, states)
+                total = _sums(states, bundle, bundles)
             means.append(total / self._fixed[f"{side}_ends"])
         return means[0], means[1]
 
@@ -180,8 +179,7 @@ class Look:
             rows = self._fixed[f"{side}_rows"]
             said = self._statistics(means[..., : len(rows)], self._fixed[f"{side}_bundle"])
             # Of ends without neurons, too: each bundle has a row for them, which is left out.
-            shape = len(said), neurons + self._numbers.shape[1], STATISTICS
-            total = said.new_zeros(shape).index_add(1, rows, said)[:, :neurons]
+            total = _sums(said, rows, neurons + self._numbers.shape[1])[:, :neurons]
             sides.append(total / self._fixed[f"{side}_counts"])
         return torch.cat(sides, 2)
 
@@ -197,15 +195,10 @@ class Look:
     def _messages(self, out: Tensor, into: Tensor, mix: Round) -> Tensor:
         """Mean per neuron of what its bundles say, `(runs, neurons, width)`."""
         said: list[list[Tensor]] = [[], []]
-        for bucket, make in zip(self._plan.buckets, self._survey.carrying, strict=True):
-            ends = bucket.members[0].ends
-            if make is None or not (ends.out or ends.into):
-                continue
-            carrying = make()
-            if ends.out:
-                said[0].append(carrying.to_outputs(into))
-            if ends.into:
-                said[1].append(carrying.to_inputs(out))
+        for make in self._survey.carrying:
+            for found, product in zip(said, make().products(out, into), strict=True):
+                if product is not None:
+                    found.append(product)
         total = self._numbers.new_zeros(())
         inverses = root_inverse(self._squares)
         sides = ("out", mix.to_out, "in_fans"), ("in", mix.to_in, "out_fans")
@@ -215,6 +208,19 @@ class Look:
                     1, self._fixed[f"{side}_said"]
                 )
                 words = layer((torch.cat(found, 1) * factors.unsqueeze(-1)).flatten(2))
-                sums = words.new_zeros(len(words), self._plan.neurons, words.shape[2])
-                total = total + sums.index_add(1, self._fixed[f"{side}_heard"], words)
+                total = total + _sums(words, self._fixed[f"{side}_heard"], self._plan.neurons)
         return total / self._fixed["counts"]
+
+
+def _sums(lines: Tensor, places: Tensor, count: int) -> Tensor:
+    """Sums of the lines that have one place, `(runs, count, width)`.
+
+    Args:
+        lines: `(runs, lines, width)`.
+        places: of the lines, `(lines,)`.
+        count: number of places.
+    """
+    total = lines.new_zeros(len(lines), count, lines.shape[2])
+    if len(lines) == 1:  # along the first dimension it is several times as fast
+        return total[0].index_add(0, places, lines[0]).unsqueeze(0)
+    return total.index_add(1, places, lines)

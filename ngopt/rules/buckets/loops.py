@@ -6,8 +6,8 @@ bucket by bucket. Where everything is in memory is put down in tables of address
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, chain
-from typing import NamedTuple
+from itertools import accumulate, chain, groupby
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,20 +15,19 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from ngopt.backends.backend import Backend
+from ngopt.backends.cpu import messages
 from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables, addresses
-from ngopt.features.survey import Matrices, Products
+from ngopt.features.survey import Products
 from ngopt.rules.buckets import kernels
-from ngopt.rules.buckets.entries import MANY, Carrying, Given, Heard, Surveyed
+from ngopt.rules.buckets.along import CARRIED, FLOAT, Along, Group
+from ngopt.rules.buckets.entries import MANY, Carries, Carrying, Given, Heard, Surveyed
 from ngopt.rules.buckets.places import Batch, Piece, Place, Plane, place_of
 from ngopt.rules.buckets.plan import Bucket, Member, Plan
 from ngopt.rules.buckets.spread import Held
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.skeleton import Skeleton
-
-FLOAT = 4
-"""Bytes of a number."""
 
 KNOWN = 8
 """Number of arguments that all loops but the last take; see :func:`.kernels.known`."""
@@ -36,8 +35,7 @@ KNOWN = 8
 BEFORE = 7
 """Place of the number of gradients among the arguments of the last; see :func:`.kernels.move`."""
 
-CARRIED = len(Matrices._fields)
-"""Number of matrices that carry messages along the entries of a bundle."""
+Made = TypeVar("Made")
 
 _NONE = np.zeros((0, 0), dtype=np.int64)
 
@@ -128,15 +126,16 @@ class Loops:
         self._table()
         most = max(int(self._held.entries[batch.items].sum()) for batch in self.batches)
         # Nothing is carried while directions are there.
-        spread = [p.items for p in self.pieces if self._neurons(p.bucket)]
-        carried = max([int(self._held.entries[i.start : i.stop].sum()) for i in spread], default=0)
+        alone = [piece for piece in self.pieces if self._carried_alone(piece.bucket)]
+        carried = max([int(self._held.entries[_items(piece)].sum()) for piece in alone], default=0)
         self._scratch = self._floats(max(2 * most, CARRIED * carried))
         self._mixture, self._direction = self._scratch[: 2 * most].view(2, most)
         self._memory()
         self._arguments()
         self._sum_up = self._surveying()
+        self._groups = self._grouped()
         self._calls = [self._planned(number) for number in range(len(self.batches))]
-        self._carries = {p: self._carried_by(p) for p in self.pieces if self._neurons(p.bucket)}
+        self._carries = {piece: self._carrying_along(piece) for piece in alone}
         self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
 
@@ -495,13 +494,54 @@ class Loops:
         whole = Products(*(total / entries).unbind(1))
         squares = [whole.weight, whole.adam, whole.fast]
         numbers = torch.stack([*whole, *(others / entries).unbind(1), *squares], -1)
-        matrices = [self._carrying(bucket, numbers) for bucket in self.plan.buckets]
-        return Surveyed(by_output, by_input, numbers, matrices)
+        return Surveyed(by_output, by_input, numbers, self._carrying(numbers))
 
-    def _carrying(self, bucket: Bucket, numbers: Tensor) -> Callable[[], Carrying] | None:
-        """What carries messages of a bucket; puts the squares of sums over taps among numbers."""
-        if not self._neurons(bucket):
-            return None
+    def _grouped(self) -> list[Group | Bucket]:
+        """All along which messages go, bucket by bucket; together where products are compiled."""
+        found: list[Group | Bucket] = []
+        talking = [b for b in self.plan.buckets if self._neurons(b) and b.talks]
+        for compiled, buckets in groupby(talking, self._multiplies):
+            if compiled:
+                chosen = [*buckets]
+                pieces = [piece for piece in self.pieces if piece.bucket in chosen]
+                found.append(Group(pieces, self._run, self._ends))
+            else:
+                found += buckets
+        return found
+
+    def _carried_alone(self, bucket: Bucket) -> bool:
+        """Whether what goes along its entries is carried piece by piece."""
+        return self._neurons(bucket) and (bucket.shape[3] > 1 or not self._multiplies(bucket))
+
+    def _multiplies(self, bucket: Bucket) -> bool:
+        """Whether products with matrices of a bucket are made by compiled loops."""
+        return self._backend.compiled and messages.worthwhile(bucket.shape[1] * bucket.shape[2])
+
+    def _carrying(self, numbers: Tensor) -> list[Callable[[], Carries]]:
+        """What carries messages; puts the squares of sums over taps among numbers."""
+        return [
+            self._along(own, numbers) if isinstance(own, Group) else self._by_bucket(own, numbers)
+            for own in self._groups
+        ]
+
+    def _along(self, group: Group, numbers: Tensor) -> Callable[[], Carries]:
+        """What carries messages of a group."""
+        places = [np.zeros(0, np.int64)]
+        memory = []
+        for piece in group.tapped:
+            arrays = self._arrays(piece).contiguous()
+            squares = arrays.square().mean((2, 4, 5)).transpose(0, 1)
+            numbers[:, piece.bundles, -CARRIED:] = squares
+            places.append(addresses(arrays, 3))
+            memory.append(arrays)
+        if len(group.few):
+            begin, flat = self._carried(group.few)
+            places.append(begin)
+            memory.append(flat)
+        return partial(_same, Along(group, np.concatenate(places), memory, self._carried))
+
+    def _by_bucket(self, bucket: Bucket, numbers: Tensor) -> Callable[[], Carries]:
+        """The same of a bucket."""
         make = partial(self._carry, bucket)
         few = self.runs * len(bucket.members) * bucket.members[0].bundle.numel <= MANY
         if few or bucket.shape[3] > 1:
@@ -523,7 +563,7 @@ class Loops:
 
         In memory of its own, for the next piece comes to the same place.
         """
-        return self._over_taps(piece, len(piece.members), self._carried(piece))
+        return self._over_taps(piece, len(piece.members), self._carried_along(piece))
 
     def _over_taps(self, piece: Piece, members: int, flat: Tensor) -> Tensor:
         lead = members, *piece.lead[1:], CARRIED
@@ -532,20 +572,41 @@ class Loops:
             return arrays.squeeze(-1).clone(memory_format=torch.contiguous_format)
         return arrays.mean(-1)
 
-    def _carried(self, piece: Piece) -> Tensor:
-        """What goes along the entries of a piece: of each matrix one kind after the other."""
+    def _carried_along(self, piece: Piece) -> Tensor:
+        """What goes along the entries of a piece, until the next piece comes to the same place."""
         flat, carry = self._carries[piece]
         carry()
         return flat
 
-    def _carried_by(self, piece: Piece) -> tuple[Tensor, Callable[[], None]]:
-        """Where that is put, until the next piece, and the loop that does it."""
+    def _carrying_along(self, piece: Piece) -> tuple[Tensor, Callable[[], None]]:
+        """That place, and the loop that fills it, made once: captured steps upload no tables."""
         items = slice(piece.items.start, piece.items.stop)
+        flat = self._scratch[: CARRIED * int(self._held.entries[items].sum())]
+        return flat, self._carry_to(flat, items)[1]
+
+    def _carry_to(
+        self, flat: Tensor, items: slice | Addresses
+    ) -> tuple[Addresses, Callable[[], None]]:
+        """Where the kinds of each matrix begin in memory, and the loop that puts them there."""
         kernel = kernels.carry(self._backend.make, self._dtypes)
         entries = np.repeat(self._held.entries[items, None], CARRIED, 1)
-        flat = self._scratch[: int(entries.sum())]
         places = flat.data_ptr() + (np.cumsum(entries).reshape(entries.shape) - entries) * FLOAT
-        return flat, kernel.on(self._sizes[items], self._shared[items], places, self._tables)
+        return places, kernel.on(self._sizes[items], self._shared[items], places, self._tables)
+
+    def _carried(self, items: Addresses) -> tuple[Addresses, Tensor]:
+        """What goes along the entries of matrices: of each one kind after the other.
+
+        Args:
+            items: numbers of the matrices.
+
+        Returns:
+            Where that of each matrix begins, in bytes, and everything, flat.
+        """
+        entries = CARRIED * int(self._held.entries[items].sum())
+        flat = torch.empty(entries, dtype=torch.float32, device=self._device)
+        places, carry = self._carry_to(flat, items)
+        carry()
+        return places[:, 0], flat
 
     def remember(self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Heard) -> None:
         """Take in what was seen of all bundles; it is remembered until it is said anew.
@@ -648,6 +709,11 @@ class Loops:
         """Complete sums over entries; they are."""
 
 
+def _items(piece: Piece) -> Addresses:
+    """Numbers of the matrices of a piece."""
+    return np.arange(piece.items.start, piece.items.stop)
+
+
 def _runs(member: Member, tensor: Tensor) -> Tensor:
     """A tensor with a dimension for runs in front."""
     return tensor if tensor.dim() > len(member.layout.shape) else tensor.unsqueeze(0)
@@ -672,5 +738,5 @@ def together(arrays: Sequence[Tensor]) -> Tensor:
     return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays))
 
 
-def _same(carrying: Carrying) -> Carrying:
-    return carrying
+def _same(made: Made) -> Made:
+    return made

@@ -84,6 +84,11 @@ class Bucket:
     matrix: Matrix | None
     thin: bool
 
+    @property
+    def talks(self) -> bool:
+        """Whether there are neurons that hear of each other along its bundles."""
+        return not self.thin and any(self.members[0].ends)
+
     def of(self, numbers: Tensor) -> Tensor:
         """Those of the members, `(runs, members)`, of numbers of all bundles, `(runs, bundles)`."""
         return numbers[:, self.start : self.start + len(self.members)]

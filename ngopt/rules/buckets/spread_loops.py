@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.tables import Addresses
+from ngopt.rules.buckets.along import CARRIED
 from ngopt.rules.buckets.entries import Carrying
-from ngopt.rules.buckets.loops import CARRIED, Loops, together
+from ngopt.rules.buckets.loops import Loops, together
 from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Bucket
 from ngopt.rules.buckets.spread import Exchange, Held, owners
@@ -33,7 +34,7 @@ class SpreadLoops(Loops):
 
     def __init__(self, shards: Shards, *given: Any) -> None:
         self._shards = shards
-        self._along: dict[Piece, Exchange] = {}
+        self._gathering: dict[Piece, Exchange] = {}
         super().__init__(*given)
 
     @property
@@ -86,6 +87,9 @@ class SpreadLoops(Loops):
         mine = self._owners[piece.items.start : piece.items.stop : per] == self._shards.rank
         return [number for number, own in zip(piece.members, mine, strict=True) if own]
 
+    def _multiplies(self, bucket: Bucket) -> bool:
+        return False  # no process has all that is multiplied
+
     def _carry(self, bucket: Bucket) -> Carrying:
         """What carries messages of the members of a bucket that this process owns."""
         pieces = [piece for piece in self.pieces if piece.bucket is bucket]
@@ -94,12 +98,12 @@ class SpreadLoops(Loops):
         return Carrying(bucket, arrays, members, self._shards)
 
     def _arrays(self, piece: Piece) -> Tensor:
-        if piece not in self._along:
-            items = slice(piece.items.start, piece.items.stop)
+        items = slice(piece.items.start, piece.items.stop)
+        if piece not in self._gathering:
             entries = np.repeat(self._entries[:, items], CARRIED, 1)
             owner = np.repeat(self._owners[items], CARRIED)
-            self._along[piece] = Exchange(self._shards, entries, owner, self._device)
-        flat = self._along[piece].together(self._carried(piece))
+            self._gathering[piece] = Exchange(self._shards, entries, owner, self._device)
+        flat = self._gathering[piece].together(self._carried_along(piece))
         return self._over_taps(piece, len(self._owned(piece)), flat)
 
     def _orthogonalize(self, number: int) -> None:

@@ -11,10 +11,11 @@ from torch import nn
 
 from ngopt.backends import backend, switch
 from ngopt.backends.backend import _of_cpu
+from ngopt.backends.cpu import messages
 from ngopt.backends.kernel import CompileError
 from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.rules.buckets import compiled, loops
+from ngopt.rules.buckets import along, compiled, loops
 from ngopt.rules.buckets.places import STRAIGHT, TAPS_FIRST, TURNED, Place, Plane
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -90,8 +91,10 @@ def test_in_many_batches_and_with_matrices_of_all_sizes(few, small, monkeypatch)
     at_once = replace(_of_cpu(), at_once=few)
     monkeypatch.setattr(compiled, "backend_for", lambda *_: at_once)
     monkeypatch.setattr(loops, "MANY", 0)
+    monkeypatch.setattr(along, "CHUNK", few)
     if not small:
         monkeypatch.setattr(loops, "worthwhile", lambda *_: False)
+        monkeypatch.setattr(messages, "worthwhile", lambda *_: False)
     for name in SOME:
         assert difference(randomize(MatrixGNN()), zoo_graph(name), 2) < 1e-5
 
