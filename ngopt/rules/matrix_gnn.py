@@ -31,6 +31,9 @@ from ngopt.rules.rule import Change, Moves, Rule, State
 from ngopt.rules.shards import Shards
 from ngopt.rules.skeleton import Skeleton
 
+OUTPUTS = 2
+"""Numbers that are learned of each bundle: the size of its step, and how far weights decay."""
+
 
 class MatrixGNN(Rule):
     """Graph network over neurons, then a small network over entries, on the safe skeleton.
@@ -108,7 +111,7 @@ class MatrixGNN(Rule):
         self.rounds = nn.ModuleList(Round(width, generator) for _ in range(rounds))
         self.head = EntryHead(hidden, width, TENSOR_FEATURES, generator)
         self.scale = nn.Sequential(
-            Affine(TENSOR_FEATURES, hidden, generator), nn.ReLU(), Affine(hidden, 1)
+            Affine(TENSOR_FEATURES, hidden, generator), nn.ReLU(), Affine(hidden, OUTPUTS)
         )
         if graph_sizes:
             self.scale_out = Affine(width, hidden, bias=False)
@@ -259,12 +262,12 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Tensor:
-        """Raw learned sizes of steps; see :class:`.Rule`."""
+        """Raw sizes of steps and raw decays of weights; see :class:`.Rule`."""
         (plan,) = self._plans(parameters, gradients, graph)
-        return look(self, Stepped(self, plan, parameters, gradients, state)).raw_sizes
+        return look(self, Stepped(self, plan, parameters, gradients, state)).outputs
 
-    def sizes(self, context: Tensor, ends: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Raw learned sizes of the steps of bundles, `(..., bundles)`.
+    def outputs(self, context: Tensor, ends: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Raw sizes of the steps of bundles and raw decays of weights, `(..., bundles, OUTPUTS)`.
 
         To them is added `perturbation`, a buffer that is 0 but in meta-training.
 
@@ -277,5 +280,5 @@ class MatrixGNN(Rule):
         hidden = first(context)
         if ends is not None:
             hidden = hidden + self.scale_out(ends[0]) + self.scale_in(ends[1])
-        sizes: Tensor = last(activation(hidden)).squeeze(-1)
-        return sizes + self.perturbation.to(sizes)
+        outputs: Tensor = last(activation(hidden))
+        return outputs + self.perturbation.to(outputs)

@@ -190,7 +190,7 @@ class Rule(nn.Module, ABC):
         state: State,
         graph: NeuralGraph,
     ) -> Tensor:
-        """What the rule's network puts out for whole bundles at a look, `(runs, bundles)`.
+        """What the rule's network puts out for whole bundles at a look, `(runs, bundles, outputs)`.
 
         It is differentiable with respect to theta, and the buffer `perturbation` is added to it, so
         that meta-training can find out what each output does. All tensors have a dimension for runs

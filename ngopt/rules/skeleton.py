@@ -35,17 +35,18 @@ class Skeleton:
     The update of a bundle is
 
         evidence * scale * fan_scale * weight_scale * depth_scale * d,
-        d = rescaled(a + trust * rms(a) * tanh(correction))
+        d = rescaled(a + trust * rms(a) * tanh(correction) + decay * rms(a) * w / rms(w))
 
     where the base direction `a` starts from Adam's plus `slow` times the slow momentum in Adam's
     units (Pagliardini et al., "The AdEMAMix Optimizer", ICLR 2025), plus at first some of the
     gradient itself, as Nesterov's momentum has. For matrices it has the size of that, but is the
     orthogonalized momentum (Jordan et al., "Muon", 2024), of the same mixture, with rows of equal
     size (Li et al., "NorMuon", 2025, who average the sizes over time). `d` has the RMS of `a`, and
-    `scale = exp(scale_bound * tanh(raw))`. Whatever is learned, the sine of the angle between `d`
-    and `a` is at most `trust`, which shrinks in the long run, and an untrained rule, whose
-    correction and raw scale are 0, has `d = a` and `scale = 1` exactly. The slow momentum counts as
-    far as it has filled up.
+    `scale = exp(scale_bound * tanh(raw))`; `decay = decay_bound * tanh(raw)` pulls weights `w`
+    towards 0, or away. Whatever is learned, the sine of the angle between `d` and `a` is at most
+    `trust + decay_bound`, of which `trust` shrinks in the long run, and an untrained rule, whose
+    correction, raw scale and raw decay are 0, has `d = a` and `scale = 1` exactly. The slow
+    momentum counts as far as it has filled up.
 
     Args:
         slow: weight of the slow momentum in the base direction.
@@ -58,6 +59,8 @@ class Skeleton:
             learned on some hundreds of steps need not hold after thousands.
         trust_reference: number of steps after which they begin to.
         scale_bound: largest learned log factor of a bundle.
+        decay_bound: largest learned pull of weights towards 0, or away: the RMS of what it adds to
+            a direction, in units of the direction's; at most nine tenths of `1 - trust`.
         fan_power: by what power of the fan-in steps shrink.
         fan_reference: the fan-in at which they are Adam's.
         fan_low: least factor by fan-in.
@@ -92,6 +95,7 @@ class Skeleton:
     trust_power: float = 1.0
     trust_reference: float = 1000.0
     scale_bound: float = 2.0
+    decay_bound: float = 0.09
     fan_power: float = 0.5
     fan_reference: float = 512.0
     fan_low: float = 0.25
@@ -131,18 +135,18 @@ class Skeleton:
             and min(self.fan_free, self.fan_embedding) > 0
             and self.weight_reference >= 0
             and 0 < self.weight_low <= 1
-            and self.scale_bound >= 0
+            and min(self.scale_bound, self.decay_bound) >= 0
             and self.fan_reference > 0
             and 0 < self.fan_low <= self.fan_high
             and all(math.isfinite(value) for value in asdict(self).values())
         )
         if not sane:
             raise RuleError(
-                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1, slow, nesterov, "
-                "scale_bound and powers >= 0, whole orthogonal >= 0, equal_rows True or False, "
-                "0 < fan_low <= fan_high, fan_free > 0, fan_embedding > 0, 0 < weight_low <= 1, "
-                "weight_reference >= 0, 0 < evidence_least <= 1, evidence_growth >= 1, and boost, "
-                "steady_boost, evidence_share, evidence_lasting and other references > 0, all "
+                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, nesterov, "
+                "scale_bound, decay_bound, weight_reference and powers >= 0; whole orthogonal >= "
+                "0; equal_rows True or False; 0 < fan_low <= fan_high; fan_free > 0, "
+                "fan_embedding > 0; 0 < weight_low <= 1; 0 < evidence_least <= 1, evidence_growth >= 1; and boost, "
+                "steady_boost, evidence_share, evidence_lasting and other references > 0; all "
                 "finite."
             )
 
@@ -278,6 +282,10 @@ class Skeleton:
     def scale(self, raw: Tensor) -> Tensor:
         """Map raw learned numbers to factors from `exp(-scale_bound)` to `exp(scale_bound)`."""
         return torch.exp(self.scale_bound * torch.tanh(raw))
+
+    def decay(self, raw: Tensor) -> Tensor:
+        """Map raw learned numbers to pulls of weights towards 0, within `decay_bound`."""
+        return min(self.decay_bound, 0.9 * (1 - self.trust)) * torch.tanh(raw)
 
     def step_scale(self, bundle: Bundle, kind: Kind, layers: int, weight: Tensor) -> Tensor:
         """Factor of a step that is not learned, 0-dim.

@@ -142,14 +142,20 @@ def direction(rule, b):
         hidden = hidden + head.in_neuron(into)[:, None, :, None]
     raw = (torch.relu(hidden) @ head.output.weight.to(base)).squeeze(-1)
     raw = skeleton.gate(raw, b.moments)
-    corrected = base + rms(b.base) * skeleton.trusted(b.step) * torch.tanh(raw)
+    size, decay = outputs_of(rule, b)
+    pull = skeleton.decay(decay) * skeleton.gate(b.weight / rms(b.weight), b.moments)
+    corrected = base + rms(b.base) * (skeleton.trusted(b.step) * torch.tanh(raw) + pull)
+    return corrected * (rms(b.base) / rms(corrected)), skeleton.scale(size)
+
+
+def outputs_of(rule, b):
+    """Raw size of the step of one bundle, and raw decay."""
     first, activation, last = rule.scale
-    size = first(b.context)
+    hidden = first(b.context)
     if rule.graph_sizes and not b.blind:
         out, into = (x.mean((0, 1)) for x in b.states)
-        size = size + rule.scale_out(out) + rule.scale_in(into)
-    size = skeleton.scale(last(activation(size))).squeeze(-1)
-    return corrected * (rms(b.base) / rms(corrected)), size
+        hidden = hidden + rule.scale_out(out) + rule.scale_in(into)
+    return last(activation(hidden))
 
 
 def step(rule, parameters, gradients, state, graph):

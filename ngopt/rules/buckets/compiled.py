@@ -153,7 +153,7 @@ def step(
     ):
         seen = stepped.recall()
     if seen is not None:
-        sizes = stepped.size(seen), seen.evidence
+        sizes = seen.decay, stepped.size(seen), seen.evidence
         loops.remember(stepped.squares(seen), *sizes, stepped.heard(seen))
 
     def tell(piece: Piece, corrections: Tensor) -> None:

@@ -208,17 +208,20 @@ class Scales:
         squares: mean squares of the fast momentum, the weights and the base direction, `(runs,
             bundles, 3)`.
         trusted: how far corrections count.
+        decay: pulls of weights towards 0.
 
     Attributes:
         base: mean squares of the base direction.
         inverses: one over the roots of the mean squares.
         reach: how far corrections move entries at most.
+        pull: what weights are multiplied by in directions.
     """
 
-    def __init__(self, squares: Tensor, trusted: Tensor) -> None:
+    def __init__(self, squares: Tensor, trusted: Tensor, decay: Tensor) -> None:
         self.base = squares[..., 2]
         self.inverses = root_inverse(squares).unbind(-1)
-        self.reach = self.base * self.inverses[2] * trusted
+        root = self.base * self.inverses[2]
+        self.reach, self.pull = root * trusted, root * self.inverses[1] * decay
 
 
 class Heard(NamedTuple):
@@ -377,8 +380,10 @@ class Entries:
             base = scaled(self._gated, wide(factor))
         self._gated = None
         inverses = [bucket.wide(inverse) for inverse in scales.inverses]
-        correction = scaled(self._correction(edges, base, heard, inverses), self._alive())
+        alive = self._alive()
+        correction = scaled(self._correction(edges, base, heard, inverses), alive)
         direction = torch.addcmul(base, torch.tanh(correction), bucket.wide(scales.reach))
+        direction = torch.addcmul(direction, edges.weight * alive, bucket.wide(scales.pull))
         corrections = correction if watched else None
         return Corrected(direction, _mean_square(direction), after, corrections)
 

@@ -10,6 +10,7 @@ from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.backends.kernel import Kernel, Make
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import Moments, update_moments
+from ngopt.features.scale import root
 from ngopt.features.survey import Products
 from ngopt.rules.layers.entry_head import unit_by_unit
 from ngopt.rules.skeleton import Skeleton
@@ -127,7 +128,7 @@ def correct(
     arguments = [
         *known(dtypes),
         *([ENTRY, NUMBER, NUMBER] if matrix else []),
-        *[NUMBER] * 3,
+        *[NUMBER] * 4,
         Argument(Kind.ROW),
         Argument(Kind.COLUMN),
         Argument(Kind.SCALAR, count=FEATURES * hidden),
@@ -146,7 +147,7 @@ def correct(
         finite, *moments = (given[n] for n in (3, *MOMENTS))
         edges, after = edges_of(*take(8))
         orthogonal = take(3) if matrix else []
-        mean, fast, weight, row, column = take(5)
+        mean, fast, weight, decay, row, column = take(6)
         if orthogonal:
             whole, total, count = orthogonal
             base = skeleton.gate(whole, edges.moments) * skeleton.rescale(mean, total / count)
@@ -160,6 +161,8 @@ def correct(
         correction = unit_by_unit(features, weights, outputs, offsets)
         correction = skeleton.gate(correction, edges.moments)
         direction = skeleton.correct(base, correction, mean, after["step"])
+        pull = skeleton.gate(features.weight, edges.moments)
+        direction = direction + pull * (root(mean) * decay)
         pairs = zip(Moments._fields, moments, strict=True)
         kept = [torch.where(finite > 0, after[key], before.float()) for key, before in pairs]
         return [direction, direction.square(), *kept, *([correction] if watched else [])]

@@ -31,6 +31,7 @@ class Seen(NamedTuple):
         base: of the base direction.
         context: features of each bundle, `(runs, bundles, features)`.
         scale: learned factor of its step.
+        decay: learned pull of weights towards 0.
         evidence: what share of a full step its gradients have earned.
         out: states of output neurons, `(runs, outputs, width)`, of the bundles whose neurons have
             any; None without.
@@ -44,6 +45,7 @@ class Seen(NamedTuple):
     base: Tensor
     context: Tensor
     scale: Tensor
+    decay: Tensor
     evidence: Tensor
     out: Tensor | None
     into: Tensor | None
@@ -64,7 +66,7 @@ class Seen(NamedTuple):
         """
         whole = stored.index_select(1, plan.on(stored)["recalled"])
         parts: list[Tensor | None] = list(torch.split(whole, plan.sizes_seen(), 1))
-        for place, width in enumerate((TENSOR_FEATURES, None, None, plan.width, plan.width), 5):
+        for place, width in enumerate((TENSOR_FEATURES, *[None] * 3, plan.width, plan.width), 5):
             part = parts[place]
             if width is not None and part is not None:
                 rows = part.shape[1] // max(1, width)
@@ -115,19 +117,20 @@ class Look:
     def seen(self) -> Seen:
         """What is seen."""
         rule, fixed = self._rule, self._fixed
-        scale = rule.skeleton.scale(self.raw_sizes)
+        sizes, decays = self.outputs.unbind(-1)
+        learned = rule.skeleton.scale(sizes), rule.skeleton.decay(decays)
         square = PLACES["square"]
         rows, columns = self._survey.rows[:, square], self._survey.columns[:, square]
         total = rows.new_zeros(len(rows), len(fixed["groups"]))
         groups = floored(total.index_add(1, fixed["out_group"], rows) / fixed["groups"])
         rows = rows / groups.index_select(1, fixed["out_group"])
         bundles = (self._of("fast"), self._of("weight"), self._base, self._context)
-        return Seen(rows, columns, *bundles, scale, self._evidence, self._out, self._into)
+        return Seen(rows, columns, *bundles, *learned, self._evidence, self._out, self._into)
 
     @property
-    def raw_sizes(self) -> Tensor:
-        """Raw learned sizes of steps, `(runs, bundles)`."""
-        return self._rule.sizes(self._context, self._end_means(self._out, self._into))
+    def outputs(self) -> Tensor:
+        """What the network puts out for bundles, raw, `(runs, bundles, outputs)`."""
+        return self._rule.outputs(self._context, self._end_means(self._out, self._into))
 
     def _has_states(self) -> bool:
         return bool(self._plan.width) and len(self._fixed["out_rows"]) > 0

@@ -49,6 +49,7 @@ class Numbers(NamedTuple):
         base: mean square of the base direction.
         fast: of the fast momentum.
         weight: of the weights.
+        decay: pull of weights towards 0.
         full: size of a full step.
         evidence: for it.
         rate: learning rate.
@@ -63,6 +64,7 @@ class Numbers(NamedTuple):
     base: Tensor
     fast: Tensor
     weight: Tensor
+    decay: Tensor
     full: Tensor
     evidence: Tensor
     rate: Tensor
@@ -288,7 +290,7 @@ class Loops:
             mixed, direction = (m.data_ptr() + places_in for m in (self._mixture, self._direction))
             shared, empty = self._shared[at], blank[at]
             whole = [mixed, own["whole"], own["entries"]] if batch.matrix else []
-            means = [own["base"], own["fast"], own["weight"]]
+            means = [own["base"], own["fast"], own["weight"], own["decay"]]
             # Row, column, weights of the network of entries, context, what neurons say.
             heard = [known[:, :2], empty, empty, known[:, 2:]]
             self._given.append(np.hstack([shared, *whole, *means, *heard]))
@@ -608,21 +610,25 @@ class Loops:
         carry()
         return places[:, 0], flat
 
-    def remember(self, squares: Tensor, full: Tensor, evidence: Tensor, heard: Heard) -> None:
+    def remember(
+        self, squares: Tensor, decay: Tensor, full: Tensor, evidence: Tensor, heard: Heard
+    ) -> None:
         """Take in what was seen of all bundles; it is remembered until it is said anew.
 
         Args:
             squares: mean squares of fast momentum, weights and base direction, `(runs, bundles,
                 3)`.
+            decay: pulls of weights towards 0, `(runs, bundles)`.
             full: sizes of full steps, `(runs, bundles)`.
             evidence: for them, `(runs, bundles)`.
             heard: by the network of entries.
         """
         self._noted = []
         numbers = self.numbers
-        places = (numbers.fast, numbers.weight, numbers.base, numbers.full, numbers.evidence)
-        for place, means in zip(places, (*squares.unbind(-1), full, evidence), strict=True):
-            place.copy_(means)
+        means = numbers.fast, numbers.weight, numbers.base
+        places = (*means, numbers.decay, numbers.full, numbers.evidence)
+        for place, known in zip(places, (*squares.unbind(-1), decay, full, evidence), strict=True):
+            place.copy_(known)
         whole = torch.cat([tensor.reshape(-1) for tensor in heard if tensor is not None])
         torch.index_select(whole, 0, self._from, out=self._known)
 
@@ -652,7 +658,7 @@ class Loops:
             return
         self._weights = where
         for batch, table in zip(self.batches, self._given, strict=True):
-            first = KNOWN + 3 * batch.matrix + 5
+            first = KNOWN + 3 * batch.matrix + 6
             for place, (begin, step) in enumerate(zip(*where, strict=True), first):
                 table[:, place] = begin + self._run[batch.items] * step
         self._tables.upload()

@@ -249,7 +249,7 @@ class Plan:
         bundles = sum(len(bucket.members) for bucket in self.buckets)
         known = [bucket for bucket in self.buckets if self.width and not bucket.thin]
         states = [known[-1].outputs.stop, known[-1].inputs.stop] if known else [0, 0]
-        singles = [bundles, bundles, bundles, bundles * TENSOR_FEATURES, bundles, bundles]
+        singles = [*[bundles] * 3, bundles * TENSOR_FEATURES, *[bundles] * 3]
         return [self.outputs, self.inputs, *singles, *(n * self.width for n in states)]
 
     def _places(self) -> NDArray[np.int64]:
@@ -265,7 +265,7 @@ class Plan:
                     (bucket.start + place, 1, 1),
                     (bucket.start + place, 1, TENSOR_FEATURES),
                 )
-                parts = [(*rows, 1), (*columns, 1), own, own, own, context, own, own]
+                parts = [(*rows, 1), (*columns, 1), own, own, own, context, own, own, own]
                 if self.width and not bucket.thin:
                     parts += [(*rows, self.width), (*columns, self.width)]
                 found[member.name, member.number] = [

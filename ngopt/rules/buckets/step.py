@@ -181,7 +181,8 @@ class Stepped:
         """
         skeleton, watched = self._rule.skeleton, self._rule.watched
         sizes = self.size(seen) * skeleton.share(seen.evidence, self.steps.counts)
-        scales, heard = Scales(self.squares(seen), self.steps.trusted()), self.heard(seen)
+        scales = Scales(self.squares(seen), self.steps.trusted(), seen.decay)
+        heard = self.heard(seen)
         for bucket in self.plan.buckets:
             entries, before = self.entries(bucket), bucket.of(scales.base)
             self._kept.pop(bucket.start, None)

@@ -35,4 +35,4 @@ def shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
     group, out, into, _ = bundle.shape
     neurons = width and not thin(bundle, width)
     states = [(group, out, width), (group, into, width)] if neurons else []
-    return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), (), *states]
+    return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), (), (), *states]

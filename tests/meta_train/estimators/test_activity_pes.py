@@ -64,7 +64,7 @@ def test_weights_behind_outputs_stay_and_others_are_perturbed():
     particles = pes.begin(Network(), 3, seeded())
     theta, noise = pes._perturbed(particles)
     sizes = theta.pop(PERTURBATION)
-    assert sizes.shape == (6, 4)  # two weights and two biases
+    assert sizes.shape == (6, 4, 2)  # two weights and two biases, sizes and decays
     assert torch.equal(sizes[:3], -sizes[3:])
     for name, weight in rule.named_parameters():
         moved = not torch.equal(theta[name], weight.expand_as(theta[name]))
@@ -83,12 +83,12 @@ def test_noise_on_outputs_moves_sizes_of_steps():
     before = runs.parameters
     with torch.no_grad():
         plain = unroll.advance(runs, 1, own).runs.parameters
-        noise = torch.full_like(outputs, 0.3)
+        noise = torch.tensor([0.3, 0.0], dtype=outputs.dtype).expand_as(outputs)
         runs.generator.manual_seed(0)
         theta = {name: weight.expand(2, *weight.shape) for name, weight in own.items()}
         larger = unroll.advance(runs, 1, {**theta, PERTURBATION: noise}).runs.parameters
     scale = rule.skeleton.scale
-    expected = scale(outputs + noise) / scale(outputs)
+    expected = (scale(outputs + noise) / scale(outputs))[..., 0]
     distances = (
         torch.stack([(after[name] - before[name]).flatten(1).norm(dim=1) for name in before], 1)
         for after in (larger, plain)

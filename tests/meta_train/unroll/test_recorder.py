@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -117,7 +118,8 @@ def test_a_step_waits_for_no_device(family):
         runs = runs.with_tensors(mapped(there, runs.tensors()))
         runs = replace(runs, task=copy(task))
         runs.task.device = torch.device("meta")
-        theta = {n: there(p.expand(4, *p.shape)) for n, p in unroll.rule.named_parameters()}
+        own = chain(unroll.rule.named_parameters(), unroll.rule.named_buffers())
+        theta = {name: there(tensor.expand(4, *tensor.shape)) for name, tensor in own}
         for fresh in (True, False):
             unroll._recorded(runs, batches, theta, fresh)  # Constants are copied once.
             with Log() as log:
