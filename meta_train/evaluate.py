@@ -37,8 +37,8 @@ class EvaluateOptions:
         rule: rules, or none to have the opponents' results in the cache beforehand: a class with
             options, such as `MatrixGNN:rounds=1`; a name that ngopt knows; a `.safetensors` file;
             or the folder of a run, whose newest theta is taken.
-        rings: of `near`, `far`, `large`, `validation` and `transfer`: sets of tasks, each with its
-            own number of steps and problems.
+        rings: of `near`, `kin`, `far`, `large`, `validation` and `transfer`: sets of tasks, each
+            with its own number of steps and problems.
         tasks: more tasks: families with options, as for training.
         draws: number of tasks to draw from each family of `tasks`; equal ones count once.
         opponents: of `adamw`, `adam`, `sgdm` and `muon`, each with the best of its learning rates
@@ -90,7 +90,7 @@ class EvaluateOptions:
         if not (self.rings or self.tasks):
             raise MetaTrainError(
                 "there is nothing to evaluate on.\n"
-                "  Give --rings (near, far, large, ...), or --tasks, as in --tasks mlp:width=32."
+                "  Give --rings (near, kin, far, ...), or --tasks, as in --tasks mlp:width=32."
             )
 
 
