@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from meta_train.cache import cached
-from meta_train.curves import Budget, Curve, Schedule, Setting, curves, stacks
+from meta_train.curves import Budget, Curve, Schedule, Setting, Stepper, curves, stacks
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up
 from meta_train.tasks.task import Task
+from meta_train.unroll.torch_optimizers import TorchOptimizer
 from ngopt.rules import SGDM, Adam, Muon
 from ngopt.rules.library import fingerprint
-from ngopt.rules.rule import Rule
 
 VERSION = 2
 """To be raised when the same setting no longer gives the same curve."""
@@ -29,22 +29,26 @@ FINALISTS = 2
 
 @dataclass(frozen=True)
 class Sweep:
-    """A rule, and the settings that it is tried with.
+    """A rule or an optimizer of torch, and the settings that it is tried with.
 
     Args:
         name: for tables and curves.
-        rule: the rule.
+        rule: what is tried.
         settings: one or more.
     """
 
     name: str
-    rule: Rule
+    rule: Stepper
     settings: tuple[Setting, ...]
 
 
-def grid(lrs: tuple[float, ...], weight_decays: tuple[float, ...] = (0.0,)) -> tuple[Setting, ...]:
-    """Each learning rate with a constant and a cosine schedule and with each weight decay."""
-    combinations = product(weight_decays, get_args(Schedule), lrs)
+def grid(
+    lrs: tuple[float, ...],
+    weight_decays: tuple[float, ...] = (0.0,),
+    schedules: tuple[Schedule, ...] = get_args(Schedule),
+) -> tuple[Setting, ...]:
+    """Each learning rate with each schedule and with each weight decay."""
+    combinations = product(weight_decays, schedules, lrs)
     return tuple(Setting(lr, schedule, decay) for decay, schedule, lr in combinations)
 
 
@@ -54,13 +58,37 @@ LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 WEIGHT_DECAY = 0.01
 """Of AdamW, as torch has it by default."""
 
+SOAP = TorchOptimizer(
+    "pytorch_optimizer.SOAP", {"betas": (0.95, 0.95), "precondition_frequency": 10}
+)
+"""With the options of its README.
+
+Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", ICLR 2025.
+"""
+
+SCHEDULE_FREE = TorchOptimizer("pytorch_optimizer.ScheduleFreeAdamW", warmup=0.05)
+"""With the warm-up that its README asks for.
+
+Source: Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
+"""
+
 OPPONENTS: dict[str, Callable[[], Sweep]] = {
     "adam": lambda: Sweep("adam", Adam(), grid(LRS)),
     "adamw": lambda: Sweep("adamw", Adam(), grid(LRS, (WEIGHT_DECAY,))),
     "sgdm": lambda: Sweep("sgdm", SGDM(), grid((3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0))),
     # Its update has the RMS of Adam's, so that one learning rate suits matrices and all else.
-    "muon": lambda: Sweep(
-        "muon", Muon(adjust="match_rms_adamw"), grid((3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1))
+    "muon": lambda: Sweep("muon", Muon(adjust="match_rms_adamw"), grid(LRS[1:])),
+    # As its author has it: matrices that make outputs are AdamW's as well, and all weights decay.
+    "muon_adamw": lambda: Sweep(
+        "muon_adamw",
+        Muon(adjust="match_rms_adamw", betas=(0.9, 0.999), head=False),
+        grid(LRS, (WEIGHT_DECAY,)),
+    ),
+    "nadamw": lambda: Sweep("nadamw", Adam(nesterov=True), grid(LRS, (WEIGHT_DECAY,))),
+    "soap": lambda: Sweep("soap", SOAP, grid(LRS, (WEIGHT_DECAY,))),
+    # It goes without a schedule, at larger rates than Adam's, and is swept over the decay instead.
+    "schedule_free": lambda: Sweep(
+        "schedule_free", SCHEDULE_FREE, grid((*LRS[1:], 0.3), (0.0, WEIGHT_DECAY), ("constant",))
     ),
 }
 """What makes each opponent."""
@@ -183,7 +211,7 @@ def score(curve: Curve, criterion: str) -> float:
 
 
 def _curves(
-    rule: Rule, task: Task, settings: Sequence[Setting], budget: Budget, folder: Path | None
+    rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget, folder: Path | None
 ) -> list[Curve]:
     """The curve of each setting, each in a file, written as soon as its stack is done."""
     found: dict[int, Curve] = {}
@@ -211,19 +239,24 @@ def _finalists(settings: Sequence[Setting], scores: Sequence[float]) -> tuple[Se
     return tuple(setting for setting in settings if setting in chosen)
 
 
-def _label(rule: Rule, task: Task) -> str:
-    return f"{type(rule).__name__}-{task.name.partition('(')[0]}"
+def _name(rule: Stepper) -> str:
+    return rule.name if isinstance(rule, TorchOptimizer) else type(rule).__name__
 
 
-def _key(rule: Rule, task: Task, budget: Budget) -> dict[str, Any]:
+def _label(rule: Stepper, task: Task) -> str:
+    return f"{_name(rule)}-{task.name.partition('(')[0]}"
+
+
+def _key(rule: Stepper, task: Task, budget: Budget) -> dict[str, Any]:
     shapes = {name: layout.shape for name, layout in task.graph.parameters.items()}
+    theta = {} if isinstance(rule, TorchOptimizer) else rule.state_dict()
     return {
         "version": VERSION,
         "task": task.name,
         "shapes": shapes,
-        "rule": type(rule).__name__,
+        "rule": _name(rule),
         "config": rule.config,
-        "theta": fingerprint(rule.state_dict()),
+        "theta": fingerprint(theta),
         "budget": asdict(budget),
     }
 

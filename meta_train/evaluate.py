@@ -21,6 +21,7 @@ from meta_train.plot import plot, plot_rings
 from meta_train.rings import ring
 from meta_train.rules import rule_of
 from meta_train.tasks.family import family_of
+from ngopt.rules.rule import Rule
 
 STEPS, PROBLEMS = 500, 3
 """Of tasks that are in no ring."""
@@ -41,9 +42,9 @@ class EvaluateOptions:
             with its own number of steps and problems.
         tasks: more tasks: families with options, as for training.
         draws: number of tasks to draw from each family of `tasks`; equal ones count once.
-        opponents: of `adamw`, `adam`, `sgdm` and `muon`, each with the best of its learning rates
-            with a constant or cosine schedule. The first is the reference: the speed of the
-            others is that of getting to its final loss.
+        opponents: of `adamw`, `adam`, `sgdm`, `muon`, `muon_adamw`, `nadamw`, `soap` and
+            `schedule_free`, each with the best of its settings, at most 14. The first is the
+            reference: the speed of the others is that of getting to its final loss.
         screen: number of problems on which all settings of a sweep are tried first; only the best
             two of each schedule are then tried on all problems. With 0, all settings are.
         steps: number of inner steps; by default those of each ring, and 500 for `tasks`.
@@ -133,7 +134,8 @@ def evaluate(options: EvaluateOptions) -> Iterator[Comparison]:
     with world(options.device) as processes:
         sweeps = contestants(options)
         for sweep in sweeps:
-            sweep.rule.to(processes.device)
+            if isinstance(sweep.rule, Rule):
+                sweep.rule.to(processes.device)
         moved = [replace(trial, task=trial.task.to(processes.device)) for trial in trials(options)]
         folder = options.cache or options.out / "cache"
         yield from compare(sweeps, moved, options.criterion, folder, options.screen)

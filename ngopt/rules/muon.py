@@ -10,7 +10,7 @@ from torch import Tensor
 from ngopt.errors import RuleError
 from ngopt.features.moments import compute_dtype
 from ngopt.graph.layout import Layout
-from ngopt.graph.matrix import matrices
+from ngopt.graph.matrix import Matrix, matrices
 from ngopt.rules.adam import Adam
 from ngopt.rules.layers.newton_schulz import COEFFICIENTS, Coefficients, orthogonalize
 from ngopt.rules.tensor_rule import TensorRule
@@ -42,6 +42,9 @@ class Muon(TensorRule):
         betas: Adam's, for all else.
         eps: Adam's.
         adam_scale: what Adam's direction is multiplied by.
+        head: whether the matrices that make the model's outputs are orthogonalized too; if not,
+            Adam's direction is theirs as well. They are told by their `depth` in the graph, which
+            has to be traced.
 
     Raises:
         RuleError: if an option makes no sense.
@@ -61,6 +64,7 @@ class Muon(TensorRule):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         adam_scale: float = 1.0,
+        head: bool = True,
     ) -> None:
         super().__init__()
         if not (0 <= momentum < 1 and steps >= 1 and len(coefficients) == 3 and adam_scale >= 0):
@@ -85,11 +89,12 @@ class Muon(TensorRule):
         self.precision: Precision = precision
         self.adam = Adam(betas, eps)
         self.adam_scale = float(adam_scale)
+        self.head = bool(head)
 
     @property
     def config(self) -> dict[str, Any]:
         """Arguments that build this rule again."""
-        names = ("momentum", "nesterov", "steps", "coefficients", "adjust", "precision")
+        names = ("momentum", "nesterov", "steps", "coefficients", "adjust", "precision", "head")
         own = {name: getattr(self, name) for name in names}
         adam = {"betas": self.adam.betas, "eps": self.adam.eps, "adam_scale": self.adam_scale}
         return {**own, **adam}
@@ -97,7 +102,7 @@ class Muon(TensorRule):
     def begin(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         """Adam's state; a matrix has no second moment: it is empty."""
         state = self.adam.begin(parameter, layout)
-        if matrices(layout):
+        if self._matrices(layout):
             state["exp_avg_sq"] = state["exp_avg_sq"].new_zeros(0)
         return state
 
@@ -105,7 +110,7 @@ class Muon(TensorRule):
         self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], layout: Layout
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Update the momentum and orthogonalize it, or step as Adam."""
-        parts = matrices(layout)
+        parts = self._matrices(layout)
         shape = (0,) if parts else parameter.shape
         if state["exp_avg_sq"].shape != shape:
             state = self.begin(parameter, layout)
@@ -121,6 +126,10 @@ class Muon(TensorRule):
         update = layout.assemble(arrays, ahead)
         new = {"step": state["step"] + 1, "exp_avg": mean, "exp_avg_sq": state["exp_avg_sq"]}
         return update.to(parameter.dtype), new
+
+    def _matrices(self, layout: Layout) -> list[Matrix]:
+        """What is orthogonalized."""
+        return matrices(layout) if self.head or layout.depth < 1 else []
 
     def _direction(self, momentum: Tensor) -> Tensor:
         """Orthogonalize and scale matrices `(group, rows, columns)`."""

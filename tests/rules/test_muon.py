@@ -7,6 +7,7 @@ from torch import nn
 from ngopt.errors import RuleError
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.trace import trace
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.muon import Muon
@@ -70,6 +71,20 @@ def test_full_precision_against_singular_values(shape, nesterov):
         ahead = 0.2 * gradient + 0.8 * mean if nesterov else mean
         expected = max(1, rows / columns) ** 0.5 * by_singular_values(ahead.flatten(1))
         torch.testing.assert_close(update["w"], expected.view(shape), rtol=1e-8, atol=1e-9)
+
+
+def test_the_head_can_be_adams():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    described = trace(model, torch.randn(2, 3))
+    whole, _ = run(Muon(), described)
+    headless, state = run(Muon(head=False), described)
+    adams, _ = run(Adam((0.9, 0.95)), described)
+    for one, other, adam in zip(headless, whole, adams, strict=True):
+        for name in ("0.weight", "2.weight"):
+            assert torch.equal(one[name], other[name])
+        assert torch.equal(one["4.weight"], adam["4.weight"])
+        assert not torch.equal(one["4.weight"], other["4.weight"])
+    assert state["4.weight"]["exp_avg_sq"].shape == (2, 5)
 
 
 def test_everything_else_gets_adams_direction():
