@@ -1,5 +1,6 @@
 """Opponents: well-known optimizers with the best of many settings."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any, get_args
 from meta_train.cache import cached
 from meta_train.curves import Budget, Curve, Schedule, Setting, Stepper, curves, stacks
 from meta_train.errors import MetaTrainError
-from meta_train.spec import look_up
+from meta_train.spec import look_up, parse
 from meta_train.tasks.task import Task
 from meta_train.unroll.torch_optimizers import TorchOptimizer
 from ngopt.rules import SGDM, Adam, Muon
@@ -66,13 +67,26 @@ SOAP = TorchOptimizer(
 Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", ICLR 2025.
 """
 
-SCHEDULE_FREE = TorchOptimizer("pytorch_optimizer.ScheduleFreeAdamW", warmup=0.05)
+SCHEDULE_FREE = TorchOptimizer("pytorch_optimizer.ScheduleFreeAdamW", shares={"warmup_steps": 0.05})
 """With the warm-up that its README asks for.
 
 Source: Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
 """
 
-OPPONENTS: dict[str, Callable[[], Sweep]] = {
+
+def celo(weights: str) -> Sweep:
+    """Celo as published, which is told the number of steps and the losses, and is not tuned.
+
+    Args:
+        weights: file of its weights; see :class:`~meta_train.unroll.celo.Celo`.
+    """
+    known = TorchOptimizer(
+        "meta_train.unroll.celo.Celo", shares={"num_steps": 1.0}, files={"weights": weights}
+    )
+    return Sweep("celo", known, (Setting(1.0),))
+
+
+OPPONENTS: dict[str, Callable[..., Sweep]] = {
     "adam": lambda: Sweep("adam", Adam(), grid(LRS)),
     "adamw": lambda: Sweep("adamw", Adam(), grid(LRS, (WEIGHT_DECAY,))),
     "sgdm": lambda: Sweep("sgdm", SGDM(), grid((3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0))),
@@ -90,17 +104,27 @@ OPPONENTS: dict[str, Callable[[], Sweep]] = {
     "schedule_free": lambda: Sweep(
         "schedule_free", SCHEDULE_FREE, grid((*LRS[1:], 0.3), (0.0, WEIGHT_DECAY), ("constant",))
     ),
+    "celo": celo,
 }
 """What makes each opponent."""
 
 
-def opponent(name: str) -> Sweep:
-    """An opponent, by name.
+def opponent(text: str) -> Sweep:
+    """An opponent, by name, with options if it has any: `celo:weights=celo.safetensors`.
 
     Raises:
-        MetaTrainError: if there is none of that name.
+        MetaTrainError: if there is none of that name, or it takes other options.
     """
-    return look_up(OPPONENTS, name, "opponent")()
+    name, options = parse(text)
+    make = look_up(OPPONENTS, name, "opponent")
+    try:
+        inspect.signature(make).bind(**options)
+    except TypeError as error:
+        needed = ", ".join(f"{key}=..." for key in inspect.signature(make).parameters)
+        raise MetaTrainError(
+            f"cannot make the opponent `{text}`: {error}.\n  Use {name}{needed and ':'}{needed}."
+        ) from error
+    return make(**options)
 
 
 @dataclass(frozen=True)

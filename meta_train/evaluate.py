@@ -43,8 +43,9 @@ class EvaluateOptions:
         tasks: more tasks: families with options, as for training.
         draws: number of tasks to draw from each family of `tasks`; equal ones count once.
         opponents: of `adamw`, `adam`, `sgdm`, `muon`, `muon_adamw`, `nadamw`, `soap` and
-            `schedule_free`, each with the best of its settings, at most 14. The first is the
-            reference: the speed of the others is that of getting to its final loss.
+            `schedule_free`, each with the best of its settings, at most 14; and of
+            `celo:weights=FILE`, which has but one. The first is the reference: the speed of the
+            others is that of getting to its final loss.
         screen: number of problems on which all settings of a sweep are tried first; only the best
             two of each schedule are then tried on all problems. With 0, all settings are.
         steps: number of inner steps; by default those of each ring, and 500 for `tasks`.

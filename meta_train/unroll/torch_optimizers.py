@@ -1,9 +1,11 @@
 """Inner runs with optimizers of torch, one for each run, in place of a rule."""
 
+import hashlib
 import importlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,13 +30,14 @@ class TorchOptimizer:
     Args:
         path: module and class, such as `pytorch_optimizer.SOAP`.
         options: by keyword, without `lr` and `weight_decay`, which it must take too.
-        warmup: share of the steps that it is told to warm up for, as `warmup_steps`; 0 to tell it
-            nothing.
+        shares: more options, which are these shares of the number of steps.
+        files: more options, which are paths of files; what counts is what is in them.
     """
 
     path: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    warmup: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -43,8 +46,12 @@ class TorchOptimizer:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Everything about it, as plain data."""
-        return asdict(self)
+        """Everything about it, as plain data, with digests in place of files.
+
+        Raises:
+            MetaTrainError: if a file cannot be read.
+        """
+        return asdict(self) | {"files": {key: _digest(path) for key, path in self.files.items()}}
 
     def build(
         self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, steps: int
@@ -68,11 +75,9 @@ class TorchOptimizer:
                 f"the opponent {name} is in the package {module}, which is not installed.\n"
                 f"  Install it (pip install {module}), or leave {name} out of the opponents."
             ) from error
-        # Not fewer than two: a warm-up of one step is none, and would be divided by.
-        warmup = {"warmup_steps": max(2, round(self.warmup * steps))} if self.warmup else {}
-        made: Optimizer = cls(
-            list(parameters), lr=lr, weight_decay=weight_decay, **self.options, **warmup
-        )
+        shares = {key: round(share * steps) for key, share in self.shares.items()}
+        options = {**self.options, **shares, **self.files}
+        made: Optimizer = cls(list(parameters), lr=lr, weight_decay=weight_decay, **options)
         return made
 
 
@@ -129,10 +134,11 @@ class TorchRuns(Stacked):
         return self._moved
 
     def _moved(self, runs: Runs, *, fresh: bool = True) -> tuple[Tensors, State]:
-        rates, diverged = runs.lr.tolist(), runs.diverged.tolist()
+        rates, losses, diverged = (t.tolist() for t in (runs.lr, runs.losses, runs.diverged))
         for n, run in enumerate(self._each):
             if not diverged[n]:
-                run.step({name: g[n] for name, g in runs.gradients.items()}, rates[n])
+                gradients = {name: gradient[n] for name, gradient in runs.gradients.items()}
+                run.step(gradients, losses[n], rates[n])
         return _stacked([run.weights for run in self._each]), runs.state
 
     def _averaged(self, runs: Runs, parameters: Tensors) -> Tensors:
@@ -170,14 +176,14 @@ class _Run:
         """Where gradients are to be taken."""
         return {name: parameter.detach() for name, parameter in self._parameters.items()}
 
-    def step(self, gradients: Tensors, lr: float) -> None:
-        """Do one step."""
+    def step(self, gradients: Tensors, loss: float, lr: float) -> None:
+        """Do one step. What asks for the loss gets it; its gradients are there already."""
         for name, parameter in self._parameters.items():
             parameter.grad = gradients[name].clone()  # Some overwrite them.
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         try:
-            self._optimizer.step()
+            self._optimizer.step(lambda: loss)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             # Finite gradients whose products are not: a rule's run would diverge, and so does this.
             for parameter in self._parameters.values():
@@ -193,6 +199,15 @@ class _Run:
         for name, parameter in self._parameters.items():
             parameter.data.copy_(before[name])
         return found
+
+
+def _digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise MetaTrainError(
+            f"cannot read `{path}`: {error}.\n  Give the path of a file that is there."
+        ) from error
 
 
 def _stacked(each: list[Tensors]) -> Tensors:

@@ -1,6 +1,7 @@
 import copy
 import re
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -116,9 +117,38 @@ def test_schedule_free_runs_are_measured_at_the_average():
 
 def test_a_warm_up_is_a_share_of_the_steps():
     needs_package(SCHEDULE_FREE)
-    for steps, expected in ((1000, 50), (10, 2)):
+    for steps, expected in ((1000, 50), (10, 0)):
         built = SCHEDULE_FREE.build([torch.nn.Parameter(torch.zeros(2))], 0.1, 0.0, steps)
         assert built.param_groups[0]["warmup_steps"] == expected
+
+
+def test_what_is_in_files_counts_and_not_where_they_are(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path, content in zip(paths, ("one", "one", "other"), strict=True):
+        path.write_text(content)
+    one, same, other = (TorchOptimizer("Any", files={"weights": str(path)}) for path in paths)
+    assert one.config == same.config != other.config
+    missing = TorchOptimizer("Any", files={"weights": str(tmp_path / "d")})
+    with pytest.raises(MetaTrainError, match="cannot read"):
+        missing.config  # noqa: B018
+
+
+class Curious(torch.optim.SGD):
+    """Remembers the losses it is told."""
+
+    told: ClassVar = []
+
+    def step(self, closure=None):
+        self.told.append(closure())
+        return super().step()
+
+
+def test_optimizers_are_told_the_loss_that_the_gradients_are_of():
+    (curve,) = curves(
+        TorchOptimizer(f"{__name__}.Curious"), Quadratic(), [Setting(0.1)], Budget(4, 1, batches=1)
+    )
+    expected = [*curve.untrained.tolist(), *curve.losses[:-1, 0].tolist()]
+    assert Curious.told == pytest.approx(expected)
 
 
 def test_a_run_that_diverges_stands_still_and_leaves_the_others_alone():
