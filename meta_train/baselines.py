@@ -92,10 +92,10 @@ OPPONENTS: dict[str, Callable[..., Sweep]] = {
     "sgdm": lambda: Sweep("sgdm", SGDM(), grid((3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0))),
     # Its update has the RMS of Adam's, so that one learning rate suits matrices and all else.
     "muon": lambda: Sweep("muon", Muon(adjust="match_rms_adamw"), grid(LRS[1:])),
-    # As its author has it: matrices that make outputs are AdamW's as well, and all weights decay.
+    # As its author has it: only hidden matrices are Muon's, and all weights decay.
     "muon_adamw": lambda: Sweep(
         "muon_adamw",
-        Muon(adjust="match_rms_adamw", betas=(0.9, 0.999), head=False),
+        Muon(adjust="match_rms_adamw", betas=(0.9, 0.999), hidden_only=True),
         grid(LRS, (WEIGHT_DECAY,)),
     ),
     "nadamw": lambda: Sweep("nadamw", Adam(nesterov=True), grid(LRS, (WEIGHT_DECAY,))),

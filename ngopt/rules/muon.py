@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import compute_dtype
-from ngopt.graph.layout import Layout
+from ngopt.graph.layout import Kind, Layout
 from ngopt.graph.matrix import Matrix, matrices
 from ngopt.rules.adam import Adam
 from ngopt.rules.layers.newton_schulz import COEFFICIENTS, Coefficients, orthogonalize
@@ -17,6 +17,8 @@ from ngopt.rules.tensor_rule import TensorRule
 
 Adjust: TypeAlias = Literal["original", "match_rms_adamw"]
 Precision: TypeAlias = Literal["full", "bfloat16"]
+HIDDEN: tuple[Kind, ...] = ("linear", "convolution", "recurrent")
+"""Kinds of layers whose matrices map neurons to neurons."""
 
 
 class Muon(TensorRule):
@@ -42,9 +44,10 @@ class Muon(TensorRule):
         betas: Adam's, for all else.
         eps: Adam's.
         adam_scale: what Adam's direction is multiplied by.
-        head: whether the matrices that make the model's outputs are orthogonalized too; if not,
-            Adam's direction is theirs as well. They are told by their `depth` in the graph, which
-            has to be traced.
+        hidden_only: whether Adam's direction is also that of matrices that belong to no linear,
+            convolutional or recurrent layer, such as embeddings of positions, and of those that
+            make the model's outputs. These are told by their `depth` in the graph, which has to be
+            traced.
 
     Raises:
         RuleError: if an option makes no sense.
@@ -64,7 +67,7 @@ class Muon(TensorRule):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         adam_scale: float = 1.0,
-        head: bool = True,
+        hidden_only: bool = False,
     ) -> None:
         super().__init__()
         if not (0 <= momentum < 1 and steps >= 1 and len(coefficients) == 3 and adam_scale >= 0):
@@ -89,15 +92,15 @@ class Muon(TensorRule):
         self.precision: Precision = precision
         self.adam = Adam(betas, eps)
         self.adam_scale = float(adam_scale)
-        self.head = bool(head)
+        self.hidden_only = bool(hidden_only)
 
     @property
     def config(self) -> dict[str, Any]:
         """Arguments that build this rule again."""
-        names = ("momentum", "nesterov", "steps", "coefficients", "adjust", "precision", "head")
+        names = ("momentum", "nesterov", "steps", "coefficients", "adjust", "precision")
         own = {name: getattr(self, name) for name in names}
         adam = {"betas": self.adam.betas, "eps": self.adam.eps, "adam_scale": self.adam_scale}
-        return {**own, **adam}
+        return {**own, **adam, "hidden_only": self.hidden_only}
 
     def begin(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         """Adam's state; a matrix has no second moment: it is empty."""
@@ -129,7 +132,9 @@ class Muon(TensorRule):
 
     def _matrices(self, layout: Layout) -> list[Matrix]:
         """What is orthogonalized."""
-        return matrices(layout) if self.head or layout.depth < 1 else []
+        if self.hidden_only and (layout.kind not in HIDDEN or layout.depth == 1):
+            return []
+        return matrices(layout)
 
     def _direction(self, momentum: Tensor) -> Tensor:
         """Orthogonalize and scale matrices `(group, rows, columns)`."""

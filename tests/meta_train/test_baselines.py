@@ -300,7 +300,7 @@ def test_published_opponents_have_as_many_settings_as_adamw():
         assert {setting.weight_decay for setting in settings} == decays
     assert {setting.schedule for setting in opponent("schedule_free").settings} == {"constant"}
     assert opponent("nadamw").rule.nesterov
-    assert not opponent("muon_adamw").rule.head
+    assert opponent("muon_adamw").rule.hidden_only
 
 
 @pytest.mark.parametrize("name", ["soap", "schedule_free"])

@@ -37,7 +37,7 @@ RULES = {
     "matrix_gnn without context": lambda: MatrixGNN(graph_context=False, hidden=3, seed=3),
     "muon": Muon,
     "muon with options": lambda: Muon(
-        nesterov=False, adjust="match_rms_adamw", adam_scale=0.5, head=False
+        nesterov=False, adjust="match_rms_adamw", adam_scale=0.5, hidden_only=True
     ),
     "nfn": lambda: NFN(width=4),
     "nfn of hidden neurons": lambda: NFN("hnp", width=4, io_embedding=False, recipe="paper"),

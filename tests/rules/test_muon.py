@@ -73,18 +73,28 @@ def test_full_precision_against_singular_values(shape, nesterov):
         torch.testing.assert_close(update["w"], expected.view(shape), rtol=1e-8, atol=1e-9)
 
 
-def test_the_head_can_be_adams():
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
-    described = trace(model, torch.randn(2, 3))
+class Positioned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(3, 4))
+        self.hidden = nn.Linear(4, 5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.head(self.hidden(x + self.positions).relu())
+
+
+def test_all_but_hidden_matrices_can_be_adams():
+    described = trace(Positioned(), torch.randn(2, 3, 4))
     whole, _ = run(Muon(), described)
-    headless, state = run(Muon(head=False), described)
+    hidden, state = run(Muon(hidden_only=True), described)
     adams, _ = run(Adam((0.9, 0.95)), described)
-    for one, other, adam in zip(headless, whole, adams, strict=True):
-        for name in ("0.weight", "2.weight"):
-            assert torch.equal(one[name], other[name])
-        assert torch.equal(one["4.weight"], adam["4.weight"])
-        assert not torch.equal(one["4.weight"], other["4.weight"])
-    assert state["4.weight"]["exp_avg_sq"].shape == (2, 5)
+    for one, other, adam in zip(hidden, whole, adams, strict=True):
+        assert torch.equal(one["hidden.weight"], other["hidden.weight"])
+        for name in ("positions", "head.weight"):
+            assert torch.equal(one[name], adam[name])
+            assert not torch.equal(one[name], other[name])
+    assert state["head.weight"]["exp_avg_sq"].shape == (2, 5)
 
 
 def test_everything_else_gets_adams_direction():

@@ -9,6 +9,7 @@ import torch
 from meta_train.baselines import SCHEDULE_FREE, SOAP
 from meta_train.curves import Budget, Setting, curves
 from meta_train.errors import MetaTrainError
+from meta_train.unroll import unroll as unroll_module
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.torch_optimizers import TorchOptimizer, TorchRuns
 from ngopt.rules import Adam
@@ -179,6 +180,14 @@ def test_a_run_whose_linear_algebra_fails_has_diverged():
     assert curve.diverged.all()
     assert (curve.losses[:2] < curve.untrained).all()
     assert torch.equal(curve.losses[2], 100 * curve.untrained)
+
+
+def test_steps_are_not_captured_where_those_of_rules_are(monkeypatch):
+    expected = curves(ADAMW, Network(), SETTINGS, BUDGET)
+    monkeypatch.setattr(unroll_module, "captures", lambda device: True)
+    found = curves(ADAMW, Network(), SETTINGS, BUDGET)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.losses, other.losses)
 
 
 def test_runs_cannot_be_started_anew():
