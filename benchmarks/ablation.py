@@ -1,6 +1,6 @@
 """Ablation of the default rule: parts taken away one by one, at equal meta-training.
 
-    python -m benchmarks.ablation --steps 200 --rings near far
+    python -m benchmarks.ablation --steps 200 --rings near kin far
 
 All variants are meta-trained for as many outer steps on the same tasks from the same seeds, and
 compared, untuned, with tuned AdamW on the rings of the evaluation. Killed at any moment, the same
@@ -77,7 +77,7 @@ class Options:
         steps: number of outer steps; by default the preset's.
         variants: what to change; by default all there are.
         seeds: of meta-training; each variant is meta-trained once with each.
-        rings: of `near`, `far`, `large`, `validation` and `transfer`.
+        rings: of `near`, `kin`, `far`, `large`, `validation` and `transfer`.
         tasks: more tasks to evaluate on.
         inner_steps: of the evaluation; by default those of each ring.
         problems: of the evaluation; by default those of each ring.
@@ -95,7 +95,7 @@ class Options:
     steps: int | None = None
     variants: tuple[str, ...] = tuple(VARIANTS)
     seeds: tuple[int, ...] = (0,)
-    rings: tuple[str, ...] = ("near", "far", "large")
+    rings: tuple[str, ...] = ("near", "kin", "far", "large")
     tasks: tuple[str, ...] = ()
     inner_steps: int | None = None
     problems: int | None = None

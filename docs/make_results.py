@@ -236,7 +236,7 @@ def make(
     if not (found.evaluation or found.papers or found.ablations or found.workloads):
         raise MetaTrainError(
             f"there are no results in {folder}.\n  First: python -m meta_train evaluate --rings "
-            "near far large, and give its evaluation.json."
+            "near kin far large, and give its evaluation.json."
         )
     images.mkdir(parents=True, exist_ok=True)
     if found.evaluation is not None:

@@ -21,10 +21,13 @@ from docs.results_figures import (
 from meta_train.baselines import FINALISTS
 from meta_train.comparison import STALLED, WORSE, Comparison
 from meta_train.curves import Budget
+from meta_train.rings import ring
+from meta_train.spec import parse
 from meta_train.table import table_lines
 
 RINGS = {
     "near": "perceptrons and convnets, which rules are meta-trained on, in sizes of their own",
+    "kin": "kinds of models that rules are meta-trained on, with other data and in other sizes",
     "far": "architectures that no rule has seen in meta-training",
     "large": "ten times the weights and ten times the steps of anything in meta-training",
     "transfer": "the paper's convnet over width and depth",
@@ -32,7 +35,13 @@ RINGS = {
 }
 """What the tasks of each ring are."""
 
-PROMISED = ("near", "far", "large")
+UNCUT = (
+    "the ring as it was before it was cut in two, 12 tasks of which five are now in *kin*: "
+    "architectures that no rule of that time had seen in meta-training"
+)
+"""What the tasks of the ring `far` were before some of its kinds were meta-trained."""
+
+PROMISED = ("near", "kin", "far", "large")
 """Rings whose tasks tell what the rule is good and bad at."""
 
 CRITERIA = {"train": "final training loss", "held_out": "held-out loss"}
@@ -102,7 +111,8 @@ def evaluated(content: Mapping[str, Any]) -> list[str]:
 def _protocol(comparison: Comparison, content: Mapping[str, Any]) -> list[str]:
     reference, lrs = comparison.reference, content["lrs"]
     there = {row.ring for row in comparison.rows}
-    rings = [f"*{name}*: {text}" for name, text in RINGS.items() if name in there]
+    texts = RINGS | ({"far": UNCUT} if _uncut(comparison) else {})
+    rings = [f"*{name}*: {text}" for name, text in texts.items() if name in there]
     unseen = [f"*{name}*" for name in RINGS if name in there and name != "validation"]
     kept_out = f" Nothing of {', '.join(unseen)} was used to meta-train or to choose a rule."
     criterion = CRITERIA.get(comparison.criterion, f"held-out {comparison.criterion}")
@@ -132,6 +142,13 @@ def _protocol(comparison: Comparison, content: Mapping[str, Any]) -> list[str]:
         f"whose final loss is above {STALLED:g} of its loss early on, while the opponent's final "
         "loss is below that share of it.",
     ]
+
+
+def _uncut(comparison: Comparison) -> bool:
+    """Whether kinds that are now in the ring `kin`, and not in `far`, were in `far` then."""
+    kin, far = ({parse(entry.family).name for entry in ring(name)} for name in ("kin", "far"))
+    seen = {row.task.partition("(")[0] for row in comparison.rows if row.ring == "far"}
+    return bool(seen & (kin - far))
 
 
 def _goals(found: Mapping[str, Results], opponents: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Opponents: well-known optimizers with the best of many settings."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from meta_train.cache import cached
-from meta_train.curves import Budget, Curve, Schedule, Setting, curves, stacks
+from meta_train.curves import Budget, Curve, Schedule, Setting, Stepper, curves, stacks
 from meta_train.errors import MetaTrainError
-from meta_train.spec import look_up
+from meta_train.spec import look_up, parse
 from meta_train.tasks.task import Task
+from meta_train.unroll.torch_optimizers import TorchOptimizer
 from ngopt.rules import SGDM, Adam, Muon
 from ngopt.rules.library import fingerprint
-from ngopt.rules.rule import Rule
 
 VERSION = 2
 """To be raised when the same setting no longer gives the same curve."""
@@ -29,22 +30,26 @@ FINALISTS = 2
 
 @dataclass(frozen=True)
 class Sweep:
-    """A rule, and the settings that it is tried with.
+    """A rule or an optimizer of torch, and the settings that it is tried with.
 
     Args:
         name: for tables and curves.
-        rule: the rule.
+        rule: what is tried.
         settings: one or more.
     """
 
     name: str
-    rule: Rule
+    rule: Stepper
     settings: tuple[Setting, ...]
 
 
-def grid(lrs: tuple[float, ...], weight_decays: tuple[float, ...] = (0.0,)) -> tuple[Setting, ...]:
-    """Each learning rate with a constant and a cosine schedule and with each weight decay."""
-    combinations = product(weight_decays, get_args(Schedule), lrs)
+def grid(
+    lrs: tuple[float, ...],
+    weight_decays: tuple[float, ...] = (0.0,),
+    schedules: tuple[Schedule, ...] = get_args(Schedule),
+) -> tuple[Setting, ...]:
+    """Each learning rate with each schedule and with each weight decay."""
+    combinations = product(weight_decays, schedules, lrs)
     return tuple(Setting(lr, schedule, decay) for decay, schedule, lr in combinations)
 
 
@@ -54,25 +59,72 @@ LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 WEIGHT_DECAY = 0.01
 """Of AdamW, as torch has it by default."""
 
-OPPONENTS: dict[str, Callable[[], Sweep]] = {
+SOAP = TorchOptimizer(
+    "pytorch_optimizer.SOAP", {"betas": (0.95, 0.95), "precondition_frequency": 10}
+)
+"""With the options of its README.
+
+Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", ICLR 2025.
+"""
+
+SCHEDULE_FREE = TorchOptimizer("pytorch_optimizer.ScheduleFreeAdamW", shares={"warmup_steps": 0.05})
+"""With the warm-up that its README asks for.
+
+Source: Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
+"""
+
+
+def celo(weights: str) -> Sweep:
+    """Celo as published, which is told the number of steps and the losses, and is not tuned.
+
+    Args:
+        weights: file of its weights; see :class:`~meta_train.unroll.celo.Celo`.
+    """
+    known = TorchOptimizer(
+        "meta_train.unroll.celo.Celo", shares={"num_steps": 1.0}, files={"weights": weights}
+    )
+    return Sweep("celo", known, (Setting(1.0),))
+
+
+OPPONENTS: dict[str, Callable[..., Sweep]] = {
     "adam": lambda: Sweep("adam", Adam(), grid(LRS)),
     "adamw": lambda: Sweep("adamw", Adam(), grid(LRS, (WEIGHT_DECAY,))),
     "sgdm": lambda: Sweep("sgdm", SGDM(), grid((3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0))),
     # Its update has the RMS of Adam's, so that one learning rate suits matrices and all else.
-    "muon": lambda: Sweep(
-        "muon", Muon(adjust="match_rms_adamw"), grid((3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1))
+    "muon": lambda: Sweep("muon", Muon(adjust="match_rms_adamw"), grid(LRS[1:])),
+    # As its author has it: only hidden matrices are Muon's, and all weights decay.
+    "muon_adamw": lambda: Sweep(
+        "muon_adamw",
+        Muon(adjust="match_rms_adamw", betas=(0.9, 0.999), hidden_only=True),
+        grid(LRS, (WEIGHT_DECAY,)),
     ),
+    "nadamw": lambda: Sweep("nadamw", Adam(nesterov=True), grid(LRS, (WEIGHT_DECAY,))),
+    "soap": lambda: Sweep("soap", SOAP, grid(LRS, (WEIGHT_DECAY,))),
+    # It goes without a schedule, at larger rates than Adam's, and is swept over the decay instead.
+    "schedule_free": lambda: Sweep(
+        "schedule_free", SCHEDULE_FREE, grid((*LRS[1:], 0.3), (0.0, WEIGHT_DECAY), ("constant",))
+    ),
+    "celo": celo,
 }
 """What makes each opponent."""
 
 
-def opponent(name: str) -> Sweep:
-    """An opponent, by name.
+def opponent(text: str) -> Sweep:
+    """An opponent, by name, with options if it has any: `celo:weights=celo.safetensors`.
 
     Raises:
-        MetaTrainError: if there is none of that name.
+        MetaTrainError: if there is none of that name, or it takes other options.
     """
-    return look_up(OPPONENTS, name, "opponent")()
+    name, options = parse(text)
+    make = look_up(OPPONENTS, name, "opponent")
+    try:
+        inspect.signature(make).bind(**options)
+    except TypeError as error:
+        needed = ", ".join(f"{key}=..." for key in inspect.signature(make).parameters)
+        raise MetaTrainError(
+            f"cannot make the opponent `{text}`: {error}.\n  Use {name}{needed and ':'}{needed}."
+        ) from error
+    return make(**options)
 
 
 @dataclass(frozen=True)
@@ -183,7 +235,7 @@ def score(curve: Curve, criterion: str) -> float:
 
 
 def _curves(
-    rule: Rule, task: Task, settings: Sequence[Setting], budget: Budget, folder: Path | None
+    rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget, folder: Path | None
 ) -> list[Curve]:
     """The curve of each setting, each in a file, written as soon as its stack is done."""
     found: dict[int, Curve] = {}
@@ -211,19 +263,24 @@ def _finalists(settings: Sequence[Setting], scores: Sequence[float]) -> tuple[Se
     return tuple(setting for setting in settings if setting in chosen)
 
 
-def _label(rule: Rule, task: Task) -> str:
-    return f"{type(rule).__name__}-{task.name.partition('(')[0]}"
+def _name(rule: Stepper) -> str:
+    return rule.name if isinstance(rule, TorchOptimizer) else type(rule).__name__
 
 
-def _key(rule: Rule, task: Task, budget: Budget) -> dict[str, Any]:
+def _label(rule: Stepper, task: Task) -> str:
+    return f"{_name(rule)}-{task.name.partition('(')[0]}"
+
+
+def _key(rule: Stepper, task: Task, budget: Budget) -> dict[str, Any]:
     shapes = {name: layout.shape for name, layout in task.graph.parameters.items()}
+    theta = {} if isinstance(rule, TorchOptimizer) else rule.state_dict()
     return {
         "version": VERSION,
         "task": task.name,
         "shapes": shapes,
-        "rule": type(rule).__name__,
+        "rule": _name(rule),
         "config": rule.config,
-        "theta": fingerprint(rule.state_dict()),
+        "theta": fingerprint(theta),
         "budget": asdict(budget),
     }
 

@@ -15,7 +15,12 @@ from meta_train.tasks.task import problems as drawn_problems
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.runs import Runs, mapped
 from meta_train.unroll.stacked import Stacked
+from meta_train.unroll.torch_optimizers import TorchOptimizer, TorchRuns
+from meta_train.unroll.unroll import Unroll
 from ngopt.rules.rule import Rule
+
+Stepper: TypeAlias = Rule | TorchOptimizer
+"""What trains inner models."""
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
 
@@ -135,13 +140,13 @@ def smoothed(losses: Tensor) -> Tensor:
     return torch.stack([exact[max(0, n - width) : n].mean(0) for n in range(1, len(losses) + 1)])
 
 
-def curves(rule: Rule, task: Task, settings: Sequence[Setting], budget: Budget) -> list[Curve]:
-    """Train models with a rule, with each setting on the same problems and batches.
+def curves(rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget) -> list[Curve]:
+    """Train models with a rule or an optimizer, with each setting on the same problems and batches.
 
     A run that diverges stands still; it is not started anew.
 
     Args:
-        rule: on the device of the task; theta stays as it is.
+        rule: what trains them; a rule is on the device of the task, and its theta stays as it is.
         task: what to train.
         settings: how the rule is used.
         budget: for how long.
@@ -193,11 +198,15 @@ def _flops(task: Task) -> int:
 
 
 def _together(
-    rule: Rule, task: Task, settings: Sequence[Setting], budget: Budget
+    rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget
 ) -> Iterator[Curve]:
     """Train with settings that have the same weight decay."""
     options = UnrollOptions(weight_decay=settings[0].weight_decay)
-    unroll = Stacked(rule, options)
+    unroll: Unroll = (
+        TorchRuns(rule, options, budget.steps)
+        if isinstance(rule, TorchOptimizer)
+        else Stacked(rule, options)
+    )
     generator = torch.Generator().manual_seed(budget.seed)
     runs = unroll.begin(task, budget.problems, generator, len(settings))
     losses = []
@@ -229,7 +238,8 @@ def _measure(runs: Runs, split: str, batches: int, limit: Tensor) -> Tensors:
         return {"loss": loss, **runs.task.metrics(parameters, context, batch)}
 
     look: Callable[..., Tensors] = torch.vmap(figures, randomness="different")
-    seen = [look(runs.parameters, runs.context, runs.draw(split)) for _ in range(batches)]
+    trained = runs.average or runs.parameters
+    seen = [look(trained, runs.context, runs.draw(split)) for _ in range(batches)]
     means = {name: torch.stack([figures[name] for figures in seen]).mean(0) for name in seen[0]}
     lost = {name: limit if name == "loss" else torch.full_like(limit, math.nan) for name in means}
     return {name: torch.where(runs.diverged, lost[name], mean) for name, mean in means.items()}

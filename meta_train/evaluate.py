@@ -21,6 +21,7 @@ from meta_train.plot import plot, plot_rings
 from meta_train.rings import ring
 from meta_train.rules import rule_of
 from meta_train.tasks.family import family_of
+from ngopt.rules.rule import Rule
 
 STEPS, PROBLEMS = 500, 3
 """Of tasks that are in no ring."""
@@ -37,12 +38,13 @@ class EvaluateOptions:
         rule: rules, or none to have the opponents' results in the cache beforehand: a class with
             options, such as `MatrixGNN:rounds=1`; a name that ngopt knows; a `.safetensors` file;
             or the folder of a run, whose newest theta is taken.
-        rings: of `near`, `far`, `large`, `validation` and `transfer`: sets of tasks, each with its
-            own number of steps and problems.
+        rings: of `near`, `kin`, `far`, `large`, `validation` and `transfer`: sets of tasks, each
+            with its own number of steps and problems.
         tasks: more tasks: families with options, as for training.
         draws: number of tasks to draw from each family of `tasks`; equal ones count once.
-        opponents: of `adamw`, `adam`, `sgdm` and `muon`, each with the best of its learning rates
-            with a constant or cosine schedule. The first is the reference: the speed of the
+        opponents: of `adamw`, `adam`, `sgdm`, `muon`, `muon_adamw`, `nadamw`, `soap` and
+            `schedule_free`, each with the best of its settings, at most 14; and of
+            `celo:weights=FILE`, which has but one. The first is the reference: the speed of the
             others is that of getting to its final loss.
         screen: number of problems on which all settings of a sweep are tried first; only the best
             two of each schedule are then tried on all problems. With 0, all settings are.
@@ -90,7 +92,7 @@ class EvaluateOptions:
         if not (self.rings or self.tasks):
             raise MetaTrainError(
                 "there is nothing to evaluate on.\n"
-                "  Give --rings (near, far, large, ...), or --tasks, as in --tasks mlp:width=32."
+                "  Give --rings (near, kin, far, ...), or --tasks, as in --tasks mlp:width=32."
             )
 
 
@@ -133,7 +135,8 @@ def evaluate(options: EvaluateOptions) -> Iterator[Comparison]:
     with world(options.device) as processes:
         sweeps = contestants(options)
         for sweep in sweeps:
-            sweep.rule.to(processes.device)
+            if isinstance(sweep.rule, Rule):
+                sweep.rule.to(processes.device)
         moved = [replace(trial, task=trial.task.to(processes.device)) for trial in trials(options)]
         folder = options.cache or options.out / "cache"
         yield from compare(sweeps, moved, options.criterion, folder, options.screen)

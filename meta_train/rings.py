@@ -39,21 +39,31 @@ RINGS: dict[str, tuple[Entry, ...]] = {
         Entry("convnet:data=fashion_mnist,size=28,width=16,depth=3,batch=128"),
         Entry("convnet:data=cifar10,size=32,width=32,depth=3,batch=128"),
     ),
-    "far": (
+    "kin": (
         Entry("residual:data=cifar10,size=16,width=8,depth=2,norm=batch,batch=32", 500),
         Entry("residual:data=fashion_mnist,size=16,width=4,depth=2,norm=group,batch=32", 500),
-        Entry("vit:data=cifar10,size=16,patch=4,width=32,depth=2,heads=4,batch=32", 500),
-        Entry("mixer:data=cifar10,size=16,patch=4,width=32,depth=2,batch=32", 500),
-        Entry("rnn_lm:data=tinyshakespeare,length=32,width=32,depth=1,cell=lstm"),
         Entry("rnn_lm:data=tinyshakespeare,length=32,width=32,depth=1,cell=gru"),
         Entry(
             "transformer_lm:data=tinyshakespeare,length=32,width=64,depth=2,heads=4,batch=8", 500
         ),
         Entry("autoencoder:data=fashion_mnist,size=28,width=64,depth=1,code=16"),
+    ),
+    "far": (
+        Entry("vit:data=cifar10,size=16,patch=4,width=32,depth=2,heads=4,batch=32", 500),
+        Entry("mixer:data=cifar10,size=16,patch=4,width=32,depth=2,batch=32", 500),
+        Entry("rnn_lm:data=tinyshakespeare,length=32,width=32,depth=1,cell=lstm"),
         Entry("vae:data=mnist,size=14,width=64,depth=2,code=8"),
         Entry("siren:data=cifar10,size=32,width=64,depth=3,batch=256"),
         Entry("gnn:data=mnist,size=14,nodes=24,width=32,depth=3"),
         Entry("mlp:data=fashion_mnist,size=16,width=32,depth=16"),
+        Entry("unet:data=fashion_mnist,size=12,width=8,depth=1,batch=16", 500),
+        Entry(
+            "moe:data=tinyshakespeare,length=32,width=32,depth=2,heads=4,experts=4,top=2,"
+            "hidden=64,batch=8",
+            500,
+        ),
+        Entry("flow:data=mnist,size=8,width=64,hidden=2,depth=4"),
+        Entry("kan:data=fashion_mnist,size=14,width=16,depth=1,bumps=8"),
     ),
     "large": (
         Entry("mlp:data=fashion_mnist,size=28,width=256,depth=2", 10_000, 1),
@@ -69,6 +79,13 @@ RINGS: dict[str, tuple[Entry, ...]] = {
         Entry("mlp:data=mnist,size=8,width=32,depth=3,norm=layer", 500),
         Entry("convnet:data=digits,size=8,width=16,depth=2", 500),
         Entry("quadratic:size=8,condition=1e3,rotated=True,noise=0.1", 500),
+        Entry("residual:data=fashion_mnist,size=8,width=8,depth=1,norm=batch,batch=32", 500),
+        Entry("transformer_lm:width=32,depth=2,length=16,heads=4,batch=8", 500),
+        Entry("rnn_lm:cell=gru,width=32,length=16,batch=8", 500),
+        Entry(
+            "autoencoder:data=mnist,size=8,width=64,depth=2,code=4,activation=gelu,batch=32", 500
+        ),
+        Entry("mlp:data=fashion_mnist,size=8,width=24,depth=8,activation=tanh,batch=64", 500),
         Entry("mlp:data=fashion_mnist,size=14,width=128,depth=2,batch=64", 5000, 1),
     ),
     "transfer": tuple(
@@ -85,13 +102,17 @@ RINGS: dict[str, tuple[Entry, ...]] = {
 
 `near`: perceptrons and convnets, the families that rules are meta-trained on, with data, sizes and
 numbers of steps of their own; its last two are the nets of the neural-graphs paper.
-`far`: architectures that no rule has seen in meta-training.
+`kin`: residual nets, GRU and transformer language models and autoencoders, kinds that rules are
+meta-trained on as well, with other data and in other sizes.
+`far`: kinds that are never meta-trained.
 `large`: ten times the weights and ten times the steps of anything in meta-training.
 `validation`: small and fast, the last one long, to choose rules by; none of its tasks is in another
 ring.
 `transfer`: the paper's convnet on the data it is meta-trained and tested on, over width and depth.
 
-Nothing of `near`, `far`, `large` and `transfer` may be used to meta-train, choose or tune a rule.
+Nothing of `near`, `kin`, `far`, `large` and `transfer` may be used to meta-train, choose or tune a
+rule. In results from before `far` was cut in two, `far` is what is now `kin` and the first seven
+tasks of `far`.
 """
 
 

@@ -34,7 +34,7 @@ class Runs:
         diverged: which runs have diverged and stand still since, (runs,).
         buffers: of the models, where these change during a run.
         batch: the next batch, by position, where it is measured on again.
-        average: running mean of the parameters, where it is what is measured.
+        average: mean of the parameters, where it is what is measured.
         made: number of steps since the stack began.
     """
 

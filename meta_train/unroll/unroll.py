@@ -175,10 +175,7 @@ class Unroll(ABC):
     ) -> tuple[Runs, Tensor]:
         """One step of all runs, which draws nothing: their new state, and the losses after it."""
         parameters, state = move(runs)
-        average = {
-            name: torch.lerp(mean, parameters[name], 1 - self.options.average)
-            for name, mean in runs.average.items()
-        }
+        average = self._averaged(runs, parameters)
         moved = replace(runs, parameters=parameters, state=state, average=average)
         after = self._look(moved, batches.next)
         limit = self.options.diverged_above * runs.unit
@@ -197,6 +194,13 @@ class Unroll(ABC):
         )
         losses = torch.where(going, self._measure(runs, after, batches.measured), limit)
         return replace(after, diverged=~going), losses
+
+    def _averaged(self, runs: Runs, parameters: Tensors) -> Tensors:
+        """Mean of the parameters after a step, where it is what is measured."""
+        return {
+            name: torch.lerp(mean, parameters[name], 1 - self.options.average)
+            for name, mean in runs.average.items()
+        }
 
     def _batches(self, runs: Runs) -> Batches:
         """Draw what a step needs: the next batch, and that on which losses are measured."""

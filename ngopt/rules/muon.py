@@ -9,14 +9,16 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.moments import compute_dtype
-from ngopt.graph.layout import Layout
-from ngopt.graph.matrix import matrices
+from ngopt.graph.layout import Kind, Layout
+from ngopt.graph.matrix import Matrix, matrices
 from ngopt.rules.adam import Adam
 from ngopt.rules.layers.newton_schulz import COEFFICIENTS, Coefficients, orthogonalize
 from ngopt.rules.tensor_rule import TensorRule
 
 Adjust: TypeAlias = Literal["original", "match_rms_adamw"]
 Precision: TypeAlias = Literal["full", "bfloat16"]
+HIDDEN: tuple[Kind, ...] = ("linear", "convolution", "recurrent")
+"""Kinds of layers whose matrices map neurons to neurons."""
 
 
 class Muon(TensorRule):
@@ -42,6 +44,10 @@ class Muon(TensorRule):
         betas: Adam's, for all else.
         eps: Adam's.
         adam_scale: what Adam's direction is multiplied by.
+        hidden_only: whether Adam's direction is also that of matrices that belong to no linear,
+            convolutional or recurrent layer, such as embeddings of positions, and of those that
+            make the model's outputs. These are told by their `depth` in the graph, which has to be
+            traced.
 
     Raises:
         RuleError: if an option makes no sense.
@@ -61,6 +67,7 @@ class Muon(TensorRule):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         adam_scale: float = 1.0,
+        hidden_only: bool = False,
     ) -> None:
         super().__init__()
         if not (0 <= momentum < 1 and steps >= 1 and len(coefficients) == 3 and adam_scale >= 0):
@@ -85,6 +92,7 @@ class Muon(TensorRule):
         self.precision: Precision = precision
         self.adam = Adam(betas, eps)
         self.adam_scale = float(adam_scale)
+        self.hidden_only = bool(hidden_only)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -92,12 +100,12 @@ class Muon(TensorRule):
         names = ("momentum", "nesterov", "steps", "coefficients", "adjust", "precision")
         own = {name: getattr(self, name) for name in names}
         adam = {"betas": self.adam.betas, "eps": self.adam.eps, "adam_scale": self.adam_scale}
-        return {**own, **adam}
+        return {**own, **adam, "hidden_only": self.hidden_only}
 
     def begin(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         """Adam's state; a matrix has no second moment: it is empty."""
         state = self.adam.begin(parameter, layout)
-        if matrices(layout):
+        if self._matrices(layout):
             state["exp_avg_sq"] = state["exp_avg_sq"].new_zeros(0)
         return state
 
@@ -105,7 +113,7 @@ class Muon(TensorRule):
         self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], layout: Layout
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Update the momentum and orthogonalize it, or step as Adam."""
-        parts = matrices(layout)
+        parts = self._matrices(layout)
         shape = (0,) if parts else parameter.shape
         if state["exp_avg_sq"].shape != shape:
             state = self.begin(parameter, layout)
@@ -121,6 +129,12 @@ class Muon(TensorRule):
         update = layout.assemble(arrays, ahead)
         new = {"step": state["step"] + 1, "exp_avg": mean, "exp_avg_sq": state["exp_avg_sq"]}
         return update.to(parameter.dtype), new
+
+    def _matrices(self, layout: Layout) -> list[Matrix]:
+        """What is orthogonalized."""
+        if self.hidden_only and (layout.kind not in HIDDEN or layout.depth == 1):
+            return []
+        return matrices(layout)
 
     def _direction(self, momentum: Tensor) -> Tensor:
         """Orthogonalize and scale matrices `(group, rows, columns)`."""

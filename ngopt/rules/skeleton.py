@@ -145,9 +145,9 @@ class Skeleton:
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, nesterov, "
                 "scale_bound, decay_bound, weight_reference and powers >= 0; whole orthogonal >= "
                 "0; equal_rows True or False; 0 < fan_low <= fan_high; fan_free > 0, "
-                "fan_embedding > 0; 0 < weight_low <= 1; 0 < evidence_least <= 1, evidence_growth >= 1; and boost, "
-                "steady_boost, evidence_share, evidence_lasting and other references > 0; all "
-                "finite."
+                "fan_embedding > 0; 0 < weight_low <= 1; 0 < evidence_least <= 1, evidence_growth "
+                ">= 1; and boost, steady_boost, evidence_share, evidence_lasting and other "
+                "references > 0; all finite."
             )
 
     @classmethod

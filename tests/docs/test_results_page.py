@@ -33,6 +33,14 @@ def test_protocol():
     assert "*large*" not in text
 
 
+@pytest.mark.parametrize(("task", "uncut"), [("residual(size=16)", True), (FAR[0], False)])
+def test_the_far_ring_from_before_it_was_cut_in_two_is_said_to_be_that(task, uncut):
+    given = [row(name, task, 1.0, ring="far") for name in ("adamw", "default")]
+    text = section(made(given), "What was measured")
+    assert ("before it was cut in two" in text) == uncut
+    assert ("that no rule has seen" in text) != uncut
+
+
 def test_protocol_follows_the_options():
     edge = row("adamw", NEAR[0], 1.0, ring="", at_edge=True)
     given = [edge, row("default", NEAR[0], 1.0, ring="", at_edge=True)]

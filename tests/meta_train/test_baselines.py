@@ -2,6 +2,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from dataclasses import asdict, replace
 
 import pytest
@@ -287,8 +288,41 @@ def test_opponents_are_swept_over_three_decades():
     assert max(setting.lr for setting in opponent("sgdm").settings) == 1.0
 
 
-@pytest.mark.parametrize("name", sorted(OPPONENTS))
+def test_published_opponents_have_as_many_settings_as_adamw():
+    for name, decays in (
+        ("muon_adamw", {0.01}),
+        ("nadamw", {0.01}),
+        ("soap", {0.01}),
+        ("schedule_free", {0.0, 0.01}),
+    ):
+        settings = opponent(name).settings
+        assert len(settings) == 14
+        assert {setting.weight_decay for setting in settings} == decays
+    assert {setting.schedule for setting in opponent("schedule_free").settings} == {"constant"}
+    assert opponent("nadamw").rule.nesterov
+    assert opponent("muon_adamw").rule.hidden_only
+
+
+@pytest.mark.parametrize("name", ["soap", "schedule_free"])
+def test_kept_results_of_optimizers_need_no_package(name, computed, tmp_path, monkeypatch):
+    pytest.importorskip("pytorch_optimizer")
+    sweep = replace(opponent(name), settings=opponent(name).settings[:2])
+    first = tuned(sweep, Network(), BUDGET, folder=tmp_path)
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    assert alike(first, tuned(sweep, Network(), BUDGET, folder=tmp_path))
+    assert len(computed) == 1
+    (path,) = tmp_path.glob("*.json")
+    assert path.name.startswith({"soap": "SOAP", "schedule_free": "ScheduleFreeAdamW"}[name])
+
+
+def test_plain_adam_is_kept_under_the_same_key_as_ever():
+    assert set(Adam().config) == {"betas", "eps", "l2"}
+
+
+@pytest.mark.parametrize("name", sorted(OPPONENTS.keys() - {"celo"}))
 def test_every_opponent_learns(name):
+    if name in ("soap", "schedule_free"):
+        pytest.importorskip("pytorch_optimizer")
     assert opponent(name).name == name
     best = tuned(opponent(name), Network(), Budget(30, 1, batches=1))
     assert isinstance(best, Tuned)
@@ -296,5 +330,6 @@ def test_every_opponent_learns(name):
 
 
 def test_unknown_opponent():
-    with pytest.raises(MetaTrainError, match=r"no opponent `sgd`(.|\n)*adam, adamw, muon, sgdm"):
+    names = "adam, adamw, celo, muon, muon_adamw, nadamw, schedule_free, sgdm, soap"
+    with pytest.raises(MetaTrainError, match=rf"no opponent `sgd`(.|\n)*{names}"):
         opponent("sgd")

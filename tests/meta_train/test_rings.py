@@ -1,10 +1,13 @@
+import json
 from collections import Counter
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import meta_train
 from meta_train.errors import MetaTrainError
 from meta_train.rings import RINGS, Entry, ring
 from meta_train.spec import parse
@@ -16,18 +19,8 @@ ENTRIES = [(name, entry) for name, entries in RINGS.items() for entry in entries
 every_entry = pytest.mark.parametrize(
     "entry", [pytest.param(entry, id=f"{name}-{entry.family}") for name, entry in ENTRIES]
 )
-FAR = {
-    "residual",
-    "vit",
-    "mixer",
-    "rnn_lm",
-    "transformer_lm",
-    "autoencoder",
-    "vae",
-    "siren",
-    "gnn",
-    "mlp",
-}
+KIN = {"residual", "rnn_lm", "transformer_lm", "autoencoder"}
+FAR = {"vit", "mixer", "rnn_lm", "vae", "siren", "gnn", "mlp", "unet", "moe", "flow", "kan"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,12 +75,38 @@ def test_near_has_the_families_of_meta_training_and_the_nets_of_the_paper():
     assert (parameters(small), parameters(large)) == (14_378, 56_970)
 
 
-def test_far_has_other_architectures():
+def test_kin_and_far_have_other_architectures():
+    assert {parse(entry.family).name for entry in RINGS["kin"]} == KIN
     assert {parse(entry.family).name for entry in RINGS["far"]} == FAR
     (deep,) = (entry for entry in RINGS["far"] if parse(entry.family).name == "mlp")
     layers = [m for m in deep.task().module.modules() if isinstance(m, nn.Linear)]
     assert len(layers) > 16
-    assert len(RINGS["near"]) + len(RINGS["far"]) + len(RINGS["large"]) >= 12
+
+
+def test_language_models_differ_by_their_cell():
+    cells = {
+        name: {
+            parse(entry.family).options["cell"]
+            for entry in RINGS[name]
+            if parse(entry.family).name == "rnn_lm"
+        }
+        for name in ("kin", "far", "validation")
+    }
+    assert cells == {"kin": {"gru"}, "far": {"lstm"}, "validation": {"gru"}}
+
+
+def test_rules_are_chosen_by_all_kinds_that_are_meta_trained():
+    chosen = {parse(entry.family).name for entry in RINGS["validation"]}
+    assert chosen == {"mlp", "convnet", "quadratic"} | KIN
+
+
+def test_tuned_results_are_of_the_tasks_of_rings():
+    """Those in the repository are found only while the texts of their tasks stay as they are."""
+    names = {entry.task().name for _, entry in ENTRIES}
+    tuned = Path(meta_train.__file__).parent.parent / "benchmarks" / "tuned"
+    kept = {json.loads(path.read_text())["key"]["task"] for path in tuned.glob("Adam_*.json")}
+    assert len(kept) >= 40
+    assert kept <= names
 
 
 def test_large_is_large():
@@ -109,5 +128,5 @@ def test_transfer_is_over_widths_and_depths():
 
 def test_rings_by_name():
     assert ring("near") is RINGS["near"]
-    with pytest.raises(MetaTrainError, match=r"no ring `nigh`(.|\n)*far, large, near"):
+    with pytest.raises(MetaTrainError, match=r"no ring `nigh`(.|\n)*far, kin, large, near"):
         ring("nigh")

@@ -24,7 +24,7 @@ RULES = {
     "across_lstm": lambda: AcrossLSTM(hidden=4),
     "across_lstm of the paper": lambda: AcrossLSTM(hidden=4, head_layers=2, recipe="paper"),
     "adam": Adam,
-    "adam with options": lambda: Adam(betas=(0.8, 0.95), eps=1e-6),
+    "adam with options": lambda: Adam(betas=(0.8, 0.95), eps=1e-6, nesterov=True),
     "celo2": Celo2,
     "celo2 with options": lambda: Celo2(orthogonalize=False, exp_mult=0.1, bias_correction=False),
     "deep_sets": lambda: DeepSets(width=8),
@@ -36,7 +36,9 @@ RULES = {
     "matrix_gnn deep": lambda: MatrixGNN(5, 4, graph_sizes=True, momentum_dtype="float32"),
     "matrix_gnn without context": lambda: MatrixGNN(graph_context=False, hidden=3, seed=3),
     "muon": Muon,
-    "muon with options": lambda: Muon(nesterov=False, adjust="match_rms_adamw", adam_scale=0.5),
+    "muon with options": lambda: Muon(
+        nesterov=False, adjust="match_rms_adamw", adam_scale=0.5, hidden_only=True
+    ),
     "nfn": lambda: NFN(width=4),
     "nfn of hidden neurons": lambda: NFN("hnp", width=4, io_embedding=False, recipe="paper"),
     "ng_gnn": lambda: NGGNN(width=6, layers=2),

@@ -49,6 +49,22 @@ def test_equals_torch_over_gradients_of_all_sizes(betas, decay, dtype):
     assert (ours - weight).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("betas", BETAS[:3])
+def test_nesterov_looks_ahead_by_the_first_beta(betas):
+    described = NeuralGraph.per_tensor({"w": (3,)})
+    rule, params = Adam(betas, 1e-6, nesterov=True), {"w": torch.randn(3).double()}
+    state = rule.init_state(params, described)
+    mean = square = torch.zeros(3).double()
+    for step in range(1, 6):
+        gradient = torch.randn(3).double()
+        updates, state = rule(params, {"w": gradient}, state, described)
+        mean = betas[0] * mean + (1 - betas[0]) * gradient
+        square = betas[1] * square + (1 - betas[1]) * gradient**2
+        ahead = (betas[0] * mean + (1 - betas[0]) * gradient) / (1 - betas[0] ** step)
+        expected = ahead / ((square / (1 - betas[1] ** step)).sqrt() + 1e-6)
+        torch.testing.assert_close(updates["w"], expected, rtol=1e-6, atol=1e-9)
+
+
 def test_equals_torch_in_a_training_run():
     model, other = Small(), Small()
     other.load_state_dict(model.state_dict())

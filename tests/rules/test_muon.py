@@ -7,6 +7,7 @@ from torch import nn
 from ngopt.errors import RuleError
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.graph.trace import trace
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.muon import Muon
@@ -70,6 +71,30 @@ def test_full_precision_against_singular_values(shape, nesterov):
         ahead = 0.2 * gradient + 0.8 * mean if nesterov else mean
         expected = max(1, rows / columns) ** 0.5 * by_singular_values(ahead.flatten(1))
         torch.testing.assert_close(update["w"], expected.view(shape), rtol=1e-8, atol=1e-9)
+
+
+class Positioned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(3, 4))
+        self.hidden = nn.Linear(4, 5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.head(self.hidden(x + self.positions).relu())
+
+
+def test_all_but_hidden_matrices_can_be_adams():
+    described = trace(Positioned(), torch.randn(2, 3, 4))
+    whole, _ = run(Muon(), described)
+    hidden, state = run(Muon(hidden_only=True), described)
+    adams, _ = run(Adam((0.9, 0.95)), described)
+    for one, other, adam in zip(hidden, whole, adams, strict=True):
+        assert torch.equal(one["hidden.weight"], other["hidden.weight"])
+        for name in ("positions", "head.weight"):
+            assert torch.equal(one[name], adam[name])
+            assert not torch.equal(one[name], other[name])
+    assert state["head.weight"]["exp_avg_sq"].shape == (2, 5)
 
 
 def test_everything_else_gets_adams_direction():
