@@ -184,7 +184,7 @@ def look(rule: "MatrixGNN", stepped: Stepped) -> Look:
             survey = stepped.survey()
         else:
             _take(stepped, loops, stepped.given.weight)
-            survey = loops.survey()
+            survey = loops.survey(differentiable=True)
     return stepped.looking(survey)
 
 

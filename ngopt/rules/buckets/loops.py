@@ -476,8 +476,12 @@ class Loops:
         kernel = kernels.survey(self._backend.make, self._skeleton, self._dtypes)
         return kernel.on(self._sizes, self._shared, table, self._tables)
 
-    def survey(self) -> Surveyed:
-        """Sum up all bundles."""
+    def survey(self, *, differentiable: bool = False) -> Surveyed:
+        """Sum up all bundles.
+
+        Args:
+            differentiable: whether messages need derivatives, which compiled products have not.
+        """
         self._sums.zero_()
         self._sum_up()
         self._add_up(self._sums)
@@ -496,13 +500,13 @@ class Loops:
         whole = Products(*(total / entries).unbind(1))
         squares = [whole.weight, whole.adam, whole.fast]
         numbers = torch.stack([*whole, *(others / entries).unbind(1), *squares], -1)
-        return Surveyed(by_output, by_input, numbers, self._carrying(numbers))
+        along: Sequence[Group | Bucket] = self._talking() if differentiable else self._groups
+        return Surveyed(by_output, by_input, numbers, self._carrying(along, numbers))
 
     def _grouped(self) -> list[Group | Bucket]:
         """All along which messages go, bucket by bucket; together where products are compiled."""
         found: list[Group | Bucket] = []
-        talking = [b for b in self.plan.buckets if self._neurons(b) and b.talks]
-        for compiled, buckets in groupby(talking, self._multiplies):
+        for compiled, buckets in groupby(self._talking(), self._multiplies):
             if compiled:
                 chosen = [*buckets]
                 pieces = [piece for piece in self.pieces if piece.bucket in chosen]
@@ -510,6 +514,9 @@ class Loops:
             else:
                 found += buckets
         return found
+
+    def _talking(self) -> list[Bucket]:
+        return [bucket for bucket in self.plan.buckets if self._neurons(bucket) and bucket.talks]
 
     def _carried_alone(self, bucket: Bucket) -> bool:
         """Whether what goes along its entries is carried piece by piece."""
@@ -519,11 +526,13 @@ class Loops:
         """Whether products with matrices of a bucket are made by compiled loops."""
         return self._backend.compiled and messages.worthwhile(bucket.shape[1] * bucket.shape[2])
 
-    def _carrying(self, numbers: Tensor) -> list[Callable[[], Carries]]:
+    def _carrying(
+        self, along: Sequence[Group | Bucket], numbers: Tensor
+    ) -> list[Callable[[], Carries]]:
         """What carries messages; puts the squares of sums over taps among numbers."""
         return [
             self._along(own, numbers) if isinstance(own, Group) else self._by_bucket(own, numbers)
-            for own in self._groups
+            for own in along
         ]
 
     def _along(self, group: Group, numbers: Tensor) -> Callable[[], Carries]:
@@ -576,6 +585,8 @@ class Loops:
 
     def _carried_along(self, piece: Piece) -> Tensor:
         """What goes along the entries of a piece, until the next piece comes to the same place."""
+        if piece not in self._carries:
+            return self._carried(_items(piece))[1]
         flat, carry = self._carries[piece]
         carry()
         return flat

@@ -7,9 +7,12 @@ from meta_train.estimators.activity_pes import PERTURBATION, ActivityPES
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
+from ngopt.backends.switch import plain
+from ngopt.rules import MatrixGNN
 from ngopt.rules.tensor_rule import TensorRule
 from tests.meta_train.small_tasks import Drift, Network, seeded, small_rule
 from tests.meta_train.unbiasedness import check_biased, check_unbiased, estimates, exact
+from tests.rules.rule_inputs import randomize
 
 
 class Steered(TensorRule):
@@ -96,6 +99,24 @@ def test_noise_on_outputs_moves_sizes_of_steps():
     measured = torch.div(*distances)
     # Bundles come in another order than parameters.
     torch.testing.assert_close(measured.sort(1).values, expected.sort(1).values)
+
+
+def test_operations_of_torch_estimate_what_compiled_loops_do():
+    rule = randomize(MatrixGNN(width=4, rounds=1, hidden=4, graph_sizes=True, context_every=2))
+
+    def estimate():
+        unroll = Stacked(rule, UnrollOptions(lr=1e-3, looks="due"))
+        pes = ActivityPES(unroll, MetaLoss(), 3, 0.01, 0.2)
+        return pes.estimate(pes.begin(Network(dtype=torch.float32), 4, seeded()))
+
+    compiled = estimate()
+    with plain():
+        by_torch = estimate()
+    torch.testing.assert_close(by_torch.losses, compiled.losses, rtol=1e-4, atol=1e-5)
+    for name in ("start.weight", "rounds.0.to_out.weight", "scale.0.weight", "scale_out.weight"):
+        noise, other = compiled.particles.noise[name], by_torch.particles.noise[name]
+        assert noise.abs().max() > 0
+        torch.testing.assert_close(other, noise, rtol=1e-3, atol=1e-6)
 
 
 def test_what_cannot_be_perturbed_is_refused():
