@@ -52,43 +52,65 @@ _PRETRAINED = replace(
 neurons whose states are those of a fresh graph network. With steps in proportion to small weights,
 which the wheel's rule takes, meta-training was no better than without (see docs/log.md)."""
 
-_AT_SCALE = replace(
+_SIZES = replace(
     _PRETRAINED,
-    rule=(
-        "MatrixGNN:positions=depth|fans|ends|axes|taps,context_every=8,square_dtype=bfloat16,"
-        "graph_sizes=True"
+    rule="MatrixGNN:context_every=8,square_dtype=bfloat16,graph_sizes=True",
+    families=(
+        "mlp:data=fashion_mnist|mnist,size=8,width=16|24|48,depth=1|2|3,"
+        "activation=relu|tanh|gelu,norm=none|none|layer,batch=32|64|128",
+        "mlp:data=fashion_mnist|mnist,size=8,width=20|32,depth=5|7|12,activation=tanh|relu|gelu",
+        "convnet:data=fashion_mnist|mnist,size=8,width=8|12,depth=2|3,activation=relu|gelu,"
+        "norm=none|batch,batch=32",
+        "residual:data=fashion_mnist|mnist,size=8,width=6|10,depth=1|2,norm=batch|layer,batch=32",
+        "transformer_lm:width=16|24|40,depth=1|2,length=16,heads=4,batch=8|16",
+        "rnn_lm:cell=gru,width=24|40,length=16,batch=8|16",
+        "autoencoder:data=fashion_mnist|mnist,size=8,width=32|48,depth=1|2,code=4|8,"
+        "activation=relu|gelu,batch=32|64",
     ),
+    steps=300,
+    stacks=2,
+    problems=32,
+    entries=3 * 10**6 // 2,
+    estimator="activity_pes",
+    sigma=0.03,
+    sigma_outputs=0.2,
+    truncation=100,
+    lengths=Lengths(200, 2000),
+    unroll=UnrollOptions(lr=1e-3, lr_spread=1.5, looks="due"),
+    outer=OuterOptions(lr=5e-3, final=0.1, warmup=10),
+    frozen=("head",),
+    checkpoint_every=20,
+)
+"""For the graph network and what it decides of whole tensors, on tasks of the kinds that people
+train. None of them is in a ring."""
+
+_AT_SCALE = replace(
+    _SIZES,
     families=(
         "mlp:data=fashion_mnist,size=8,width=32,depth=1,activation=relu,batch=64",
         "transformer_lm:width=16,depth=1,length=16,heads=2,batch=16",
         "mlp:data=mnist,size=8,width=48,depth=2,activation=gelu,batch=32",
         "convnet:data=fashion_mnist,size=8,width=8,depth=2,activation=relu,batch=32",
         "mlp:data=fashion_mnist,size=8,width=32,depth=3,activation=tanh,batch=64",
-        "rnn_lm:cell=gru,width=32,length=16,batch=16",
-        "mlp:data=mnist,size=8,width=32,depth=3,activation=relu,norm=layer,batch=128",
-        "residual:data=fashion_mnist,size=8,width=8,depth=1,norm=batch,batch=32",
+        "rnn_lm:cell=gru,width=40,length=16,batch=16",
+        "mlp:data=mnist,size=8,width=48,depth=3,activation=relu,norm=layer,batch=128",
+        "residual:data=fashion_mnist,size=8,width=10,depth=1,norm=batch,batch=32",
         "mlp:data=fashion_mnist,size=14,width=48,depth=1,activation=gelu,batch=64",
-        "transformer_lm:width=32,depth=2,length=16,heads=4,batch=16",
-        "mlp:data=fashion_mnist,size=8,width=24,depth=6,activation=tanh,batch=64",
+        "transformer_lm:width=40,depth=2,length=16,heads=4,batch=16",
+        "mlp:data=fashion_mnist,size=8,width=20,depth=7,activation=tanh,batch=64",
         "convnet:data=mnist,size=8,width=12,depth=3,activation=gelu,norm=batch,batch=32",
         "autoencoder:data=fashion_mnist,size=8,width=32,depth=1,code=8,batch=64",
         "mlp:data=mnist,size=14,width=64,depth=2,activation=relu,batch=16",
-        "residual:data=mnist,size=8,width=8,depth=2,norm=layer,batch=32",
-        "autoencoder:data=mnist,size=8,width=64,depth=2,code=4,activation=gelu,batch=32",
+        "residual:data=mnist,size=8,width=6,depth=2,norm=layer,batch=32",
+        "autoencoder:data=mnist,size=8,width=48,depth=2,code=8,activation=gelu,batch=32",
     ),
     mixed=False,
     stacks=16,
     problems=192,
     entries=3 * 10**6,
-    estimator="nres",
-    truncation=24,
-    lengths=Lengths(200, 2000),
-    unroll=UnrollOptions(lr=1e-3, lr_spread=1.5, average=0.9, looks="due"),
-    outer=OuterOptions(lr=6e-3, warmup=15),
-    frozen=(),
     checkpoint_every=1000,
 )
-"""For a GPU: all of theta, on tasks of the kinds that people train."""
+"""The same for a GPU, where each stack keeps to one task, whose steps are recorded once."""
 
 _SMOKE = replace(
     _DEFAULT,
@@ -181,6 +203,7 @@ def _presets() -> dict[str, Config]:
     presets = {
         "default": _DIRECTION,
         "smoke": _SMOKE,
+        "sizes": _SIZES,
         "at_scale": _AT_SCALE,
         "pretrained": _PRETRAINED,
         "pretrained_no_graph": replace(
