@@ -1,8 +1,11 @@
+from dataclasses import fields
+
 import pytest
 
 import ngopt.rules
 from meta_train.config import Config
 from meta_train.presets import PRESETS
+from meta_train.rings import RINGS
 from meta_train.rules import rule_of
 from meta_train.tasks.family import family_of
 
@@ -47,3 +50,14 @@ def test_small_presets_of_the_paper_are_shorter_and_on_smaller_images():
         assert family_of(small_family).size < family_of(family).size
         assert small.estimator == full.estimator
         assert small.rule.partition(":")[0] == full.rule.partition(":")[0]
+
+
+@pytest.mark.parametrize("name", ["sizes", "at_scale"])
+def test_no_task_of_a_ring_is_meta_trained_on(name):
+    families = [family_of(text) for text in PRESETS[name].families]
+    for entry in (entry for ring in RINGS.values() for entry in ring):
+        task = family_of(entry.family)
+        for family in (family for family in families if type(family) is type(task)):
+            drawn = [getattr(family, field.name) for field in fields(family)]
+            own = [getattr(task, field.name)[0] for field in fields(task)]
+            assert any(value not in some for value, some in zip(own, drawn, strict=True)), entry
