@@ -11,10 +11,13 @@ from torch.optim import Optimizer
 from benchmarks.memory import forget_peak, peak_resident
 from benchmarks.models import loss
 from ngopt import NeuralGraphOptimizer
-from ngopt.optim.refreshing import FIRST
+from ngopt.optim.refreshing import FIRST, Refreshing, refreshes
 
 Build = Callable[[nn.Module], list[Optimizer]]
 """Makes an optimizer, or several, for a model."""
+
+HORIZON = 1000
+"""Number of steps that a mean is over: looks at the whole model become rarer with time."""
 
 AT_LEAST = 0.2
 """Seconds of a turn: small models take several steps."""
@@ -52,12 +55,20 @@ class Contestant:
         self.steps = self.cycle * max(1, round(AT_LEAST / usual / self.cycle))
 
     def turn(self) -> Turn:
-        """Train for some steps, as many of each kind as there are in the long run."""
-        passes = steps = 0.0
+        """Train for some steps; the mean is that over the first :data:`HORIZON` steps."""
+        passes = 0.0
+        seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(self.steps):
+            for refreshing in self._refreshing:
+                refreshing.step = FIRST  # looks do not become rarer here
             spent = self._once()
-            passes, steps = passes + spent.passes, steps + spent.step
-        return Turn(passes / self.steps, steps / self.steps)
+            passes += spent.passes
+            looked = any(set(r.since.values()) == {1} for r in self._refreshing)
+            seconds[looked].append(spent.step)
+        means = {kind: sum(found) / len(found) for kind, found in seconds.items() if found}
+        share = looks(self.cycle) if len(means) == 2 else float(True in means)
+        step = share * means.get(True, 0.0) + (1 - share) * means.get(False, 0.0)
+        return Turn(passes / self.steps, step)
 
     def transient(self) -> float:
         """Bytes that a step takes beside what is there before and after."""
@@ -82,6 +93,11 @@ class Contestant:
         ]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
+    @property
+    def _refreshing(self) -> list[Refreshing]:
+        ours = [o for o in self.optimizers if isinstance(o, NeuralGraphOptimizer)]
+        return [optimizer._refreshing for optimizer in ours]
+
     def _once(self) -> Turn:
         return Turn(_seconds(self._passes, self.batch), _seconds(self._step, self.batch))
 
@@ -92,6 +108,15 @@ class Contestant:
     def _step(self) -> None:
         for optimizer in self.optimizers:
             optimizer.step()
+
+
+def looks(every: int) -> float:
+    """Share of the first :data:`HORIZON` steps at which a rule looks at the whole model.
+
+    Args:
+        every: number of steps from one look to the next, in the beginning.
+    """
+    return sum(refreshes(step, every) for step in range(HORIZON)) / HORIZON
 
 
 def _cycle(optimizer: Optimizer) -> int:

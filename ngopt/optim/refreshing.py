@@ -9,17 +9,42 @@ FIRST = 10
 """Number of first steps, in which much changes: a rule looks at the whole model at each of them."""
 
 
+SLOWEST = 8
+"""In the long run, less changes from step to step: looks become rarer, at most by this factor."""
+
+CONSTANT = 16
+"""Number of looks, after the first steps, from which on they do."""
+
+
+def interval(step: int, every: int) -> int:
+    """Number of steps from one look at the whole model to the next, after the first steps.
+
+    It doubles after :data:`CONSTANT` looks, and when the number of steps since then has doubled.
+
+    Args:
+        step: counted from 0.
+        every: number of steps from one look to the next, in the beginning; 1 for a look at each.
+
+    >>> [interval(step, 8) for step in (10, 137, 138, 265, 266, 522, 5000)]
+    [8, 8, 16, 16, 32, 64, 64]
+    """
+    times = 1
+    while every > 1 and times < SLOWEST and step + 1 - FIRST > CONSTANT * every * times:
+        times *= 2
+    return every * times
+
+
 def refreshes(step: int, every: int) -> bool:
     """Whether a rule looks at the whole model at a step.
 
     Args:
         step: counted from 0.
-        every: number of steps from one look to the next.
+        every: as for :func:`interval`.
 
     >>> [step for step in range(20) if not refreshes(step, 4)]
     [10, 11, 12, 14, 15, 16, 18, 19]
     """
-    return step < FIRST or (step + 1 - FIRST) % every == 0
+    return step < FIRST or (step + 1 - FIRST) % interval(step, every) == 0
 
 
 @dataclass
@@ -27,7 +52,7 @@ class Refreshing:
     """Keeps account of when each parameter was last seen as a part of the whole model.
 
     Args:
-        step: number of steps so far.
+        step: number of steps so far, since the last time that a parameter was new.
         since: by name of the parameter, the number of its own steps since then: of those in which
             it had a gradient.
     """
@@ -41,14 +66,19 @@ class Refreshing:
 
         Args:
             names: of the parameters that have a gradient.
-            every: number of steps from one look at the whole model to the next.
+            every: as for :func:`interval`.
 
         Returns:
-            Whether the rule has to look now: at the first steps, where one of the parameters has
-            made that many steps since it was last looked at, and where it never was.
+            Whether the rule has to look now: at the first steps, and where one of the parameters
+            has made as many steps since it was last looked at. If one never was, the first steps
+            begin anew.
         """
-        since = {name: self.since.get(name, every) for name in names}
-        fresh = self.step < FIRST or any(steps >= every for steps in since.values())
+        names = list(names)
+        if any(name not in self.since for name in names):
+            self.step = 0
+        most = interval(self.step, every)
+        since = {name: self.since.get(name, most) for name in names}
+        fresh = self.step < FIRST or any(steps >= most for steps in since.values())
         self.since.update({name: 1 if fresh else steps + 1 for name, steps in since.items()})
         self.step += 1
         return fresh

@@ -59,9 +59,10 @@ class MatrixGNN(Rule):
             both ends of a bundle.
         neuron_statistics: whether neurons start from statistics of their rows and columns; without,
             all start alike, and learn of their weights and gradients from the first messages.
-        context_every: number of steps after which it looks at the whole model again. Between, each
-            entry sees its own features of now beside the scales, the features of bundles and the
-            states of neurons of then, which are stored beside the momenta. With 1, nothing is.
+        context_every: number of steps after which it looks at the whole model again, in the
+            beginning; in the long run, they are up to eight times as many. Between, each entry sees
+            its own features of now beside the scales, the features of bundles and the states of
+            neurons of then, which are stored beside the momenta. With 1, nothing is.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
         square_dtype: in which the mean of squares is stored, `"float32"` or `"bfloat16"`.
         positions: the positional features to show, of

@@ -106,8 +106,8 @@ class Rule(nn.Module, ABC):
     the rule takes shards."""
 
     refresh_every: int = 1
-    """Number of steps after which it has to look at the whole model again, with :meth:`stream`;
-    between, :meth:`follow` does."""
+    """Number of steps after which it has to look at the whole model again, with :meth:`stream`, in
+    the beginning (see :mod:`ngopt.optim.refreshing`); between, :meth:`follow` does."""
 
     @property
     def watched(self) -> bool:

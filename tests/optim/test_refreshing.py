@@ -1,4 +1,5 @@
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,11 +12,19 @@ from tests.contract import Small, assert_same, backward, batch, flat_state, trai
 EVERY = 4
 
 
-@pytest.mark.parametrize("every", [1, 2, 7, 30])
+@pytest.mark.parametrize("every", [1, 2, 7, 8, 30])
 def test_both_agree_where_all_parameters_have_gradients(every):
     refreshing = Refreshing()
-    for step in range(60):
+    for step in range(5000):
         assert refreshing.due("ab", every) == refreshes(step, every)
+
+
+def test_looks_become_rarer_but_not_where_there_is_one_at_each_step():
+    looks = [step for step in range(2000) if refreshes(step, 8)]
+    gaps = [later - step for step, later in pairwise(looks)]
+    assert gaps == sorted(gaps)
+    assert set(gaps) == {1, 8, 16, 32, 64}
+    assert all(refreshes(step, 1) for step in range(2000))
 
 
 def after_the_first():
@@ -28,8 +37,8 @@ def after_the_first():
 
 def test_a_new_parameter_is_seen_at_once():
     refreshing = after_the_first()
-    assert refreshing.due("abc", EVERY)
-    assert [refreshing.due("abc", EVERY) for _ in range(EVERY)] == [False] * 3 + [True]
+    looks = [refreshing.due("abc", EVERY) for _ in range(FIRST + EVERY)]
+    assert looks == [True] * FIRST + [False] * 3 + [True]
 
 
 def test_a_parameter_that_was_absent_at_the_last_look_is_seen_in_time():
@@ -46,8 +55,8 @@ def test_a_parameter_that_was_absent_at_the_last_look_is_seen_in_time():
 def test_what_is_forgotten_is_seen_again():
     refreshing = after_the_first()
     refreshing.forget()
-    assert refreshing.due("ab", EVERY)
-    assert not refreshing.due("ab", EVERY)
+    looks = [refreshing.due("ab", EVERY) for _ in range(FIRST + 1)]
+    assert looks == [True] * FIRST + [False]
 
 
 @pytest.fixture
