@@ -43,6 +43,7 @@ class Config:
             in place of the weights behind them.
         sigma: standard deviation of the noise on theta, for evolution strategies.
         sigma_outputs: the same of the noise on outputs, for `activity_pes`.
+        standardize: for `activity_pes`, let each stack count as much, whatever its losses.
         truncation: number of inner steps in an outer step.
         backend: `stacked` steps all runs of a stack at once; `modules` takes them one by one, for
             models that change their buffers.
@@ -73,6 +74,7 @@ class Config:
     estimator: Literal["backprop", "greedy", "es", "pes", "nres", "activity_pes"] = "backprop"
     sigma: float = 0.01
     sigma_outputs: float = 0.1
+    standardize: bool = False
     truncation: int = 20
     backend: Literal["stacked", "modules"] = "stacked"
     augment: Augmentation = field(default_factory=Augmentation)

@@ -74,10 +74,11 @@ _SIZES = replace(
     estimator="activity_pes",
     sigma=0.03,
     sigma_outputs=0.2,
+    standardize=True,
     truncation=100,
     lengths=Lengths(200, 2000),
     unroll=UnrollOptions(lr=1e-3, lr_spread=1.5, looks="due"),
-    outer=OuterOptions(lr=5e-3, final=0.1, warmup=10),
+    outer=OuterOptions(lr=1e-2, final=0.1, warmup=10, beta1=0.95),
     frozen=("head",),
     checkpoint_every=20,
 )

@@ -101,7 +101,9 @@ class MetaTrainer:
         common = (unroll, config.meta_loss, config.truncation)
         by_noise: dict[str, type[ES | PES | NRES]] = {"es": ES, "pes": PES, "nres": NRES}
         if config.estimator == "activity_pes":
-            return ActivityPES(*common, config.sigma, config.sigma_outputs)
+            return ActivityPES(
+                *common, config.sigma, config.sigma_outputs, standardize=config.standardize
+            )
         if config.estimator in by_noise:
             return by_noise[config.estimator](*common, sigma=config.sigma)
         return {"backprop": TruncatedBackprop, "greedy": Greedy}[config.estimator](*common)

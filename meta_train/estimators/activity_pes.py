@@ -1,5 +1,7 @@
 """Persistent evolution strategies that perturb what a rule puts out, not the weights behind it."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -18,12 +20,17 @@ PERTURBATION = "perturbation"
 """Name of the rule's buffer that is added to its outputs for bundles."""
 
 
+SEGMENT = 100
+"""Number of inner steps after which noise on outputs is drawn anew for the first time; after twice
+as many for the second, and so on."""
+
+
 class ActivityPES(PES):
     r"""PES whose noise is on the few outputs of a rule for each bundle.
 
     A rule puts out a number or so for each bundle, by thousands of weights. Noise on the outputs
-    says of each what it did to the loss; backpropagation says, once in each truncation, how the
-    weights would have moved it. So in place of the noise on the weights stands
+    says of each what it did to the loss; backpropagation says how the weights would have moved it.
+    So in place of the noise on the weights stands
 
     .. math:: \frac{\sigma^2}{\sigma_o^2} \sum_o \epsilon_o \frac{\partial o}{\partial \theta}
 
@@ -32,8 +39,10 @@ class ActivityPES(PES):
     output (those of the network of entries) are perturbed themselves. Of weights that do both, only
     the way through the outputs counts.
 
-    The derivative is that of the outputs at the beginning of a truncation, which therefore should
-    be short beside the time in which they change.
+    The variance of PES grows with the number of times that noise was drawn. What outputs do depends
+    on time in orders of magnitude, so their noise is drawn anew after :data:`SEGMENT` steps, then
+    each time that the number of steps has doubled. The derivative is that of the outputs as they
+    are at the beginning of a truncation, and at the end of each segment for what has been.
 
     Args:
         unroll: trains inner runs.
@@ -41,6 +50,9 @@ class ActivityPES(PES):
         truncation: number of inner steps per estimate.
         sigma: standard deviation of the noise on weights.
         sigma_outputs: standard deviation of the noise on outputs.
+        standardize: measure differences between pairs in units of their own root mean square, so
+            that each stack counts as much, whatever the scale and noise of its losses. The
+            estimates of a stack have the right direction, not the right size.
 
     Raises:
         MetaTrainError: if a standard deviation is not above 0, or the rule has no such outputs.
@@ -56,6 +68,8 @@ class ActivityPES(PES):
         truncation: int,
         sigma: float = 0.01,
         sigma_outputs: float = 0.1,
+        *,
+        standardize: bool = False,
     ) -> None:
         super().__init__(unroll, meta_loss, truncation, sigma)
         if not sigma_outputs > 0:
@@ -68,9 +82,9 @@ class ActivityPES(PES):
                 f"{type(unroll.rule).__name__} has no outputs for bundles that could be perturbed."
                 "\n  Use MatrixGNN, or the estimator `pes`."
             )
-        self.sigma_outputs = sigma_outputs
+        self.sigma_outputs, self.standardize = sigma_outputs, standardize
 
-    def _perturbed(self, particles: Particles) -> tuple[Tensors, Tensors]:
+    def _perturbed(self, particles: Particles) -> tuple[Tensors, Tensors, Tensors]:
         runs = particles.runs
         with torch.enable_grad():
             weights = {
@@ -79,18 +93,49 @@ class ActivityPES(PES):
                 if weight.requires_grad
             }
             outputs = self._outputs(runs, weights)
-            problems = len(runs) // self.copies
-            shape = problems, *outputs.shape[1:]
-            drawn = torch.randn(shape, generator=runs.generator, dtype=outputs.dtype)
-            drawn = self.sigma_outputs * drawn.to(outputs.device)
-            slopes = _slopes((outputs * torch.cat([drawn, drawn])).sum(), weights)
-        noise = self._draw(runs)
-        behind = {name: torch.zeros_like(noise[name]) for name in slopes}
-        theta = self._to_either_side({**noise, **behind})
+        before = dict(particles.noise)
+        now = before.pop(PERTURBATION, None)
+        if now is None or _begins(runs.made, self.truncation):
+            if now is not None:
+                before |= self._since(before, self._pulled_back(now, outputs, weights))
+            now = self._noise_on(outputs, runs)
+        pulled = self._pulled_back(now, outputs, weights)
+        drawn = self._draw(runs)
+        behind = {name: torch.zeros_like(drawn[name]) for name in pulled}
+        theta = self._to_either_side({**drawn, **behind})
+        direct = {name: noise for name, noise in drawn.items() if name not in pulled}
+        kept = before | self._since(before, direct)
+        theta[PERTURBATION] = torch.cat([now, -now])
+        return theta, kept | self._since(kept, pulled), {**kept, PERTURBATION: now}
+
+    def _noise_on(self, outputs: Tensor, runs: Runs) -> Tensor:
+        """Noise on the outputs of each problem, `(problems, ...)`."""
+        shape = len(runs) // self.copies, *outputs.shape[1:]
+        drawn = torch.randn(shape, generator=runs.generator, dtype=outputs.dtype)
+        return self.sigma_outputs * drawn.to(outputs.device)
+
+    def _pulled_back(self, noise: Tensor, outputs: Tensor, weights: Tensors) -> Tensors:
+        """What stands in place of noise on the weights behind outputs, the mean over a pair."""
+        if not outputs.requires_grad:
+            return {}
+        both = torch.cat([noise, noise])
+        found = torch.autograd.grad(
+            outputs, list(weights.values()), both, retain_graph=True, allow_unused=True
+        )
         ratio = (self.sigma / self.sigma_outputs) ** 2
-        for name, slope in slopes.items():
-            noise[name] = ratio * slope.reshape(self.copies, *noise[name].shape).mean(0)
-        return {**theta, PERTURBATION: torch.cat([drawn, -drawn])}, noise
+        return {
+            name: ratio * slope.reshape(self.copies, len(noise), *slope.shape[1:]).mean(0)
+            for name, slope in zip(weights, found, strict=True)
+            if slope is not None
+        }
+
+    def _slope(self, noise: Tensors, losses: Tensor) -> Tensors:
+        if self.standardize:
+            first, second = losses.chunk(2)
+            gaps = torch.nan_to_num(first - second, 0.0, 0.0, 0.0)
+            losses = losses / gaps.square().mean().sqrt().clamp(min=1e-12)
+        weights = dict(self.unroll.rule.named_parameters())
+        return super()._slope({name: noise[name] for name in weights}, losses)
 
     def _outputs(self, runs: Runs, theta: Tensors) -> Tensor:
         """What the rule puts out for each bundle, `(runs, bundles)`."""
@@ -102,13 +147,14 @@ class ActivityPES(PES):
         return outputs
 
 
-def _slopes(number: Tensor, weights: Tensors) -> Tensors:
-    """Derivatives of a number with respect to the weights that it depends on."""
-    if not number.requires_grad:
-        return {}
-    found = torch.autograd.grad(number, list(weights.values()), allow_unused=True)
-    pairs = zip(weights, found, strict=True)
-    return {name: slope for name, slope in pairs if slope is not None}
+def _begins(made: int, truncation: int) -> bool:
+    """Whether a segment has begun in the truncation that is over."""
+    return _segment(made) > _segment(made - truncation)
+
+
+def _segment(made: int) -> int:
+    """Number of the segment in which a step is."""
+    return int(math.log2(1 + max(0, made) / SEGMENT))
 
 
 class _Outputs(nn.Module):

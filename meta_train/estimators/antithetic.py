@@ -52,17 +52,21 @@ class Antithetic(Estimator):
 
     @torch.no_grad()
     def _estimating(self, particles: Particles) -> Work[tuple[Tensors, Tensor, Particles]]:
-        theta, drawn = self._perturbed(particles)
+        theta, noise, kept = self._perturbed(particles)
         advancing = self.unroll.advancing(particles.runs, self.truncation, theta)
         runs, losses = yield from advancing
         meta_losses = self.meta_loss(losses, runs.unit)
-        noise = self._since(particles.noise, drawn)
-        return slope(noise, meta_losses, self.sigma), meta_losses, self._kept(runs, noise)
+        return self._slope(noise, meta_losses), meta_losses, self._kept(runs, kept)
 
-    def _perturbed(self, particles: Particles) -> tuple[Tensors, Tensors]:
-        """Theta of all runs in a truncation, and the noise that tells pairs apart in it."""
+    def _perturbed(self, particles: Particles) -> tuple[Tensors, Tensors, Tensors]:
+        """Theta of all runs in a truncation, all noise that tells pairs apart, and what is kept."""
         drawn = self._drawn(particles)
-        return self._to_either_side(drawn), drawn
+        noise = self._since(particles.noise, drawn)
+        return self._to_either_side(drawn), noise, noise
+
+    def _slope(self, noise: Tensors, losses: Tensor) -> Tensors:
+        """Estimate of the meta-gradient; see :func:`slope`."""
+        return slope(noise, losses, self.sigma)
 
     def _to_either_side(self, noise: Tensors) -> Tensors:
         """Theta of the first runs of all pairs, then of the second."""

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from meta_train.errors import MetaTrainError
+from meta_train.estimators import activity_pes
 from meta_train.estimators.activity_pes import PERTURBATION, ActivityPES
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
@@ -10,7 +13,7 @@ from meta_train.unroll.stacked import Stacked
 from ngopt.backends.switch import plain
 from ngopt.rules import MatrixGNN
 from ngopt.rules.tensor_rule import TensorRule
-from tests.meta_train.small_tasks import Drift, Network, seeded, small_rule
+from tests.meta_train.small_tasks import Drift, Network, Quadratic, seeded, small_rule
 from tests.meta_train.unbiasedness import check_biased, check_unbiased, estimates, exact
 from tests.rules.rule_inputs import randomize
 
@@ -43,13 +46,16 @@ class Steered(TensorRule):
         return self.output(self.theta).unsqueeze(-1)
 
 
-def test_it_is_unbiased_over_the_whole_unroll():
+@pytest.mark.parametrize("segment", [2, 100], ids=["noise drawn anew", "noise that stays"])
+def test_it_is_unbiased_over_the_whole_unroll(monkeypatch, segment):
+    monkeypatch.setattr(activity_pes, "SEGMENT", segment)
     rows = estimates(ActivityPES, Steered(), 0.1, 2, truncations=2)
     check_unbiased(rows, exact(Steered(), 4))
     check_biased(rows, exact(Steered(), 2, truncations=2))  # truncated backpropagation
 
 
-def test_it_is_biased_if_it_forgets_the_noise():
+def test_it_is_biased_if_it_forgets_the_noise(monkeypatch):
+    monkeypatch.setattr(activity_pes, "SEGMENT", 2)
     rows = estimates(ActivityPES, Steered(), 0.1, 2, truncations=2, forget=True)
     check_biased(rows, exact(Steered(), 4))
 
@@ -65,8 +71,9 @@ def test_weights_behind_outputs_stay_and_others_are_perturbed():
     rule = graph_network()
     pes = ActivityPES(Stacked(rule, UnrollOptions(lr=1e-3)), MetaLoss(), 2, 0.01, 0.2)
     particles = pes.begin(Network(), 3, seeded())
-    theta, noise = pes._perturbed(particles)
+    theta, noise, kept = pes._perturbed(particles)
     sizes = theta.pop(PERTURBATION)
+    assert torch.equal(kept[PERTURBATION], sizes[:3])
     assert sizes.shape == (6, 4, 2)  # two weights and two biases, sizes and decays
     assert torch.equal(sizes[:3], -sizes[3:])
     for name, weight in rule.named_parameters():
@@ -75,6 +82,32 @@ def test_weights_behind_outputs_stay_and_others_are_perturbed():
         assert moved == (weight.requires_grad and not behind)
         assert noise[name].any() == weight.requires_grad
     assert torch.isfinite(pes.estimate(particles).losses).all()
+
+
+def test_noise_is_drawn_anew_when_the_number_of_steps_has_doubled(monkeypatch):
+    monkeypatch.setattr(activity_pes, "SEGMENT", 4)
+    pes = ActivityPES(Stacked(Steered(), UnrollOptions(lr=0.01)), MetaLoss(), 2)
+    particles, found = pes.begin(Quadratic(), 3, seeded()), []
+    for _ in range(16):
+        particles = pes.estimate(particles).particles
+        found.append(particles.noise[PERTURBATION])
+    changes = [2 * n for n in range(1, 16) if not torch.equal(found[n], found[n - 1])]
+    assert changes == [4, 12, 28]
+
+
+def test_stacks_count_alike_where_differences_are_standardized():
+    def gradient(scale):
+        pes = ActivityPES(
+            Stacked(Steered(), UnrollOptions(lr=0.01)), MetaLoss(), 2, standardize=True
+        )
+        particles = pes.begin(Quadratic(), 5, seeded())
+        _, noise, _ = pes._perturbed(particles)
+        losses = scale * torch.tensor([0.3, -0.2, 0.5, 0.1, math.nan, 0.1, 0.4, -0.3, 0.2, 0.0])
+        return pes._slope(noise, losses.double())
+
+    for name, slope in gradient(1.0).items():
+        assert slope.abs().max() > 0
+        torch.testing.assert_close(gradient(1e-4)[name], slope)
 
 
 def test_noise_on_outputs_moves_sizes_of_steps():
@@ -107,16 +140,16 @@ def test_operations_of_torch_estimate_what_compiled_loops_do():
     def estimate():
         unroll = Stacked(rule, UnrollOptions(lr=1e-3, looks="due"))
         pes = ActivityPES(unroll, MetaLoss(), 3, 0.01, 0.2)
-        return pes.estimate(pes.begin(Network(dtype=torch.float32), 4, seeded()))
+        begun = pes.begin(Network(dtype=torch.float32), 4, seeded())
+        return pes._perturbed(begun)[1], pes.estimate(begun).losses
 
-    compiled = estimate()
+    compiled, losses = estimate()
     with plain():
-        by_torch = estimate()
-    torch.testing.assert_close(by_torch.losses, compiled.losses, rtol=1e-4, atol=1e-5)
+        by_torch, expected = estimate()
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
     for name in ("start.weight", "rounds.0.to_out.weight", "scale.0.weight", "scale_out.weight"):
-        noise, other = compiled.particles.noise[name], by_torch.particles.noise[name]
-        assert noise.abs().max() > 0
-        torch.testing.assert_close(other, noise, rtol=1e-3, atol=1e-6)
+        assert compiled[name].abs().max() > 0
+        torch.testing.assert_close(compiled[name], by_torch[name], rtol=1e-3, atol=1e-6)
 
 
 def test_what_cannot_be_perturbed_is_refused():
