@@ -107,7 +107,7 @@ class Rule(nn.Module, ABC):
 
     refresh_every: int = 1
     """Number of steps after which it has to look at the whole model again, with :meth:`stream`, in
-    the beginning (see :mod:`ngopt.optim.refreshing`); between, :meth:`follow` does."""
+    the beginning (see `ngopt.optim.refreshing`); between, :meth:`follow` does."""
 
     @property
     def watched(self) -> bool:
