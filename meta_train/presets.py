@@ -78,7 +78,7 @@ _SIZES = replace(
     truncation=100,
     lengths=Lengths(200, 2000),
     unroll=UnrollOptions(lr=1e-3, lr_spread=1.5, looks="due"),
-    outer=OuterOptions(lr=1e-2, final=0.1, warmup=10, beta1=0.95),
+    outer=OuterOptions(lr=2e-3, final=0.1, warmup=10),
     frozen=("head",),
     checkpoint_every=20,
 )
