@@ -33,6 +33,11 @@ CASES = {
     "greedy": {"estimator": "greedy", "unroll": UnrollOptions(measure="same")},
     "es": {"estimator": "es"},
     "pes": {"estimator": "pes"},
+    "activity_pes": {
+        "estimator": "activity_pes",
+        "rule": "MatrixGNN:rounds=1,graph_sizes=True",
+        "standardize": True,
+    },
     "one by one": {"backend": "modules"},
     "diverging": {"estimator": "pes", "unroll": UnrollOptions(lr=5e-3, diverged_above=1.1)},
     "a rule that remembers": {"rule": "LSTM"},

@@ -54,7 +54,7 @@ def test_every_estimator_moves_theta_and_reports(alone, estimator):
     assert trainer.inner_steps == 2 * 2 * 2 * 2 * copies
 
 
-@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes", "nres"])
+@pytest.mark.parametrize("estimator", ["backprop", "greedy", "es", "pes", "nres", "activity_pes"])
 def test_frozen_parts_of_theta_stay(alone, estimator):
     rule = "MatrixGNN:width=4,rounds=1,hidden=4"
     config = replace(TINY, rule=rule, estimator=estimator, frozen=("scale", "head.entry"))
