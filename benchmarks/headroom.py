@@ -66,7 +66,7 @@ def losses(
         name: weight.detach().expand(len(runs), *weight.shape)
         for name, weight in rule.named_parameters()
     }
-    raw = torch.zeros(copies, 1, 2)
+    raw = torch.zeros(copies, 1, len(OUTPUTS))
     for number, (place, value) in enumerate(outputs):
         raw[number, 0, place] = value
     theta[PERTURBATION] = raw.repeat_interleave(problems, 0)
@@ -81,8 +81,12 @@ def of_task(
 ) -> dict[str, dict[str, list[float]]]:
     """Difference of each value of each control to the rule as it is, mean and standard error."""
     task = family_of(text).sample(torch.Generator().manual_seed(0))
-    choices = [(name, *OUTPUTS[name][:1], v) for name in OUTPUTS for v in OUTPUTS[name][1]]
-    choices = [choice for choice in choices if choice[0] in controls]
+    choices = [
+        (name, place, value)
+        for name, (place, values) in OUTPUTS.items()
+        for value in values
+        if name in controls
+    ]
     places = [(0, 0.0), *((place, value) for _, place, value in choices)]
     base, *others = losses(rule_of(rule), task, steps, problems, places)
     found: dict[str, dict[str, list[float]]] = {}

@@ -58,7 +58,7 @@ def test_what_the_rule_decides(tmp_path):
     for name in copy_of(model):
         (scale,) = events.Scalars(f"scale/{name}")
         (correction,) = events.Scalars(f"correction/{name}")
-        assert math.exp(-2) <= scale.value <= math.exp(2)
+        assert abs(math.log(scale.value)) <= rule.skeleton.scale_bound
         assert 0 < correction.value < 0.9
         assert f"correction/{name}" in tags["images"]
         assert f"weight/{name}" in tags["histograms"]

@@ -21,8 +21,8 @@ PERTURBATION = "perturbation"
 
 
 SEGMENT = 100
-"""Number of inner steps after which noise on outputs is drawn anew for the first time; after twice
-as many for the second, and so on."""
+"""Number of inner steps for which the first noise on outputs stays; the next stays twice as long,
+and so on."""
 
 
 class ActivityPES(PES):
@@ -40,8 +40,8 @@ class ActivityPES(PES):
     the way through the outputs counts.
 
     The variance of PES grows with the number of times that noise was drawn. What outputs do depends
-    on time in orders of magnitude, so their noise is drawn anew after :data:`SEGMENT` steps, then
-    each time that the number of steps has doubled. The derivative is that of the outputs as they
+    on time in orders of magnitude, so the first noise on them stays for :data:`SEGMENT` steps, and
+    each other one twice as long as the one before. The derivative is that of the outputs as they
     are at the beginning of a truncation, and at the end of each segment for what has been.
 
     Args:
@@ -97,16 +97,18 @@ class ActivityPES(PES):
         now = before.pop(PERTURBATION, None)
         if now is None or _begins(runs.made, self.truncation):
             if now is not None:
-                before |= self._since(before, self._pulled_back(now, outputs, weights))
+                before = self._since(before, self._pulled_back(now, outputs, weights))
             now = self._noise_on(outputs, runs)
         pulled = self._pulled_back(now, outputs, weights)
         drawn = self._draw(runs)
         behind = {name: torch.zeros_like(drawn[name]) for name in pulled}
         theta = self._to_either_side({**drawn, **behind})
         direct = {name: noise for name, noise in drawn.items() if name not in pulled}
-        kept = before | self._since(before, direct)
+        kept = self._since(before, direct)
         theta[PERTURBATION] = torch.cat([now, -now])
-        return theta, kept | self._since(kept, pulled), {**kept, PERTURBATION: now}
+        noise = self._since(kept, pulled)
+        ordered = {name: noise[name] for name in drawn}  # as theta is
+        return theta, ordered, {**kept, PERTURBATION: now}
 
     def _noise_on(self, outputs: Tensor, runs: Runs) -> Tensor:
         """Noise on the outputs of each problem, `(problems, ...)`."""
@@ -134,11 +136,10 @@ class ActivityPES(PES):
             first, second = losses.chunk(2)
             gaps = torch.nan_to_num(first - second, 0.0, 0.0, 0.0)
             losses = losses / gaps.square().mean().sqrt().clamp(min=1e-12)
-        weights = dict(self.unroll.rule.named_parameters())
-        return super()._slope({name: noise[name] for name in weights}, losses)
+        return super()._slope(noise, losses)
 
     def _outputs(self, runs: Runs, theta: Tensors) -> Tensor:
-        """What the rule puts out for each bundle, `(runs, bundles)`."""
+        """What the rule puts out for each bundle, `(runs, bundles, outputs)`."""
         outputs: Tensor = functional_call(
             _Outputs(self.unroll.rule),
             {f"rule.{name}": weight for name, weight in theta.items()},

@@ -81,7 +81,7 @@ class Antithetic(Estimator):
 
     def _since(self, before: Tensors, drawn: Tensors) -> Tensors:
         """The noise of all truncations that tells pairs apart."""
-        return {name: before.get(name, 0.0) + new for name, new in drawn.items()}
+        return {**before, **{name: before.get(name, 0.0) + new for name, new in drawn.items()}}
 
     def _draw(self, runs: Runs) -> Tensors:
         problems = len(runs) // self.copies

@@ -8,18 +8,17 @@ from ngopt.optim.uncompiled import uncompiled
 FIRST = 10
 """Number of first steps, in which much changes: a rule looks at the whole model at each of them."""
 
+STEADY = 16
+"""Number of looks after the first steps until the interval between looks doubles."""
 
-SLOWEST = 8
-"""In the long run, less changes from step to step: looks become rarer, at most by this factor."""
-
-CONSTANT = 16
-"""Number of looks, after the first steps, from which on they do."""
+LONGEST = 8
+"""Largest factor by which it grows: the longer training goes on, the less changes in a step."""
 
 
 def interval(step: int, every: int) -> int:
     """Number of steps from one look at the whole model to the next, after the first steps.
 
-    It doubles after :data:`CONSTANT` looks, and when the number of steps since then has doubled.
+    It doubles after `STEADY * every` steps, and again each time that their number has doubled.
 
     Args:
         step: counted from 0.
@@ -29,7 +28,7 @@ def interval(step: int, every: int) -> int:
     [8, 8, 16, 16, 32, 64, 64]
     """
     times = 1
-    while every > 1 and times < SLOWEST and step + 1 - FIRST > CONSTANT * every * times:
+    while every > 1 and times < LONGEST and step + 1 - FIRST > STEADY * every * times:
         times *= 2
     return every * times
 

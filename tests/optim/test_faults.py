@@ -149,6 +149,20 @@ def test_a_constant_gradient_for_a_thousand_steps(size):
         assert (old - parameter).max() < largest * sizes * optimizer.param_groups[0]["lr"]
 
 
+def test_a_step_with_a_bad_gradient_leaves_no_trace():
+    bad_steps, steps = {2, 5}, range(9)  # at each of which the rule looks at the whole model
+    model, spared = net(), net()
+
+    def fault(step):
+        if step in bad_steps:
+            model[2].weight.grad[3, 1] = math.nan
+
+    train(model, NeuralGraphOptimizer(model), fault, steps)
+    train(spared, NeuralGraphOptimizer(spared), steps=sorted(set(steps) - bad_steps))
+    for parameter, expected in zip(model.parameters(), spared.parameters(), strict=True):
+        assert torch.equal(parameter, expected)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_steps_with_bad_gradients_are_as_if_they_had_not_been(bad):
     bad_steps = set(random.Random(0).sample(range(STEPS), 20))

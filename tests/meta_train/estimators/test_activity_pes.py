@@ -84,7 +84,7 @@ def test_weights_behind_outputs_stay_and_others_are_perturbed():
     assert torch.isfinite(pes.estimate(particles).losses).all()
 
 
-def test_noise_is_drawn_anew_when_the_number_of_steps_has_doubled(monkeypatch):
+def test_each_noise_stays_twice_as_long_as_the_one_before(monkeypatch):
     monkeypatch.setattr(activity_pes, "SEGMENT", 4)
     pes = ActivityPES(Stacked(Steered(), UnrollOptions(lr=0.01)), MetaLoss(), 2)
     particles, found = pes.begin(Quadratic(), 3, seeded()), []
