@@ -128,7 +128,7 @@ class Loops:
         self._table()
         most = max(int(self._held.entries[batch.items].sum()) for batch in self.batches)
         # Nothing is carried while directions are there.
-        alone = [piece for piece in self.pieces if self._carried_alone(piece.bucket)]
+        alone = [piece for piece in self.pieces if self._goes_by_piece(piece.bucket)]
         carried = max([int(self._held.entries[_items(piece)].sum()) for piece in alone], default=0)
         self._scratch = self._floats(max(2 * most, CARRIED * carried))
         self._mixture, self._direction = self._scratch[: 2 * most].view(2, most)
@@ -137,7 +137,7 @@ class Loops:
         self._sum_up = self._surveying()
         self._groups = self._grouped()
         self._calls = [self._planned(number) for number in range(len(self.batches))]
-        self._carries = {piece: self._carrying_along(piece) for piece in alone}
+        self._carries = {piece: self._carry_of_piece(piece) for piece in alone}
         self._weights: object = None
         self._noted: list[tuple[Tensor, int]] = []
 
@@ -518,7 +518,7 @@ class Loops:
     def _talking(self) -> list[Bucket]:
         return [bucket for bucket in self.plan.buckets if self._neurons(bucket) and bucket.talks]
 
-    def _carried_alone(self, bucket: Bucket) -> bool:
+    def _goes_by_piece(self, bucket: Bucket) -> bool:
         """Whether what goes along its entries is carried piece by piece."""
         return self._neurons(bucket) and (bucket.shape[3] > 1 or not self._multiplies(bucket))
 
@@ -574,7 +574,7 @@ class Loops:
 
         In memory of its own, for the next piece comes to the same place.
         """
-        return self._over_taps(piece, len(piece.members), self._carried_along(piece))
+        return self._over_taps(piece, len(piece.members), self._carried_of_piece(piece))
 
     def _over_taps(self, piece: Piece, members: int, flat: Tensor) -> Tensor:
         lead = members, *piece.lead[1:], CARRIED
@@ -583,7 +583,7 @@ class Loops:
             return arrays.squeeze(-1).clone(memory_format=torch.contiguous_format)
         return arrays.mean(-1)
 
-    def _carried_along(self, piece: Piece) -> Tensor:
+    def _carried_of_piece(self, piece: Piece) -> Tensor:
         """What goes along the entries of a piece, until the next piece comes to the same place."""
         if piece not in self._carries:
             return self._carried(_items(piece))[1]
@@ -591,13 +591,13 @@ class Loops:
         carry()
         return flat
 
-    def _carrying_along(self, piece: Piece) -> tuple[Tensor, Callable[[], None]]:
+    def _carry_of_piece(self, piece: Piece) -> tuple[Tensor, Callable[[], None]]:
         """That place, and the loop that fills it, made once: captured steps upload no tables."""
         items = slice(piece.items.start, piece.items.stop)
         flat = self._scratch[: CARRIED * int(self._held.entries[items].sum())]
-        return flat, self._carry_to(flat, items)[1]
+        return flat, self._carry_into(flat, items)[1]
 
-    def _carry_to(
+    def _carry_into(
         self, flat: Tensor, items: slice | Addresses
     ) -> tuple[Addresses, Callable[[], None]]:
         """Where the kinds of each matrix begin in memory, and the loop that puts them there."""
@@ -617,7 +617,7 @@ class Loops:
         """
         entries = CARRIED * int(self._held.entries[items].sum())
         flat = torch.empty(entries, dtype=torch.float32, device=self._device)
-        places, carry = self._carry_to(flat, items)
+        places, carry = self._carry_into(flat, items)
         carry()
         return places[:, 0], flat
 

@@ -103,7 +103,7 @@ class SpreadLoops(Loops):
             entries = np.repeat(self._entries[:, items], CARRIED, 1)
             owner = np.repeat(self._owners[items], CARRIED)
             self._gathering[piece] = Exchange(self._shards, entries, owner, self._device)
-        flat = self._gathering[piece].together(self._carried_along(piece))
+        flat = self._gathering[piece].together(self._carried_of_piece(piece))
         return self._over_taps(piece, len(self._owned(piece)), flat)
 
     def _orthogonalize(self, number: int) -> None:
