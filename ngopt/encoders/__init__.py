@@ -1,0 +1,1 @@
+"""Networks that read networks: encoders of trained models, on the same graph as the optimizer's."""
