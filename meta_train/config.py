@@ -31,6 +31,8 @@ class Config:
         imports: modules to import first, which register families or rules of your own.
         steps: number of outer steps.
         stacks: number of stacks in an outer step, each of one task.
+        active: number of stacks that take part in an outer step, in turn; 0 for all. With more
+            stacks than are active, tasks can be long and outer steps still see many of them.
         mixed: draw the tasks of each stack from all families; else those of each from one of them,
             the first stack from the first, and so on in a circle.
         problems: number of inner runs in a stack, stepped together (antithetic pairs count once).
@@ -68,6 +70,7 @@ class Config:
     imports: tuple[str, ...] = ()
     steps: int = 1000
     stacks: int = 2
+    active: int = 0
     mixed: bool = True
     problems: int = 8
     entries: int = 0
@@ -95,6 +98,11 @@ class Config:
             for key in ("steps", "stacks", "problems", "truncation", "checkpoint_every", "keep")
         }
         wrong = [f"{key}={value}" for key, value in counts.items() if value < 1]
+        if not 0 <= self.active <= self.stacks or (self.active and self.stacks % self.active):
+            raise MetaTrainError(
+                f"{self.stacks} stacks cannot take turns in groups of {self.active}.\n"
+                "  Use stacks= a multiple of active=, or active=0 for all in each outer step."
+            )
         if wrong or not self.families or min(self.sigma, self.sigma_outputs) <= 0:
             raise MetaTrainError(
                 f"cannot meta-train with {', '.join(wrong) or f'families={self.families}'}.\n"

@@ -66,10 +66,12 @@ class MetaTrainer:
     """
 
     def __init__(self, config: Config, world: World) -> None:
-        if config.stacks % world.size:
+        self.active = config.active or config.stacks
+        if self.active % world.size:
             raise MetaTrainError(
-                f"{config.stacks} stacks cannot be shared evenly among {world.size} processes.\n"
-                "  Use a number of stacks that is a multiple of the number of processes."
+                f"{self.active} stacks cannot be shared evenly among {world.size} processes.\n"
+                "  Use a number of stacks (of active ones, where some wait) that is a multiple of "
+                "the number of processes."
             )
         self.config, self.world, self.step_number = config, world, 0
         self.last = config.steps
@@ -115,14 +117,16 @@ class MetaTrainer:
         # A row for each stack: its meta-gradient, meta-loss, number of diverged runs and of runs.
         # Others add zeros to it, which is exact: theta does not depend on the number of processes.
         like = next(iter(self.outer.theta.values()))
-        rows = torch.zeros(config.stacks, size + 3, dtype=like.dtype, device=like.device)
+        rows = torch.zeros(self.active, size + 3, dtype=like.dtype, device=like.device)
         by_task: dict[str, list[float]] = {}
-        estimates = in_turns([slot.estimating() for slot in self.slots], world.device)
-        for slot, estimate in zip(self.slots, estimates, strict=True):
+        first = self.step_number * self.active % config.stacks
+        slots = [slot for slot in self.slots if first <= slot.number < first + self.active]
+        estimates = in_turns([slot.estimating() for slot in slots], world.device)
+        for slot, estimate in zip(slots, estimates, strict=True):
             flat = [estimate.gradient[name].flatten() for name in self.outer.theta]
             count = rows.new_tensor(len(estimate.losses))
             figures = torch.stack([estimate.losses.mean(), estimate.diverged.to(rows), count])
-            rows[slot.number] = torch.cat([*flat, figures])
+            rows[slot.number - first] = torch.cat([*flat, figures])
             by_task.setdefault(slot.task.name, []).append(float(estimate.losses.mean()))
         rows = world.add(rows)
         mean = rows.mean(0)
@@ -201,6 +205,8 @@ FREE = ("preset", "folder", "imports", "steps", "device", "checkpoint_every", "k
 
 
 def _check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
+    # An older checkpoint lacks options that came later: it was begun with their defaults.
+    before = _completed(before, json.loads(as_json(Config())))
     changed = [
         f"{key}: {before.get(key)!r}, now {value!r}"
         for key, value in now.items()
@@ -212,6 +218,15 @@ def _check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
             + "\n  ".join(changed)
             + "\n  Use those, or another --folder."
         )
+
+
+def _completed(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _completed(given.get(key, {}), value)
+        if isinstance(value, dict)
+        else given.get(key, value)
+        for key, value in defaults.items()
+    }
 
 
 def freeze(rule: Rule, beginnings: Sequence[str]) -> None:

@@ -32,9 +32,19 @@ class Dataset:
         index = index.to(tensors[0].device, non_blocking=True)
         return tuple(tensor[index] for tensor in tensors)
 
+    def first(self, examples: int) -> "Dataset":
+        """Return a data set with only the first of its training examples."""
+        return _first(self, examples)
+
     def to(self, device: torch.device) -> "Dataset":
         """Return this data set on a device; it is copied there only once."""
         return _moved(self, device)
+
+
+@cache
+def _first(dataset: Dataset, examples: int) -> Dataset:
+    train = tuple(tensor[:examples] for tensor in dataset.splits["train"])
+    return Dataset(dataset.name, {**dataset.splits, "train": train}, dataset.classes)
 
 
 @cache

@@ -44,6 +44,9 @@ class Task(ABC):
     device: torch.device = torch.device("cpu")
     """Where problems and batches are."""
 
+    measure: str | None = None
+    """The split that meta-losses are measured on, if the task decides that and not the options."""
+
     @property
     @abstractmethod
     def graph(self) -> NeuralGraph:

@@ -204,12 +204,15 @@ class Unroll(ABC):
 
     def _batches(self, runs: Runs) -> Batches:
         """Draw what a step needs: the next batch, and that on which losses are measured."""
-        measure, average = self.options.measure, self.options.average
+        measure, average = self._measured_on(runs), self.options.average
         drawn = runs.draw()
         measured: Batch = ()
         if measure != "same" and (measure != "next" or average):
             measured = runs.draw("held_out" if measure == "held_out" else "train")
         return Batches(drawn, measured, runs.seed())
+
+    def _measured_on(self, runs: Runs) -> str:
+        return runs.task.measure or self.options.measure
 
     def _measure(self, before: Runs, after: Runs, batch: Batch) -> Tensor:
         """Losses after a step, differentiable with respect to the parameters.
@@ -220,7 +223,7 @@ class Unroll(ABC):
             batch: on which to measure; none for the batch of the step or of the next one.
         """
         average = self.options.average
-        if self.options.measure == "same":
+        if self._measured_on(before) == "same":
             batch = tuple(before.batch.values())
         elif not batch:
             return after.losses if self.options.second_order else _attached(after)
@@ -233,7 +236,7 @@ class Unroll(ABC):
         with remember:
             seen = self._gradients(runs, batch)
         kept = dict(zip(map(str, range(len(batch))), batch, strict=True))
-        return replace(seen, batch=kept if self.options.measure == "same" else {})
+        return replace(seen, batch=kept if self._measured_on(runs) == "same" else {})
 
     @abstractmethod
     def _losses(self, runs: Runs, batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ from meta_train import checkpoint
 from meta_train.config import Config
 from meta_train.distributed import world
 from meta_train.slots import Lengths
+from meta_train.tasks.augmentation import Augmentation
 from meta_train.trainer import MetaTrainer
 from meta_train.unroll.options import UnrollOptions
 from tests.meta_train.launch import finished, launched, newest
@@ -37,6 +38,12 @@ CASES = {
         "estimator": "activity_pes",
         "rule": "MatrixGNN:rounds=1,graph_sizes=True",
         "standardize": True,
+    },
+    "in turns": {"stacks": 4, "active": 2, "mixed": False, "estimator": "pes"},
+    "few examples": {
+        "families": ("mlp:width=4,depth=1,batch=4",),
+        "augment": Augmentation(few=0.5, examples=(5, 7)),
+        "estimator": "pes",
     },
     "one by one": {"backend": "modules"},
     "diverging": {"estimator": "pes", "unroll": UnrollOptions(lr=5e-3, diverged_above=1.1)},

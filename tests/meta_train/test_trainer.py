@@ -102,6 +102,31 @@ def test_stacks_can_keep_to_one_family_each(alone):
         assert "width=6" in names[1] == names[3]
 
 
+def test_stacks_take_turns(alone):
+    config = replace(TINY, stacks=6, active=2, lengths=Lengths(20, 20))
+    trainer = MetaTrainer(config, alone)
+    ages = []
+    for _ in range(4):
+        assert trainer.step().inner_steps == 2 * 2 * 2
+        ages.append([slot.age // config.truncation for slot in trainer.slots])
+    assert ages == [[1, 1, 0, 0, 0, 0], [1] * 4 + [0, 0], [1] * 6, [2, 2, 1, 1, 1, 1]]
+
+
+def test_groups_that_take_turns_must_be_equal():
+    with pytest.raises(MetaTrainError, match="6 stacks cannot take turns in groups of 4"):
+        replace(TINY, stacks=6, active=4)
+
+
+def test_a_checkpoint_from_before_an_option_existed_goes_on(alone):
+    trainer = MetaTrainer(TINY, alone)
+    state = trainer.state_dict()
+    config = json.loads(state["config"])
+    del config["active"], config["augment"]["few"]
+    trainer.load_state_dict({**state, "config": json.dumps(config)})
+    with pytest.raises(MetaTrainError, match="problems: 2, now 3"):
+        MetaTrainer(replace(TINY, problems=3), alone).load_state_dict(state)
+
+
 def test_inner_steps_are_counted_where_large_models_have_fewer_runs(alone):
     config = replace(TINY, families=("mlp:width=4,depth=1,batch=4",), entries=310)
     trainer = MetaTrainer(config, alone)

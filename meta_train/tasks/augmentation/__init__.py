@@ -2,6 +2,7 @@
 
 from meta_train.tasks.augmentation.augmented import VELO, Augmentation, Augmented
 from meta_train.tasks.augmentation.batch_size import with_batch
+from meta_train.tasks.augmentation.few_examples import with_few_examples
 from meta_train.tasks.augmentation.noisy_images import NoisyImages
 from meta_train.tasks.augmentation.noisy_labels import NoisyLabels
 from meta_train.tasks.augmentation.rescaled import Rescaled
@@ -16,4 +17,5 @@ __all__ = [
     "Rescaled",
     "Wrapped",
     "with_batch",
+    "with_few_examples",
 ]

@@ -7,6 +7,7 @@ import torch
 
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.augmentation.batch_size import batch_of, with_batch
+from meta_train.tasks.augmentation.few_examples import with_few_examples
 from meta_train.tasks.augmentation.noisy_images import NoisyImages
 from meta_train.tasks.augmentation.noisy_labels import NoisyLabels
 from meta_train.tasks.augmentation.rescaled import LEVELS, Rescaled
@@ -37,6 +38,8 @@ class Augmentation:
         gain: greatest factor of brightness.
         labels: probability that some labels of training batches are wrong.
         wrong: greatest share of labels that are wrong.
+        few: probability that a task has few training examples and is measured on held-out ones.
+        examples: numbers of training examples, one is picked evenly for each such task.
     """
 
     rescale: tuple[str, ...] = ("none",)
@@ -49,6 +52,8 @@ class Augmentation:
     gain: float = 1.5
     labels: float = 0.0
     wrong: float = 0.5
+    few: float = 0.0
+    examples: tuple[int, ...] = (256, 512, 1024)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.rescale) - {"none", *LEVELS})
@@ -57,7 +62,7 @@ class Augmentation:
                 f"cannot re-scale weights at levels {self.rescale} by factors {self.factors}.\n"
                 f"  Use some of the levels none, {', '.join(LEVELS)}, and at least one factor."
             )
-        for name in ("batch", "images", "labels", "wrong", "fraction"):
+        for name in ("batch", "images", "labels", "wrong", "few", "fraction"):
             value = getattr(self, name)
             if not 0 <= value <= 1 or (name == "fraction" and value == 0):
                 raise MetaTrainError(
@@ -71,6 +76,7 @@ class Augmentation:
             float(torch.rand((), generator=generator)) < probability
             for probability in (self.batch, self.images, self.labels)
         )
+        few = self.few > 0 and float(torch.rand((), generator=generator)) < self.few
         level, factor = _pick(self.rescale, generator), _pick(self.factors, generator)
         smaller = self.fraction ** float(torch.rand((), generator=generator))
         if change_batch and batch_of(task):
@@ -80,6 +86,8 @@ class Augmentation:
             task = NoisyImages(task, self.shift, self.flip, self.gain)
         if change_labels and classes:
             task = NoisyLabels(task, classes, self.wrong)
+        if few and isinstance(innermost(task), ModelTask):
+            task = with_few_examples(task, _pick(self.examples, generator))
         return task if level == "none" else Rescaled(task, level, factor)
 
 

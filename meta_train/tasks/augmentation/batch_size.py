@@ -3,7 +3,7 @@
 from copy import copy
 
 from meta_train.errors import MetaTrainError
-from meta_train.tasks.augmentation.wrapped import Wrapped, innermost
+from meta_train.tasks.augmentation.wrapped import innermost, with_innermost
 from meta_train.tasks.task import Task
 
 
@@ -28,14 +28,12 @@ def with_batch(task: Task, batch: int) -> Task:
             f"cannot give the task `{task.name}` a batch size of {batch}.\n"
             "  Use a number of at least 1, and a task that draws its batches from a data set."
         )
-    changed = _with_batch(task, batch)
+
+    def change(inner: Task) -> Task:
+        changed = copy(inner)
+        vars(changed)["batch"] = batch
+        return changed
+
+    changed = with_innermost(task, change)
     changed.name = f"{task.name} + batch({batch})"
-    return changed
-
-
-def _with_batch(task: Task, batch: int) -> Task:
-    if isinstance(task, Wrapped):
-        return task.around(_with_batch(task.inner, batch))
-    changed = copy(task)
-    vars(changed)["batch"] = batch
     return changed

@@ -1,6 +1,6 @@
 """A task around another one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ class Wrapped(Task):
     def __init__(self, inner: Task, label: str) -> None:
         self.inner = inner
         self.name = f"{inner.name} + {label}"
-        self.device = inner.device
+        self.device, self.measure = inner.device, inner.measure
         self.layer: int = inner.layer + 1 if isinstance(inner, Wrapped) else 1
 
     @property
@@ -65,8 +65,15 @@ class Wrapped(Task):
     def around(self: Self, inner: Task) -> Self:
         """Return the same wrapper around a changed task."""
         moved = copy(self)
-        moved.inner, moved.device = inner, inner.device
+        moved.inner, moved.device, moved.measure = inner, inner.device, inner.measure
         return moved
+
+
+def with_innermost(task: Task, change: Callable[[Task], Task]) -> Task:
+    """Return the same wrappers around a changed task; the task itself stays as it is."""
+    if isinstance(task, Wrapped):
+        return task.around(with_innermost(task.inner, change))
+    return change(task)
 
 
 def innermost(task: Task) -> Task:
