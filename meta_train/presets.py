@@ -8,6 +8,7 @@ from meta_train.config import Config
 from meta_train.meta_loss import MetaLoss
 from meta_train.outer import OuterOptions
 from meta_train.slots import Lengths
+from meta_train.tasks.augmentation import Augmentation
 from meta_train.unroll.options import UnrollOptions
 
 _DEFAULT = Config(
@@ -67,18 +68,23 @@ _SIZES = replace(
         "autoencoder:data=fashion_mnist|mnist,size=8,width=32|48,depth=1|2,code=4|8,"
         "activation=relu|gelu,batch=32|64",
     ),
-    steps=300,
-    stacks=2,
+    steps=600,
+    stacks=14,
+    active=2,
+    mixed=False,
     problems=32,
-    entries=3 * 10**6 // 2,
+    entries=6 * 10**5,
     estimator="activity_pes",
     sigma=0.03,
     sigma_outputs=0.2,
     standardize=True,
     truncation=100,
-    lengths=Lengths(200, 2000),
+    lengths=Lengths(200, 5000),
+    augment=Augmentation(
+        rescale=(*["none"] * 5, "tensor"), factors=(10.0, 3.0), labels=0.1, wrong=0.3, few=0.15
+    ),
     unroll=UnrollOptions(lr=1e-3, lr_spread=1.5, looks="due"),
-    outer=OuterOptions(lr=2e-3, final=0.1, warmup=10),
+    outer=OuterOptions(lr=4e-3, final=0.1, warmup=10),
     frozen=("head",),
     checkpoint_every=20,
 )
@@ -105,10 +111,11 @@ _AT_SCALE = replace(
         "residual:data=mnist,size=8,width=6,depth=2,norm=layer,batch=32",
         "autoencoder:data=mnist,size=8,width=48,depth=2,code=8,activation=gelu,batch=32",
     ),
-    mixed=False,
     stacks=16,
+    active=0,
     problems=192,
     entries=3 * 10**6,
+    augment=Augmentation(),
     checkpoint_every=1000,
 )
 """The same for a GPU, where each stack keeps to one task, whose steps are recorded once."""
