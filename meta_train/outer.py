@@ -24,6 +24,9 @@ class OuterOptions:
         beta1: decay of the mean of meta-gradients.
         beta2: decay of the mean of their squares.
         clip: largest norm of the meta-gradient; longer ones are shortened.
+        inputs: matrices of more inputs than this learn at a learning rate that is smaller by as
+            much, so that all layers change what they put out by as much (the maximal update
+            parametrization of Yang et al., 2022); 0 for the same learning rate everywhere.
     """
 
     lr: float = 1e-3
@@ -33,13 +36,15 @@ class OuterOptions:
     beta1: float = 0.9
     beta2: float = 0.99
     clip: float = 1.0
+    inputs: int = 0
 
     def __post_init__(self) -> None:
         sane = self.lr > 0 and 0 <= self.final <= 1 and self.warmup >= 0 and self.clip > 0
-        if not (sane and self.weight_decay >= 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+        sane = sane and self.weight_decay >= 0 and self.inputs >= 0
+        if not (sane and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise MetaTrainError(
                 f"{self} makes no sense.\n  Use lr > 0, 0 <= final <= 1, warmup >= 0, clip > 0, "
-                "weight_decay >= 0, and betas from 0 to below 1."
+                "weight_decay >= 0, inputs >= 0, and betas from 0 to below 1."
             )
 
     def rate(self, step: int, steps: int) -> float:
@@ -71,11 +76,20 @@ class Outer:
                 f"{type(rule).__name__} has no weights to learn.\n"
                 "  Choose a rule with a network, such as MatrixGNN."
             )
+        groups: dict[float, list[nn.Parameter]] = {}
+        for weight in self.theta.values():
+            groups.setdefault(self._factor(weight), []).append(weight)
         self._adam = torch.optim.AdamW(
-            self.theta.values(),
+            [{"params": weights, "factor": factor} for factor, weights in groups.items()],
             betas=(options.beta1, options.beta2),
             weight_decay=options.weight_decay,
         )
+
+    def _factor(self, weight: Tensor) -> float:
+        """What the learning rate of a weight is multiplied with."""
+        if weight.dim() < 2 or not self.options.inputs:
+            return 1.0
+        return min(1.0, self.options.inputs / weight.shape[0])  # of Affine: inputs come first
 
     def step(self, gradient: Mapping[str, Tensor], step: int, steps: int) -> Tensor:
         """Move theta.
@@ -93,7 +107,7 @@ class Outer:
         for name, weight in self.theta.items():
             weight.grad = (gradient[name] * shortened).to(weight)
         for group in self._adam.param_groups:
-            group["lr"] = self.options.rate(step, steps)
+            group["lr"] = group["factor"] * self.options.rate(step, steps)
         self._adam.step()
         self._adam.zero_grad()
         return norm
@@ -104,4 +118,6 @@ class Outer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was called."""
-        self._adam.load_state_dict(state)
+        # Checkpoints from before there were factors had none, and one group.
+        groups = [{"factor": 1.0, **group} for group in state["param_groups"]]
+        self._adam.load_state_dict({**state, "param_groups": groups})

@@ -112,7 +112,7 @@ class MatrixGNN(Rule):
         self.rounds = nn.ModuleList(Round(width, generator) for _ in range(rounds))
         self.head = EntryHead(hidden, width, TENSOR_FEATURES, generator)
         self.scale = nn.Sequential(
-            Affine(TENSOR_FEATURES, hidden, generator), nn.ReLU(), Affine(hidden, OUTPUTS)
+            Affine(TENSOR_FEATURES, hidden, generator), nn.SiLU(), Affine(hidden, OUTPUTS)
         )
         if graph_sizes:
             self.scale_out = Affine(width, hidden, bias=False)

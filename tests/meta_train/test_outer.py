@@ -26,6 +26,19 @@ def test_first_step_is_one_of_adamw_at_the_warmed_up_rate():
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+def test_matrices_of_many_inputs_learn_more_slowly():
+    rule = FF()
+    before = {name: weight.detach().clone() for name, weight in rule.named_parameters()}
+    Outer(rule, OuterOptions(lr=0.01, warmup=0, inputs=4)).step(gradient(rule, 1e-3), 0, 10)
+    factors = set()
+    for name, weight in rule.named_parameters():
+        factor = min(1.0, 4 / weight.shape[0]) if weight.dim() == 2 else 1.0
+        step = (weight - before[name]).abs()
+        torch.testing.assert_close(step, torch.full_like(step, 0.01 * factor), rtol=1e-2, atol=0)
+        factors.add(factor)
+    assert len(factors) > 1
+
+
 def test_long_meta_gradients_are_clipped_and_their_norm_reported():
     rule, twin = FF(), FF()
     slope = gradient(rule, 1.0)
