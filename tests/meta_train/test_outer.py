@@ -29,7 +29,7 @@ def test_first_step_is_one_of_adamw_at_the_warmed_up_rate():
 def test_matrices_of_many_inputs_learn_more_slowly():
     rule = FF()
     before = {name: weight.detach().clone() for name, weight in rule.named_parameters()}
-    Outer(rule, OuterOptions(lr=0.01, warmup=0, inputs=4)).step(gradient(rule, 1e-3), 0, 10)
+    Outer(rule, OuterOptions(lr=0.01, warmup=0, inputs=4)).step(gradient(rule, 1.0), 0, 10)
     factors = set()
     for name, weight in rule.named_parameters():
         factor = min(1.0, 4 / weight.shape[0]) if weight.dim() == 2 else 1.0
