@@ -8,6 +8,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -97,31 +98,38 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(map(torch.equal, first, second))
 
 
-def _of_dtype(make: Make, dtype: torch.dtype) -> None:
+def started(
+    make: Make, dtype: torch.dtype = torch.float32, steps: int = 3
+) -> tuple[nn.Module, Optimizer]:
+    """A net after some steps, and its optimizer."""
     model = net(dtype)
-    before = values(model)
-    train(model, make(model.parameters()))
-    after = values(model)
+    optimizer = make(model.parameters())
+    train(model, optimizer, steps)
+    return model, optimizer
+
+
+def go_on_alike(
+    one: tuple[nn.Module, Optimizer], other: tuple[nn.Module, Optimizer], steps: int = 3
+) -> None:
+    """Fail unless two nets and their optimizers make the same further steps."""
+    for model, optimizer in (one, other):
+        train(model, optimizer, steps, start=3)
+    check(same(values(one[0]), values(other[0])), "it goes on elsewhere")
+
+
+def _of_dtype(make: Make, dtype: torch.dtype) -> None:
+    before, after = values(net(dtype)), values(started(make, dtype)[0])
     check(all(tensor.dtype == dtype for tensor in after), "the dtype changes")
     check(not any(map(torch.equal, before, after)), "some parameters do not move")
     check(all(tensor.isfinite().all() for tensor in after), "parameters are not finite")
 
 
-@probe("bfloat16 parameters")
-def bfloat16(make: Make) -> None:
-    """Dtypes stay, and all move."""
-    _of_dtype(make, torch.bfloat16)
-
-
-@probe("float64 parameters")
-def float64(make: Make) -> None:
-    """Dtypes stay, and all move."""
-    _of_dtype(make, torch.float64)
+PROBES["bfloat16 parameters"] = partial(_of_dtype, dtype=torch.bfloat16)
+PROBES["float64 parameters"] = partial(_of_dtype, dtype=torch.float64)
 
 
 @probe("frozen parameters stay, the others move")
-def frozen(make: Make) -> None:
-    """Half of the net is frozen."""
+def _frozen(make: Make) -> None:
     model = net()
     model[0].requires_grad_(False)
     before = values(model)
@@ -131,8 +139,7 @@ def frozen(make: Make) -> None:
 
 
 @probe("0-dim and empty parameters")
-def odd(make: Make) -> None:
-    """Both beside each other."""
+def _odd(make: Make) -> None:
     parameters = [nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(0, 3))]
     optimizer = make(parameters)
     for _ in range(3):
@@ -143,26 +150,21 @@ def odd(make: Make) -> None:
 
 
 @probe("a closure is called, and its loss returned")
-def closure(make: Make) -> None:
-    """As Lightning always does."""
+def _closure(make: Make) -> None:
     model, calls = net(), []
-    optimizer = make(model.parameters())
 
     def called() -> Tensor:
         calls.append(backward(model))
         return calls[-1]
 
-    returned = optimizer.step(called)
+    returned = make(model.parameters()).step(called)
     check(len(calls) == 1, f"it is called {len(calls)} times")
     check(returned is calls[0], "its loss is not returned")
 
 
 @probe("a NaN gradient spoils no later step")
-def poison(make: Make) -> None:
-    """One bad batch in a row of good ones."""
-    model = net()
-    optimizer = make(model.parameters())
-    train(model, optimizer)
+def _poison(make: Make) -> None:
+    model, optimizer = started(make)
     backward(model)
     model[0].weight.grad.view(-1)[0] = float("nan")
     optimizer.step()
@@ -171,10 +173,9 @@ def poison(make: Make) -> None:
 
 
 @probe("zero gradients at the start leave parameters alone")
-def zeros(make: Make) -> None:
-    """Without weight decay."""
-    model = net()
-    before, optimizer = values(model), make(model.parameters())
+def _zeros(make: Make) -> None:
+    model, optimizer = started(make, steps=0)
+    before = values(model)
     backward(model)
     optimizer.zero_grad(set_to_none=False)
     optimizer.step()
@@ -182,66 +183,47 @@ def zeros(make: Make) -> None:
 
 
 @probe("a state from a file goes on to the last bit")
-def resume(make: Make) -> None:
-    """The file is read with `weights_only=True`."""
-    model = net()
-    optimizer = make(model.parameters())
-    train(model, optimizer)
+def _resume(make: Make) -> None:
+    model, optimizer = started(make)
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
     other = copy.deepcopy(model)
     resumed = make(other.parameters())
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    train(model, optimizer, start=3)
-    train(other, resumed, start=3)
-    check(same(values(model), values(other)), "it goes on elsewhere")
+    go_on_alike((model, optimizer), (other, resumed))
 
 
 @probe("a bfloat16 model's state goes on to the last bit")
-def resume_bfloat16(make: Make) -> None:
-    """The state may not be rounded to the dtype of the parameters."""
-    model = net(torch.bfloat16)
-    optimizer = make(model.parameters())
-    train(model, optimizer)
+def _resume_bfloat16(make: Make) -> None:
+    # The state may not be rounded to the dtype of the parameters.
+    model, optimizer = started(make, torch.bfloat16)
     other = copy.deepcopy(model)
     resumed = make(other.parameters())
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(model, optimizer, 10, start=3)
-    train(other, resumed, 10, start=3)
-    check(same(values(model), values(other)), "it goes on elsewhere")
+    go_on_alike((model, optimizer), (other, resumed), 10)
 
 
 @probe("a state is loaded twice, and training goes on")
-def twice(make: Make) -> None:
-    """As after going back to the best checkpoint."""
-    model = net()
-    optimizer = make(model.parameters())
-    train(model, optimizer)
+def _twice(make: Make) -> None:
+    # As after going back to the best checkpoint.
+    model, optimizer = started(make)
     for _ in range(2):
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         train(model, optimizer)
 
 
 @probe("a deep copy and a pickle go on to the last bit")
-def copies(make: Make) -> None:
-    """Of the model and the optimizer together."""
+def _copies(make: Make) -> None:
     for copier in (copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))):
-        model = net()
-        optimizer = make(model.parameters())
-        train(model, optimizer)
-        other, copied = copier((model, optimizer))
-        train(model, optimizer, start=3)
-        train(other, copied, start=3)
-        check(same(values(model), values(other)), "the copy goes elsewhere")
+        pair = started(make)
+        go_on_alike(pair, copier(pair))
 
 
 @probe("add_param_group after some steps")
-def added(make: Make) -> None:
-    """The new parameters learn."""
-    model, more = net(), nn.Linear(2, 2)
-    optimizer = make(model.parameters())
-    train(model, optimizer)
+def _added(make: Make) -> None:
+    more = nn.Linear(2, 2)
+    model, optimizer = started(make)
     optimizer.add_param_group({"params": list(more.parameters())})
     before = values(more)
     more(torch.ones(1, 2)).square().sum().backward()
@@ -250,10 +232,8 @@ def added(make: Make) -> None:
 
 
 @probe("a scheduler that sets lr to 0 stops training")
-def scheduled(make: Make) -> None:
-    """`lr` means what it says."""
-    model = net()
-    optimizer = make(model.parameters())
+def _scheduled(make: Make) -> None:
+    model, optimizer = started(make, steps=0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step < 1))
     train(model, optimizer)
     scheduler.step()
@@ -263,10 +243,8 @@ def scheduled(make: Make) -> None:
 
 
 @probe("GradScaler skips a step that overflows")
-def scaler_skips(make: Make) -> None:
-    """And the next is taken."""
-    model = net()
-    optimizer = make(model.parameters())
+def _scaler_skips(make: Make) -> None:
+    model, optimizer = started(make, steps=0)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     for bad in (True, False):
         before = values(model)
@@ -280,8 +258,7 @@ def scaler_skips(make: Make) -> None:
 
 
 @probe("channels_last gives the same steps, and stays")
-def channels_last(make: Make) -> None:
-    """Memory formats say nothing about what is computed."""
+def _channels_last(make: Make) -> None:
     model = net()
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     for each in (model, last):

@@ -27,9 +27,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from docs.compatibility_page import page  # noqa: E402
+from docs.compatibility_page import ROWS, Row, page  # noqa: E402
 from docs.compatibility_probes import Make, outcomes  # noqa: E402
-from docs.compatibility_rows import ROWS, Row  # noqa: E402
 from ngopt import NeuralGraphOptimizer  # noqa: E402
 
 DOCS = ROOT / "docs"

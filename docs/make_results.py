@@ -13,7 +13,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -105,31 +105,22 @@ def pictured(compact: Mapping[str, Any]) -> list[list[str]]:
 
 def compact_paper(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs of the JSON file of `benchmarks.paper`."""
-    scale = content["scale"]
-    return {
-        "command": without_places(content["command"]),
-        **{name: scale[name] for name in ("note", "networks", "budgets")},
-        "found": rounded(content["found"]),
-    }
+    scale = {name: content["scale"][name] for name in ("note", "networks", "budgets")}
+    return with_command(content, **scale, found=content["found"])
 
 
-def compact_ablation(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of the JSON file of `benchmarks.ablation`."""
-    command = without_places(content["command"])
-    return {"command": command, "found": rounded(content["found"])}
+def with_command(content: Mapping[str, Any], **kept: Any) -> dict[str, Any]:
+    """The command of a file, and what is kept of it, rounded."""
+    return {"command": without_places(content["command"]), **rounded(kept)}
 
 
-def compact_workloads(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of the report of `benchmarks.workloads`."""
-    command = without_places(content["command"])
-    return {"command": command, **{n: rounded(content[n]) for n in ("summaries", "rows")}}
-
-
-COMPACT = {
+COMPACT: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "evaluation": compact_evaluation,
     "paper": compact_paper,
-    "ablation": compact_ablation,
-    "workloads": compact_workloads,
+    "ablation": lambda content: with_command(content, found=content["found"]),
+    "workloads": lambda content: with_command(
+        content, summaries=content["summaries"], rows=content["rows"]
+    ),
 }
 """What makes each kind of file small."""
 
@@ -183,17 +174,12 @@ def keep(kind: str, path: Path, folder: Path) -> dict[str, Any]:
 def sources(folder: Path) -> Sources:
     """All that is in the folder of compact files."""
     evaluation, remarks = folder / "evaluation.json", folder / "remarks.md"
-    papers, ablations, workloads = (
+    kinds = (
         {path.stem: read(path) for path in sorted(folder.glob(f"{kind}*.json"))}
         for kind in ("paper", "ablation", "workloads")
     )
-    return Sources(
-        read(evaluation) if evaluation.is_file() else None,
-        papers,
-        ablations,
-        workloads,
-        remarks.read_text(encoding="utf-8") if remarks.is_file() else "",
-    )
+    text = remarks.read_text(encoding="utf-8") if remarks.is_file() else ""
+    return Sources(read(evaluation) if evaluation.is_file() else None, *kinds, text)
 
 
 def draw_curves(content: Mapping[str, Any], compact: Mapping[str, Any], path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from benchmarks import ablation, paper
 from benchmarks.paper_scales import Network, Scale
-from docs import results_tables
 from docs.results_figures import (
     GOALS,
     Result,
@@ -19,35 +19,65 @@ from docs.results_figures import (
     short_names,
 )
 from meta_train.baselines import FINALISTS
-from meta_train.comparison import STALLED, WORSE, Comparison
+from meta_train.comparison import STALLED, WORSE, Comparison, interquartile_mean
 from meta_train.curves import Budget
 from meta_train.rings import ring
 from meta_train.spec import parse
 from meta_train.table import table_lines
 
-RINGS = {
-    "near": "perceptrons and convnets, which rules are meta-trained on, in sizes of their own",
+GROUPS = {
+    "near": "perceptrons and convnets, which rules are meta-trained on, in other sizes",
     "kin": "kinds of models that rules are meta-trained on, with other data and in other sizes",
-    "far": "architectures that no rule has seen in meta-training",
+    "far": "architectures that no rule was meta-trained on",
     "large": "ten times the weights and ten times the steps of anything in meta-training",
     "transfer": "the paper's convnet over width and depth",
     "validation": "small and fast, to choose rules by",
 }
-"""What the tasks of each ring are."""
+"""Groups of tasks (`--rings`), and what is in them."""
 
 UNCUT = (
-    "the ring as it was before it was cut in two, 12 tasks of which five are now in *kin*: "
-    "architectures that no rule of that time had seen in meta-training"
+    "as it was before it was split, 12 tasks of which five are now in *kin*: architectures that no "
+    "rule of that time was meta-trained on"
 )
-"""What the tasks of the ring `far` were before some of its kinds were meta-trained."""
+"""The group `far` before some of its kinds were meta-trained."""
 
 PROMISED = ("near", "kin", "far", "large")
-"""Rings whose tasks tell what the rule is good and bad at."""
+"""Groups whose tasks tell what the rule is good and bad at."""
 
 CRITERIA = {"train": "final training loss", "held_out": "held-out loss"}
 
 EXTREMES = 3
 """Number of tasks that are named as the best, and as the worst."""
+
+CONTESTANTS = {"ngopt": "own rate", "swap": "rate kept", "params": "parameters alone"}
+"""Optimizers of workloads, in a word or two."""
+
+WORKLOADS = """
+## Workloads
+
+Trainings that people do, by their own recipes, with the recipe's optimizer replaced
+([what each of them is](workloads.md)).
+
+* *Own rate*: ngopt as it comes. *Rate kept*: with the recipe's learning rate, weight decay and schedule.
+* *Steps*, *seconds*: share of the recipe's until its final metric; `-` if that is never reached. Means are interquartile; in
+  them, `-` counts as 1.
+* *Worse*, *better*: final metric by more than the larger standard deviation over seeds.
+"""  # noqa: E501
+
+PROTOCOL = """
+## What was measured
+
+* Tasks are in groups. {groups}.{kept_out}
+* The opponent is `{reference}` with the best of {settings} settings for each task by its {criterion}{screened}: learning rates
+  from {low:g} to {high:g}, constant or along a cosine. The best was the smallest or largest of them on {edges} task(s).
+* The rules are not tuned: each runs at {lr}, constant, and gets neither the task nor the number of steps. Only those marked
+  `tuned` have a sweep like the opponent's.
+* *Speed-up*: steps until the opponent reaches its own final training loss, divided by the steps until the rule does; 0 if it
+  never does. It counts steps, not seconds. Figures of a group are interquartile means over its tasks; those of a task are means
+  over its starts.
+* *Worse*: a final training loss above {worse:g} times the opponent's.
+* *Stalled*: a run whose final loss is above {stalled:g} of its loss early on, while the opponent's final loss is below that share.
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -70,16 +100,15 @@ class Sources:
 
 
 def page(sources: Sources) -> str:
-    """The whole page."""
+    """The whole page: summaries first, then how they were measured, then every task."""
     lines = ["# Results", "", "Made by `python docs/make_results.py` from the files in `results/`."]
-    if sources.remarks:
-        lines += ["", sources.remarks.strip()]
-    if sources.evaluation is None:
-        lines += ["", "The rules have not been evaluated on the rings of tasks yet."]
-    else:
-        lines += evaluated(sources.evaluation)
+    first, rest = evaluated(sources.evaluation) if sources.evaluation else ([], [])
+    lines += first or ["", "The rules have not been evaluated on the groups of tasks yet."]
     for content in sources.workloads.values():
         lines += workload_lines(content)
+    if sources.remarks:
+        lines += ["", "## Remarks", "", sources.remarks.strip()]
+    lines += rest
     for content in sources.papers.values():
         lines += paper_lines(content)
     if not sources.papers:
@@ -91,61 +120,118 @@ def page(sources: Sources) -> str:
     return "\n".join([*lines, *_commands(sources), ""])
 
 
-def evaluated(content: Mapping[str, Any]) -> list[str]:
-    """All sections about the evaluation on rings."""
+def evaluated(content: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The evaluation on groups of tasks: the summary of it, and the details."""
     comparison = comparison_of(content)
-    found = results_of(comparison)
-    names = short_names([row.task for row in comparison.rows])
-    lines = _protocol(comparison, content)
+    found, names = results_of(comparison), short_names([row.task for row in comparison.rows])
+    first = group_lines(comparison, found)
     done = len({(row.ring, row.task) for row in comparison.rows})
     if done < comparison.planned:
-        lines += ["", f"**Not finished: {done} of {comparison.planned} tasks.**"]
-    lines += _goals(found, content["opponents"])
+        first += ["", f"**Not finished: {done} of {comparison.planned} tasks.**"]
+    rest = _goals(found, content["opponents"])
     rule = chosen(list(found), content["opponents"])
     if rule is not None:
-        lines += _good_and_bad(rule, found[rule], names)
-    lines += results_tables.rings(comparison, found)
-    return [*lines, *results_tables.tasks(found, names), *results_tables.curves(content, names)]
+        rest += _good_and_bad(rule, found[rule], names)
+    rest += [*_protocol(comparison, content), *task_lines(found, names)]
+    return first, [*rest, *curve_lines(content, names)]
+
+
+def group_lines(comparison: Comparison, found: Mapping[str, Results]) -> list[str]:
+    """A table over the groups of tasks, and its picture."""
+    rows = []
+    for summary in comparison.summaries:
+        own = [r for r in found.get(summary.contestant, []) if r.row.ring == summary.ring]
+        losses = [
+            f"{interquartile_mean(ratios):.3g}" if ratios else "1"
+            for ratios in ([r.ratio for r in own], [r.test_ratio for r in own])
+        ]
+        counts = f"{summary.worse} of {summary.tasks}", summary.stalled, summary.diverged
+        who = summary.ring or "none", f"`{summary.contestant}`", f"{summary.speed_up:.2f}"
+        rows.append([*who, *losses, *map(str, counts)])
+    head = ["tasks", "", "speed-up", "train loss", "test loss", "worse", "stalled", "diverged"]
+    return [
+        *("", "## Groups of tasks", ""),
+        "Rules as they come, against a tuned opponent. Losses in units of the opponent's; "
+        "*stalled*, *diverged*: numbers of runs ([what was measured](#what-was-measured)).",
+        *("", *table_lines(head, rows), ""),
+        *("![Speed-up on each task, group by group](images/rings.png)", ""),
+        "A dot is a task, a bar an interquartile mean; triangles are at 0.",
+    ]
+
+
+def task_lines(found: Mapping[str, Results], names: Mapping[str, str]) -> list[str]:
+    """A table of each group, with a line for each task.
+
+    Args:
+        found: results of each contestant, all on the same tasks.
+        names: short ones of the tasks.
+    """
+    lines = [
+        *("", "## Every task", ""),
+        "The opponent's final training loss; for each rule, speed-up and final training loss in "
+        "units of the opponent's, in bold where it is worse; † where runs have diverged or stalled."
+        " Names leave out what all tasks of an architecture have in common; full names are in "
+        "[results/evaluation.json](results/evaluation.json).",
+    ]
+    head = ["task", "steps", "opponent", *(f"`{name}`" for name in found)]
+    tasks = list(zip(*found.values(), strict=True))
+    for group, results in groupby(tasks, lambda of_task: of_task[0].row.ring):
+        rows = []
+        for of_task in results:
+            row, reference = of_task[0].row, of_task[0].reference
+            facts = names[row.task], f"{row.budget.steps:,}", f"{reference.train:.4g}"
+            rows.append([*facts, *map(_cell, of_task)])
+        lines += ["", f"### {group or 'Of no group'}", "", *table_lines(head, rows)]
+    return lines
+
+
+def _cell(result: Result) -> str:
+    ratio = f"{result.ratio:.3f}" if result.ratio < 10 else f"{result.ratio:.3g}"
+    worse = f"**{ratio}**" if result.row.worse else ratio
+    return f"{result.row.speed_up:.2f} · {worse}" + " †" * (result.lost > 0)
+
+
+def curve_lines(content: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """The picture of curves, if there is one, and what is on it."""
+    if not content["pictured"]:
+        return []
+    listed = "; ".join(placed(names[task], group) for group, task in content["pictured"])
+    return [
+        *("", "## Curves", ""),
+        f"From the task on which the rule is fastest to the one on which it is slowest: {listed}.",
+        *("", "![Training losses on some of the tasks](images/curves.png)"),
+    ]
 
 
 def _protocol(comparison: Comparison, content: Mapping[str, Any]) -> list[str]:
-    reference, lrs = comparison.reference, content["lrs"]
     there = {row.ring for row in comparison.rows}
-    texts = RINGS | ({"far": UNCUT} if _uncut(comparison) else {})
-    rings = [f"*{name}*: {text}" for name, text in texts.items() if name in there]
-    unseen = [f"*{name}*" for name in RINGS if name in there and name != "validation"]
+    texts = GROUPS | ({"far": UNCUT} if _uncut(comparison) else {})
+    unseen = [f"*{name}*" for name in GROUPS if name in there and name != "validation"]
     kept_out = f" Nothing of {', '.join(unseen)} was used to meta-train or to choose a rule."
-    criterion = CRITERIA.get(comparison.criterion, f"held-out {comparison.criterion}")
     screened = (
         f" (all are tried on {content['screen']} start(s), and the best {FINALISTS} of each "
         "schedule on all)"
     )
-    edges = sum(row.at_edge for row in comparison.rows if row.contestant == reference)
-    lr = "the learning rate it was meta-trained at" if content["lr"] is None else content["lr"]
-    return [
-        "",
-        "## What was measured",
-        "",
-        f"* Models are trained on tasks in rings. {'; '.join(rings) or 'Here, of none'}."
-        + kept_out * bool(unseen),
-        f"* The opponent is `{reference}` with the best of {content['settings']} settings for each "
-        f"task by its {criterion}{screened if content['screen'] else ''}: learning rates from "
-        f"{lrs[0]:g} to {lrs[-1]:g}, constant or along a cosine. The best was the smallest or "
-        f"largest of them on {edges} task(s).",
-        f"* The rules are not tuned: each runs at {lr}, constant, and knows neither the task nor "
-        "the number of steps. Only those that say `tuned` have a sweep like the opponent's.",
-        "* Speed-up: the number of steps after which the opponent is at its own final training "
-        "loss, divided by the number after which the rule is there; 0 if it never is. It counts "
-        "steps, not seconds. Figures of a ring are interquartile means over its tasks; those of a "
-        "task are means over its starts.",
-        f"* Worse: a final training loss above {WORSE:g} times the opponent's. Stalled: a run "
-        f"whose final loss is above {STALLED:g} of its loss early on, while the opponent's final "
-        "loss is below that share of it.",
-    ]
+    criterion = f"held-out {comparison.criterion}"
+    text = PROTOCOL.format(
+        groups="; ".join(f"*{n}*: {t}" for n, t in texts.items() if n in there) or "Here, of none",
+        kept_out=kept_out * bool(unseen),
+        reference=comparison.reference,
+        settings=content["settings"],
+        criterion=CRITERIA.get(comparison.criterion, criterion),
+        screened=screened * bool(content["screen"]),
+        low=content["lrs"][0],
+        high=content["lrs"][-1],
+        edges=sum(r.at_edge for r in comparison.rows if r.contestant == comparison.reference),
+        lr="the learning rate it was meta-trained at" if content["lr"] is None else content["lr"],
+        worse=WORSE,
+        stalled=STALLED,
+    )
+    return text.rstrip().splitlines()
 
 
 def _uncut(comparison: Comparison) -> bool:
-    """Whether kinds that are now in the ring `kin`, and not in `far`, were in `far` then."""
+    """Whether kinds that are now in the group `kin`, and not in `far`, were in `far` then."""
     kin, far = ({parse(entry.family).name for entry in ring(name)} for name in ("kin", "far"))
     seen = {row.task.partition("(")[0] for row in comparison.rows if row.ring == "far"}
     return bool(seen & (kin - far))
@@ -160,14 +246,11 @@ def _goals(found: Mapping[str, Results], opponents: Sequence[str]) -> list[str]:
         for goal in GOALS
     ]
     return [
-        "",
-        "## Floors and goals",
-        "",
-        "What the project has set itself for the default rule; accuracies are on test data at step "
-        "1,000. *Above* means above the tuned opponent, whose distance in points is in brackets. "
-        "That the graph is worth having is for the ablation to show: base against `graph-off`.",
-        "",
-        *table_lines(["", "floor", "goal", *(f"`{name}`" for name in rules)], rows),
+        *("", "## Floors and goals", ""),
+        "What the project has set itself for the default rule. Accuracies are on test data at step "
+        "1,000; *above* means above the tuned opponent, with the distance in points in brackets. "
+        "Whether the graph helps is for the ablation to show: base against `graph-off`.",
+        *("", *table_lines(["", "floor", "goal", *(f"`{name}`" for name in rules)], rows)),
     ]
 
 
@@ -178,123 +261,89 @@ def _good_and_bad(rule: str, results: Results, names: Mapping[str, str]) -> list
     by_loss = sorted(told, key=lambda result: -result.ratio)
     faster = sum(result.row.speed_up > 1 for result in told)
     lower = sum(result.ratio < 1 for result in told)
-
-    def listed(chosen: Results) -> list[str]:
-        return [f"* {_described(result, names)}" for result in chosen]
-
+    failures = {
+        "Worse, by more than 2 % of the final training loss, on": [r for r in told if r.row.worse],
+        "Diverges or stalls on": [r for r in told if r.lost],
+        "Training loss no worse, but test loss more than 2 % above the opponent's, on": [
+            r for r in told if r.test_ratio > WORSE and not r.row.worse
+        ],
+    }
     return [
-        "",
-        "## What it is good at",
-        "",
+        *("", "## What it is good at", ""),
         f"`{rule}` reaches the opponent's final loss in fewer steps on {faster} of {len(told)} "
         f"tasks, and ends lower on {lower}. Where it is fastest:",
+        *("", *_described(by_speed[:count], names)),
+        *("", "## What it is bad at", "", "Where it ends highest:", ""),
+        *_described(by_loss[:count], names),
         "",
-        *listed(by_speed[:count]),
-        "",
-        "## What it is bad at",
-        "",
-        "Where it ends highest:",
-        "",
-        *listed(by_loss[:count]),
-        "",
-        *_all_of("It is worse, by more than 2 % of the final training loss, on", [
-            result for result in told if result.row.worse], names),
-        "",
-        *_all_of("It diverges or stalls on", [result for result in told if result.lost], names),
-        "",
-        *_all_of(
-            "Although its training loss is no worse, its test loss is more than 2 % above the "
-            "opponent's on",
-            [r for r in told if r.test_ratio > WORSE and not r.row.worse],
-            names,
-        ),
-    ]  # fmt: skip
+        *(f"* {text} {_named(failed, names)}." for text, failed in failures.items()),
+    ]
 
 
-def _all_of(text: str, chosen: Results, names: Mapping[str, str]) -> list[str]:
-    listed = "; ".join(placed(names[result.row.task], result.row.ring) for result in chosen)
-    return [f"{text} {len(chosen)} task(s): {listed}." if chosen else f"{text} no task."]
+def _named(results: Results, names: Mapping[str, str]) -> str:
+    listed = "; ".join(placed(names[result.row.task], result.row.ring) for result in results)
+    return f"{len(results)} task(s): {listed}" if results else "no task"
 
 
-def _described(result: Result, names: Mapping[str, str]) -> str:
-    row = result.row
-    speed = f"{row.speed_up:.2f} times as fast" if row.speed_up else "never as low"
-    return (
-        f"{placed(names[row.task], row.ring)}: {speed}, final training loss "
-        f"{result.ratio:.3g} of the opponent's, test loss {result.test_ratio:.3g}"
-    )
+def _described(results: Results, names: Mapping[str, str]) -> list[str]:
+    """A table of some tasks."""
+    rows = [
+        [
+            placed(names[result.row.task], result.row.ring),
+            f"{result.row.speed_up:.2f}" if result.row.speed_up else "never as low",
+            f"{result.ratio:.3g}",
+            f"{result.test_ratio:.3g}",
+        ]
+        for result in results
+    ]
+    return table_lines(["task", "speed-up", "train loss / opponent's", "test loss"], rows)
 
 
 def paper_lines(content: Mapping[str, Any]) -> list[str]:
     """The tables of `benchmarks.paper`."""
-    scale = Scale(
-        content["note"],
-        {},
-        tuple(Network(**network) for network in content["networks"]),
-        {table: Budget(**budget) for table, budget in content["budgets"].items()},
-    )
-    return _below(paper.markdown(content["found"], scale))
+    networks = tuple(Network(**network) for network in content["networks"])
+    budgets = {table: Budget(**budget) for table, budget in content["budgets"].items()}
+    return _below(paper.markdown(content["found"], Scale(content["note"], {}, networks, budgets)))
 
 
 def ablation_lines(content: Mapping[str, Any]) -> list[str]:
     """The tables of `benchmarks.ablation`."""
-    found = [
-        {
-            **contestant,
-            "figures": {k: vars(row_of(row)) | {"budget": row["budget"]}
-                for k, row in contestant["figures"].items()},
+    found = []
+    for contestant in content["found"]:
+        figures = {
+            task: vars(row_of(row)) | {"budget": row["budget"]}
+            for task, row in contestant["figures"].items()
         }
-        for contestant in content["found"]
-    ]  # fmt: skip
+        found.append({**contestant, "figures": figures})
     return _below(ablation.markdown(found))
-
-
-WHO = {"recipe": "recipe", "ngopt": "own rate", "swap": "rate kept", "params": "parameters alone"}
-"""Optimizers of workloads, in a word or two."""
 
 
 def workload_lines(content: Mapping[str, Any]) -> list[str]:
     """The tables of `benchmarks.workloads`."""
     rows = {(row["workload"], row["optimizer"]): row for row in content["rows"]}
-    names = list(dict.fromkeys(name for name, _ in rows))
     others = [name for name in dict.fromkeys(who for _, who in rows) if name != "recipe"]
-    lines = [
-        "",
-        "## Workloads",
-        "",
-        "Trainings that people do, by their own recipes, with the recipe's optimizer replaced. "
-        "*Own rate*: ngopt as it comes; *rate kept*: with the learning rate, weight decay and "
-        "schedule of the recipe. What each of them is, its metric, and how they are run: "
-        "[workloads.md](workloads.md). Final metric: mean and standard deviation over seeds; "
-        "*steps*, *seconds*: share of the recipe's until its final metric, `-` if that is never "
-        "reached; *worse*, *better*: by more than the larger deviation. The means are "
-        "interquartile; in them, `-` counts as 1.",
-        "",
-    ]
-    summaries = [row for row in content["summaries"] if row["optimizer"] != "recipe"]
-    lines += table_lines(
-        ["", "workloads", "worse", "better", "steps", "seconds", "seconds of a step"],
+    summaries = [
         [
-            [
-                f"{WHO.get(row['optimizer'], row['optimizer'])}, {row['task']}",
-                *(str(row[key]) for key in ("workloads", "worse", "better")),
-                *(_number(row[key], 2) for key in ("steps", "seconds", "cost")),
-            ]
-            for row in summaries
-        ],
-    )
-    head = ["", "seeds", "recipe"]
+            f"{CONTESTANTS.get(row['optimizer'], row['optimizer'])}, {row['task']}",
+            *(str(row[key]) for key in ("workloads", "worse", "better")),
+            *(_share(row[key]) for key in ("steps", "seconds", "cost")),
+        ]
+        for row in content["summaries"]
+        if row["optimizer"] != "recipe"
+    ]
+    head = ["", "workloads", "worse", "better", "steps", "seconds", "seconds of a step"]
+    lines = [*WORKLOADS.rstrip().splitlines(), "", *table_lines(head, summaries)]
+    head, table = ["", "seeds", "recipe"], []
     for name in others:
-        head += [WHO.get(name, name), "", "steps", "seconds"]
-    table = []
-    for name in names:
-        cells = [f"`{name}`", str(max(row["seeds"] for key, row in rows.items() if key[0] == name))]
-        cells.append(_final(rows.get((name, "recipe"))))
-        for other in others:
-            row = rows.get((name, other))
-            cells += [_final(row), *_shares(row)]
+        head += [CONTESTANTS.get(name, name), "", "steps", "seconds"]
+    for name in dict.fromkeys(name for name, _ in rows):
+        seeds = max(row["seeds"] for key, row in rows.items() if key[0] == name)
+        cells = [f"`{name}`", str(seeds), _final(rows.get((name, "recipe")))]
+        for row in (rows.get((name, other)) for other in others):
+            shares = [row["verdict"], _share(row["steps"]), _share(row["seconds"])] if row else []
+            cells += [_final(row), *(shares or ["", "-", "-"])]
         table.append(cells)
-    return [*lines, "", *table_lines(head, table)]
+    return [*lines, "", "Final metric, mean and standard deviation:", "", *table_lines(head, table)]
 
 
 def _final(row: Mapping[str, Any] | None) -> str:
@@ -305,14 +354,8 @@ def _final(row: Mapping[str, Any] | None) -> str:
     return f"{row['final']:.4g}{spread}"
 
 
-def _shares(row: Mapping[str, Any] | None) -> list[str]:
-    if row is None:
-        return ["", "-", "-"]
-    return [row["verdict"], _number(row["steps"], 2), _number(row["seconds"], 2)]
-
-
-def _number(number: float | None, digits: int) -> str:
-    return "-" if number is None else f"{number:.{digits}f}"
+def _share(number: float | None) -> str:
+    return "-" if number is None else f"{number:.2f}"
 
 
 def _below(text: str) -> list[str]:

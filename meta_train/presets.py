@@ -51,7 +51,7 @@ _PRETRAINED = replace(
 )
 """For rules that shall go into the wheel, on real data: PES of the network of entries, which hears
 neurons whose states are those of a fresh graph network. With steps in proportion to small weights,
-which the wheel's rule takes, meta-training was no better than without (see docs/log.md)."""
+which the wheel's rule takes, meta-training was no better than without (see docs/log_archive.md)."""
 
 _SIZES = replace(
     _PRETRAINED,

@@ -4,9 +4,8 @@ import re
 import pytest
 import torch
 
-from docs.compatibility_page import page
+from docs.compatibility_page import ROWS, page
 from docs.compatibility_probes import PROBES, outcome
-from docs.compatibility_rows import ROWS
 from docs.make_compatibility import DOCS, KEPT, ROOT, cases, contestant, make, makers, told
 from ngopt.backends.switch import plain
 
@@ -86,7 +85,7 @@ def test_what_is_not_run_again_stays(junit, tmp_path):
     assert json.loads((tmp_path / KEPT).read_text()) == second
     text = (tmp_path / "compatibility.md").read_text()
     assert "| DDP | `scale_out.test_scale_out` | 1 | 0 |  |  |" in text
-    assert "| FSDP2 | `scale_out.test_scale_out` | not run | | |  |" in text
+    assert "| FSDP2 | `scale_out.test_scale_out` | not run |  |  |  |" in text
     assert r"| 4 | 2 | 1: slow \| now |  |" in text
     assert "| GradScaler | `optim.test_contract_precision` | 1 | 0 |  | 1, 1 failed |" in text
     assert r"| trial | no: pipe \| | no: why |" in text

@@ -176,9 +176,9 @@ def test_one_page_has_everything(files, undrawn):
     text = (files["docs"] / "results.md").read_text()
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
-        *("## What was measured", "## Floors and goals", "## What it is good at"),
-        *("## What it is bad at", "## Rings", "## Every task", "## Curves"),
-        *("## Workloads", "## From FashionMNIST to CIFAR-10", "## Ablation", "## Commands"),
+        *("## Groups of tasks", "## Workloads", "## Floors and goals", "## What it is good at"),
+        *("## What it is bad at", "## What was measured", "## Every task", "## Curves"),
+        *("## From FashionMNIST to CIFAR-10", "## Ablation", "## Commands"),
     ]
     assert "12.35" in text
     assert "+25.0 %" in text
@@ -189,7 +189,7 @@ def test_remarks_become_part_of_the_page(files, undrawn):
     written(files["docs"], "results/remarks.md", {})
     (files["docs"] / "results" / "remarks.md").write_text("It is good at this.\n")
     make(**files)
-    assert "\nIt is good at this.\n" in (files["docs"] / "results.md").read_text()
+    assert "\n## Remarks\n\nIt is good at this.\n" in (files["docs"] / "results.md").read_text()
 
 
 def test_curves_of_six_tasks_from_the_fastest_to_the_slowest(files, undrawn):

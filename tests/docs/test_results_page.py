@@ -34,11 +34,11 @@ def test_protocol():
 
 
 @pytest.mark.parametrize(("task", "uncut"), [("residual(size=16)", True), (FAR[0], False)])
-def test_the_far_ring_from_before_it_was_cut_in_two_is_said_to_be_that(task, uncut):
+def test_the_group_far_from_before_it_was_split_is_said_to_be_that(task, uncut):
     given = [row(name, task, 1.0, ring="far") for name in ("adamw", "default")]
     text = section(made(given), "What was measured")
-    assert ("before it was cut in two" in text) == uncut
-    assert ("that no rule has seen" in text) != uncut
+    assert ("before it was split" in text) == uncut
+    assert ("that no rule was meta-trained on" in text) != uncut
 
 
 def test_protocol_follows_the_options():
@@ -58,12 +58,13 @@ def test_unfinished_evaluations_say_so(planned, said):
 
 def test_best_and_worst_tasks():
     text = made()
-    good = re.findall(r"^\* (\w+ \w+)", section(text, "What it is good at"), re.MULTILINE)
+    good = re.findall(r"^\| (\w+ \w+)", section(text, "What it is good at"), re.MULTILINE)
     assert good == ["convnet cifar10", "convnet fashion_mnist", "mlp mnist"]
     bad = section(text, "What it is bad at")
-    assert re.findall(r"^\* (\w+)", bad, re.MULTILINE) == ["rnn", "vae", "gnn"]
+    worst = re.findall(r"^\| (\w+) \w+ \(", bad, re.MULTILINE)
+    assert worst == ["rnn", "vae", "gnn"]
     assert "on 3 task(s): gnn cifar10 (far); vae cifar10 (far); rnn cifar10 (far)." in bad
-    assert "diverges or stalls on no task" in bad
+    assert "Diverges or stalls on no task." in bad
     assert "on 5 of 9 tasks, and ends lower on 5." in section(text, "What it is good at")
 
 
@@ -75,11 +76,11 @@ def test_where_it_fails_is_named():
         row("default", NEAR[2], 0.9, test=1.01),
     ]
     bad = section(made(given), "What it is bad at")
-    assert "It diverges or stalls on 1 task(s): mlp mnist width=32 (near)." in bad
-    assert "above the opponent's on 1 task(s): mlp cifar10 width=64 (near)." in bad
+    assert "Diverges or stalls on 1 task(s): mlp mnist width=32 (near)." in bad
+    assert "above the opponent's, on 1 task(s): mlp cifar10 width=64 (near)." in bad
 
 
-def test_tasks_of_other_rings_do_not_count():
+def test_tasks_of_other_groups_do_not_count():
     other = [row(name, FAR[0], 5.0, 0.0, "transfer") for name in ("adamw", "default")]
     text = section(made([*rows(), *other]), "What it is bad at")
     assert "transfer" not in text
@@ -90,7 +91,12 @@ def test_opponents_alone():
     content = evaluation([row(name, NEAR[0], 1.0) for name in names], names)
     text = page(Sources(compact_evaluation(content)))
     headings = [line for line in text.splitlines() if line.startswith("## ")]
-    assert headings == ["## What was measured", "## Rings", "## Every task", "## Commands"]
+    assert headings == [
+        "## Groups of tasks",
+        "## What was measured",
+        "## Every task",
+        "## Commands",
+    ]
 
 
 def test_commands():
