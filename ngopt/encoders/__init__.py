@@ -1,6 +1,6 @@
 """Networks that read networks: encoders of trained models, on the same graph as the optimizer's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ngopt.encoders.encoder import Encoder
@@ -11,7 +11,7 @@ from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.relations import DWS, NFN
 from ngopt.encoders.statistics import StatNN
 
-ENCODERS: Mapping[str, type[Encoder] | partial[Encoder]] = {
+ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "stat_nn": StatNN,
     "flat": FlatMLP,
     "flat_augmented": partial(FlatMLP, augment=True),

@@ -75,8 +75,8 @@ class NFN(RelationEncoder):
 
     Args:
         example: a graph or networks; needed for some of the options.
-        variant: `"np"` treats inputs and outputs as it does hidden neurons, but for their embedding;
-            `"hnp"` tells them apart in each layer.
+        variant: `"np"` treats inputs and outputs as it does hidden neurons, but for their
+            embedding; `"hnp"` tells them apart in each layer.
         width: number of features of a pair of neurons, and size of the encoding.
         layers: number of layers.
         options: see :class:`~ngopt.encoders.graph_encoder.GraphEncoder`.
