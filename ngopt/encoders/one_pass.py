@@ -14,10 +14,10 @@ from ngopt.features.positions import NODE_POSITIONS, Positions
 from ngopt.features.scale import root_inverse
 from ngopt.features.tensors import STRUCTURE
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.layers.affine import Affine
-from ngopt.rules.layers.feed_forward import FeedForward
-from ngopt.rules.layers.gru import GRU
-from ngopt.rules.layers.layer_norm import LayerNorm
+from ngopt.nn.affine import Affine
+from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.recurrent import GRU
+from ngopt.nn.layer_norm import LayerNorm
 
 KEPT = 256
 """Number of graphs of which the order is kept."""
