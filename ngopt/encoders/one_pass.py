@@ -1,7 +1,7 @@
 """An encoder in the order of inference: one pass from inputs to outputs, layer by layer, gated."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ from ngopt.features.tensors import STRUCTURE
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.affine import Affine
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.recurrent import GRU
 from ngopt.nn.layer_norm import LayerNorm
+from ngopt.nn.recurrent import GRU
 
 KEPT = 256
 """Number of graphs of which the order is kept."""

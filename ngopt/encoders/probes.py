@@ -53,7 +53,9 @@ class Probes(nn.Module):
                 f"there are no {kind!r} probes.\n  Use one of: {', '.join(get_args(ProbeKind))}."
             )
         if count < 1 and kind != "none":
-            raise EncoderError(f"cannot use {count} probes.\n  Use count=1 or more, or kind='none'.")
+            raise EncoderError(
+                f"cannot use {count} probes.\n  Use count=1 or more, or kind='none'."
+            )
         self.shape, self.kind, self.seed = tuple(shape), kind, seed
         self.count = 0 if kind == "none" else count
         generator = torch.Generator().manual_seed(seed)

@@ -105,9 +105,14 @@ def node_activations(
             made.append((call, registry.name_of(func), recorder.axes(out)))
 
     # Without gradients, nothing but the kernels themselves tells of scripted functions.
-    with undisturbed(model), torch.no_grad(), Surfacing(), tracing.following():  # type: ignore[no-untyped-call]
-        with Watching(keep):
-            outputs = model(inputs)
+    with (
+        undisturbed(model),
+        torch.no_grad(),
+        Surfacing(),  # type: ignore[no-untyped-call]
+        tracing.following(),
+        Watching(keep),
+    ):
+        outputs = model(inputs)
     graph, bundles = tracing.finish_beside(outputs, [axes for *_, axes in made], batch)
     found: dict[int, Activation] = {}
     for (call, name, _), parts in zip(made, bundles, strict=True):

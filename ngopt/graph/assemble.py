@@ -95,8 +95,10 @@ def _activation(
     for piece in _pieces([(axis, i) for i, axis in enumerate(axes)], (), around):
         factors = tuple(names.factor(term) for term, _ in piece.dims)
         roles: list[Role] = [
-            "group" if batch and set(leaves(term)) == batch
-            else "out" if isinstance(factor, str)
+            "group"
+            if batch and set(leaves(term)) == batch
+            else "out"
+            if isinstance(factor, str)
             else "tap"
             for (term, _), factor in zip(piece.dims, factors, strict=True)
         ]
