@@ -56,8 +56,8 @@ def assemble(
         batch: what runs over the examples.
 
     Returns:
-        The graph, and the bundles of each tensor that was made: the examples are their groups, neurons of the
-        graph's spaces their outputs, and all else their taps.
+        The graph, and the bundles of each tensor that was made: the examples are their groups,
+        neurons of the graph's spaces their outputs, and all else their taps.
     """
     for axes in tensors.values():
         recorder.solver.settle(axes)
