@@ -12,6 +12,7 @@ from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder, Probes
 from ngopt.encoders.relations import DWS, NFN
 from ngopt.encoders.statistics import StatNN
+from ngopt.nn.pna import AGGREGATORS
 
 ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "stat_nn": StatNN,
@@ -21,6 +22,7 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "nfn_hnp": partial(NFN, variant="hnp"),
     "dws": DWS,
     "ng_gnn": NGGNN,
+    "ng_gnn_pna": partial(NGGNN, aggregators=AGGREGATORS),
     "ng_t": NGT,
     "one_pass": OnePass,
     "one_pass_own": partial(OnePass, own_weights=True),
