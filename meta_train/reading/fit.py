@@ -193,7 +193,7 @@ class _Run:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
-        self.loss = float(loss)
+        self.loss = float(loss.detach())
         if norm.isfinite():
             self.optimizer.step()
         else:
