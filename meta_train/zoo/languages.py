@@ -152,7 +152,7 @@ def speak(
         networks: that read and predict :data:`TOKENS` tokens.
         sequences: number of sequences of each network.
         length: of a sequence.
-        generator: draws the tokens, on the CPU.
+        generator: draws the tokens.
 
     Returns:
         Tokens `(networks, sequences, length)`, and the predictions they were drawn from, as
@@ -165,7 +165,7 @@ def speak(
     for _ in range(length):
         answers, state = networks.step(one_hot(token).to(networks.bias), state)
         predicted = answers.log_softmax(-1)
-        place = torch.rand(*shape, 1, generator=generator).to(predicted)
+        place = torch.rand(*shape, 1, generator=generator, device=generator.device).to(predicted)
         # Rounding may leave the last sum below 1.
         token = (predicted.exp().cumsum(-1) < place).sum(-1).clamp(max=TOKENS - 1)
         tokens.append(token)
