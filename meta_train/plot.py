@@ -32,7 +32,7 @@ def plot(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Non
     Raises:
         MetaTrainError: if matplotlib is missing.
     """
-    figure_class = _figure_class()
+    figure_class = figure_class()
     columns = min(COLUMNS, len(curves))
     rows = math.ceil(len(curves) / columns)
     figure = figure_class(figsize=(WIDTH * columns, HEIGHT * rows), dpi=120, layout="constrained")
@@ -68,7 +68,7 @@ def plot_rings(comparison: Comparison, path: Path) -> None:
     Raises:
         MetaTrainError: if matplotlib is missing.
     """
-    figure_class = _figure_class()
+    figure_class = figure_class()
     rings = list(dict.fromkeys(row.ring for row in comparison.rows))
     names = list(dict.fromkeys(row.contestant for row in comparison.rows))
     names.remove(comparison.reference)
@@ -117,7 +117,12 @@ def _draw_speeds(
     panel.plot([left + 0.02, right - 0.02], [max(mean, bottom)] * 2, color=color, linewidth=2.5)
 
 
-def _figure_class() -> Any:
+def figure_class() -> Any:
+    """Return matplotlib's class of figures, without a window for them.
+
+    Raises:
+        MetaTrainError: if matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
