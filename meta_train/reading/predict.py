@@ -4,14 +4,13 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from meta_train.board.panel import open_writer
@@ -21,22 +20,15 @@ from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
 from meta_train.reading import pictures
 from meta_train.reading.augmentation import Augmentation
-from meta_train.reading.blind import by_hyperparameters, constant
-from meta_train.reading.fit import Reading, fit
+from meta_train.reading.fit import fit
 from meta_train.reading.options import FitOptions
+from meta_train.reading.prediction import SPLITS, Prediction, baselines, examples
 from meta_train.reading.readers import Reader, encoder_of, weights
 from meta_train.reading.report import markdown
 from meta_train.reading.results import Result, Table, Truth, table
 from meta_train.reading.targets import Loss, Target, target_of
 from meta_train.zoo.store import Zoo
 from ngopt.images import figure_image
-
-SPLITS = ("validation", "test")
-AT_ONCE = 256
-"""Networks that are read at once where nothing is learned."""
-
-EXAMPLES = 512
-"""Networks of the training split that encoders are built from."""
 
 
 @dataclass(frozen=True)
@@ -98,46 +90,6 @@ class PredictOptions:
             "augment": asdict(self.augment),
         }
         return dict(json.loads(json.dumps(plain)))
-
-
-class Prediction(Reading):
-    """Predict a property of the networks of a zoo.
-
-    Args:
-        zoo: of the networks, on the device of the module that learns.
-        target: what to predict.
-        augmentation: changes networks in training.
-    """
-
-    def __init__(self, zoo: Zoo, target: Target, augmentation: Augmentation) -> None:
-        augmentation.check(zoo.stacks)
-        self.zoo, self.augmentation = zoo, augmentation
-        self.truth = target.values.cpu()
-        self.target = replace(target, values=target.values.to(zoo.places.device))
-        self.train = zoo.split("train")
-        self.score, self.examples = target.scores[0], len(self.train)
-
-    def loss(self, module: nn.Module, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Training loss of a batch."""
-        snapshots = self.train[index]
-        networks = self.augmentation(self.zoo.networks(snapshots), generator)
-        return self.target.training_loss(module(networks), snapshots)
-
-    def evaluate(self, module: nn.Module, split: str) -> dict[str, float]:
-        """Scores on a split."""
-        true = self.truth[self.zoo.split(split).cpu()]
-        return scores(self.target, self.predict(module, split), true)
-
-    @torch.no_grad()
-    def predict(self, module: nn.Module, split: str) -> Tensor:
-        """Predictions for a split, `(snapshots,)`, on the CPU."""
-        parts = self.zoo.split(split).split(AT_ONCE)  # type: ignore[no-untyped-call]
-        return torch.cat([self.target.predicted(module(self.zoo.networks(p))) for p in parts])
-
-
-def scores(target: Target, predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """All scores of predictions, by name."""
-    return {score.name: score.of(predicted, true) for score in target.scores}
 
 
 def run_predict(options: PredictOptions, echo: Callable[[str], None] = tqdm.write) -> Table:
@@ -204,30 +156,9 @@ def _trained(
     return result
 
 
-def examples(zoo: Zoo) -> Any:
-    """Networks of the training split, for encoders to be built from."""
-    return zoo.networks(zoo.split("train")[:EXAMPLES])
-
-
 def place(options: PredictOptions, text: str, seed: int) -> Path:
     """Folder of a run."""
     return options.out / re.sub(r"[^\w.=-]+", "_", text) / f"seed-{seed}"
-
-
-def baselines(zoo: Zoo, target: Target) -> Iterator[Result]:
-    """What needs no weights: a constant, and hyper-parameters alone where there are some."""
-    named = {"constant": constant(target, zoo.split("train"))}
-    by_choice = by_hyperparameters(zoo, target, seed=0)
-    if by_choice is not None:
-        named["hyper-parameters"] = by_choice
-    for name, predicted in named.items():
-        parts = {split: predicted[zoo.split(split)] for split in SPLITS}
-        entry = {
-            split: scores(target, part, target.values[zoo.split(split)])
-            for split, part in parts.items()
-        }
-        plain = {split: part.tolist() for split, part in parts.items()}
-        yield Result(name, 0, plain, [{"step": 0, "epoch": 0.0, **entry}], baseline=True)
 
 
 def found(options: PredictOptions, zoo: Zoo) -> list[Result]:
@@ -276,13 +207,13 @@ def write_report(
         echo: shows the tables; without it, no pictures are drawn either.
     """
     runs = zoo.columns["run"]
-    truths = [Truth(target.values[i], runs[i]) for i in map(zoo.split, SPLITS)]
-    figures = table(results, target.scores, *truths, options.resamples)
+    validation, test = (Truth(target.values[i], runs[i]) for i in map(zoo.split, SPLITS))
+    figures = table(results, target.scores, validation, test, options.resamples)
     sizes = {name: len(zoo.split(name)) for name in ("train", *SPLITS)}
     counted = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
     notes = [
         f"Zoo `{options.zoo}` ({zoo.kind}): {counted} networks; the test split is of "
-        f"{len(torch.unique(truths[1].runs)):,} runs.",
+        f"{len(torch.unique(test.runs)):,} runs.",
         f"Made by `{command()}`.",
     ]
     planned = len(options.encoders) * len(options.seeds)
@@ -299,7 +230,7 @@ def write_report(
     (options.out / "report.json").write_text(json.dumps(plain, default=str, indent=1), "utf-8")
     if echo is not None:
         echo(f"\n{text}")
-        _draw(options, target, results, truths[1], echo)
+        _draw(options, target, results, test, echo)
         echo(f"Written to {options.out}.")
     return figures
 
