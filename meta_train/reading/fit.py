@@ -23,6 +23,9 @@ from meta_train.reading.options import FitOptions
 from meta_train.reading.scores import Score
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 
+SPLITS = ("validation", "test")
+"""What networks are measured on: states are chosen by the first."""
+
 EARLY = 10
 """Step of the first checkpoint: a folder that cannot be written to shows soon."""
 
@@ -57,6 +60,13 @@ class Reading(ABC):
     @abstractmethod
     def evaluate(self, module: nn.Module, split: str) -> Mapping[str, float]:
         """Scores on `validation` or `test`, by name; that of :attr:`score` is among them."""
+
+    def predict(self, module: nn.Module, split: str) -> Tensor:
+        """What is told of each network of a split, `(snapshots,)`, on the CPU."""
+        raise NotImplementedError
+
+    def keep(self, module: nn.Module, folder: Path) -> None:
+        """Write what is to be shown of a trained module, beside its scores, to a folder."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +230,7 @@ class _Run:
         with torch.no_grad():
             scores = {
                 split: dict(self.reading.evaluate(self.module, split))
-                for split in ("validation", "test")
+                for split in SPLITS
             }
         loss = self.loss if self.step else None
         entry = {"step": self.step, "epoch": self.step / self._per_epoch, "loss": loss}

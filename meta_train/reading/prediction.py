@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from meta_train.reading.augmentation import Augmentation
 from meta_train.reading.blind import by_hyperparameters, constant
-from meta_train.reading.fit import Reading
+from meta_train.reading.fit import SPLITS, Reading
 from meta_train.reading.results import Result
 from meta_train.reading.targets import Target
 from meta_train.zoo.store import Zoo
 from ngopt.encoders.networks import Networks
 
-SPLITS = ("validation", "test")
 AT_ONCE = 256
 """Networks that are read at once where nothing is learned."""
 

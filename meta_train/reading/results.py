@@ -39,6 +39,14 @@ class Result:
     baseline: bool = False
 
 
+def first_of_each(results: Sequence[Result]) -> list[Result]:
+    """Return the first result of each reader, in order."""
+    found: dict[str, Result] = {}
+    for result in results:
+        found.setdefault(result.reader, result)
+    return list(found.values())
+
+
 @dataclass(frozen=True)
 class Row:
     """A reader, over its seeds.
