@@ -228,10 +228,7 @@ class _Run:
     def _evaluate(self, writer: Any) -> None:
         self.module.eval()
         with torch.no_grad():
-            scores = {
-                split: dict(self.reading.evaluate(self.module, split))
-                for split in SPLITS
-            }
+            scores = {split: dict(self.reading.evaluate(self.module, split)) for split in SPLITS}
         loss = self.loss if self.step else None
         entry = {"step": self.step, "epoch": self.step / self._per_epoch, "loss": loss}
         self.history.append({**entry, **scores})
