@@ -12,7 +12,9 @@ from meta_train.evaluate import EvaluateOptions, run_evaluate
 from meta_train.export import ExportOptions, run_export
 from meta_train.inventory import TasksOptions, run_tasks
 from meta_train.presets import PRESETS
+from meta_train.reading.predict import PredictOptions, run_predict
 from meta_train.train import meta_train
+from meta_train.zoo.command import ZooOptions, run_zoo
 from ngopt.errors import NgoptError
 
 COMMANDS: dict[type, Callable[[Any], object]] = {
@@ -20,6 +22,8 @@ COMMANDS: dict[type, Callable[[Any], object]] = {
     EvaluateOptions: run_evaluate,
     ExportOptions: run_export,
     TasksOptions: run_tasks,
+    PredictOptions: run_predict,
+    ZooOptions: run_zoo,
 }
 
 
@@ -61,6 +65,14 @@ def read(arguments: Sequence[str]) -> Any:
         ]
         | Annotated[
             TasksOptions, tyro.conf.subcommand("tasks", description="List families of tasks.")
+        ]
+        | Annotated[
+            PredictOptions,
+            tyro.conf.subcommand("predict", description="Tell properties of networks by weights."),
+        ]
+        | Annotated[
+            ZooOptions,
+            tyro.conf.subcommand("zoo", description="Train many networks, to be read by others."),
         ]
     )
     return tyro.cli(

@@ -23,6 +23,9 @@ from meta_train.reading.options import FitOptions
 from meta_train.reading.scores import Score
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 
+SPLITS = ("validation", "test")
+"""What networks are measured on: states are chosen by the first."""
+
 EARLY = 10
 """Step of the first checkpoint: a folder that cannot be written to shows soon."""
 
@@ -65,6 +68,13 @@ class Reading(ABC):
             module: the network that reads networks.
         """
         return [module]
+
+    def predict(self, module: nn.Module, split: str) -> Tensor:
+        """What is told of each network of a split, `(snapshots,)`, on the CPU."""
+        raise NotImplementedError
+
+    def keep(self, module: nn.Module, folder: Path) -> None:
+        """Write what is to be shown of a trained module, beside its scores, to a folder."""
 
 
 @dataclass(frozen=True)
@@ -230,10 +240,7 @@ class _Run:
     def _evaluate(self, writer: Any) -> None:
         self.module.eval()
         with torch.no_grad():
-            scores = {
-                split: dict(self.reading.evaluate(self.module, split))
-                for split in ("validation", "test")
-            }
+            scores = {split: dict(self.reading.evaluate(self.module, split)) for split in SPLITS}
         loss = self.loss if self.step else None
         entry = {"step": self.step, "epoch": self.step / self._per_epoch, "loss": loss}
         self.history.append({**entry, **scores})

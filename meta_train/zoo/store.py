@@ -109,7 +109,7 @@ class Zoo:
         if len(self.stacks) == 1:
             return Networks((self.stacks[0].select(row),))
         stacks, order = [], []
-        for number in architecture.unique().tolist():
+        for number in sorted(set(architecture.tolist())):
             found = (architecture == number).nonzero().flatten()
             stacks.append(self.stacks[number].select(row[found]))
             order.append(found)
@@ -207,14 +207,14 @@ def _stack(folder: Path, entry: Mapping[str, Any]) -> Stack:
     tensors = _read_checked(folder, entry)
     graph = from_plain(entry["graph"])
     model = Architecture(entry["model"], entry["config"]).build()
-    _check_graph(entry["file"], {n: l.shape for n, l in graph.parameters.items()}, model)
+    _check_graph(entry["file"], {n: of.shape for n, of in graph.parameters.items()}, model)
     buffers = {name: tensor for name, tensor in tensors.items() if name not in graph.parameters}
     unknown = sorted(set(buffers) - {name for name, _ in model.named_buffers()})
     if unknown:
         raise ValueError(f"{entry['file']} holds `{unknown[0]}`, which its model has not")
-    stack = Stack(
-        graph, {n: t for n, t in tensors.items() if n in graph.parameters}, model, buffers or None
-    )
+    # In the order of the model, which files do not keep.
+    parameters = {name: tensors[name] for name in graph.parameters if name in tensors}
+    stack = Stack(graph, parameters, model, buffers or None)
     for name, tensor in stack.parameters.items():
         if not tensor.isfinite().all():
             raise ValueError(f"`{name}` in {entry['file']} is not finite everywhere")
@@ -260,6 +260,6 @@ def check_columns(columns: Mapping[str, Tensor], categories: Mapping[str, Sequen
         column = columns[name]
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(values):
             raise ValueError(f"column `{name}` has values without a name")
-    pairs = torch.stack((columns["run"], columns["split"])).unique(dim=1)
-    if len(pairs[0].unique()) != pairs.shape[1]:
+    pairs = set(zip(columns["run"].tolist(), columns["split"].tolist(), strict=True))
+    if len({run for run, _ in pairs}) != len(pairs):
         raise ValueError("a run has snapshots in two splits")
