@@ -74,7 +74,7 @@ class Emulator(nn.Module):
         x = torch.cat([first, self.read(read[:, :, 1:])], 2)
         hidden, _ = self.lstm(x.flatten(0, 1))
         answers: Tensor = self.answer(hidden).log_softmax(-1)
-        return answers.unflatten(0, (networks, sequences))
+        return answers.view(networks, sequences, *answers.shape[1:])
 
 
 class Emulation(nn.Module):
@@ -172,7 +172,7 @@ class Emulating(Reading):
         index = self.zoo.split(split)
         generator = torch.Generator(index.device).manual_seed(0)
         found: list[tuple[Tensor, Tensor]] = []
-        for rows in index.split(ROWS):
+        for rows in index.split(ROWS):  # type: ignore[no-untyped-call]
             networks = self.zoo.networks(rows)
             seen = self._watched(networks, self.judged, generator, False)
             answers = module(networks, seen.read)

@@ -253,9 +253,7 @@ def _problem(options: RNNZoo, labels: dict[str, Tensor], generator: torch.Genera
             spoken, corpus, labels["task"], decay, options.batch, options.samples, generator
         )
     total = len(digits().training)
-    own = [
-        torch.randperm(total, generator=generator)[: options.images] for _ in range(len(decay))
-    ]
+    own = [torch.randperm(total, generator=generator)[: options.images] for _ in range(len(decay))]
     return Turned(
         labels["angle"],
         torch.stack(own),
@@ -323,5 +321,3 @@ def _chunk(
     }
     tensors = {name: in_order([t[name] for _, t, _ in kept]) for name in final}
     return Chunk([Part(options.architecture, tensors, columns)], int((~whole).sum()))
-
-

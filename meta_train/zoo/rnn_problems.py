@@ -21,13 +21,11 @@ CLASSES = 10
 
 
 class Problem(Protocol):
-    """What some networks, that are trained at once, learn: one thing each.
+    """What some networks, that are trained at once, learn: one thing each."""
 
-    Args:
-        decay: weight decay of each network, `(networks,)`.
-    """
-
-    decay: Tensor
+    @property
+    def decay(self) -> Tensor:
+        """Weight decay of each network, `(networks,)`."""
 
     def losses(self, networks: LSTMs) -> Tensor:
         """Draw a batch for each network; return its loss, `(networks,)`."""
@@ -66,7 +64,9 @@ class Speaking:
     def _losses(self, networks: LSTMs, shares: Tensor) -> Tensor:
         words = self.corpus.tokens[self.chosen]
         answers = networks.run(one_hot(read(words)).to(networks.bias))
-        each = cross_entropy(answers.flatten(0, -2), words.flatten().to(answers.device), reduction="none")
+        each = cross_entropy(
+            answers.flatten(0, -2), words.flatten().to(answers.device), reduction="none"
+        )
         return (each.view(words.shape).mean(-1) * shares.to(each)).sum(-1)
 
     @torch.no_grad()

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
-from ngopt.encoders.encoder import Encoder
+from ngopt.encoders.encoder import Architecture, Encoder, Example, check_sizes, check_some
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.errors import EncoderError
 from ngopt.graph.incidence import Incidence, incidences
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import Nodes, nodes_of
-from ngopt.graph.plain import from_plain, to_plain
 from ngopt.nn.affine import Affine
 from ngopt.nn.feed_forward import FeedForward
 
@@ -29,7 +28,7 @@ class NeuronTransformer(Encoder):
     a weight.
 
     Args:
-        example: a network's graph, its stack, or :func:`ngopt.graph.plain.to_plain` of the graph.
+        example: a graph, or networks of this architecture.
         width: size of the encoding.
         token: size of a token; a multiple of `heads`.
         layers: how many.
@@ -48,35 +47,34 @@ class NeuronTransformer(Encoder):
 
     def __init__(
         self,
-        example: NeuralGraph | Stack | dict[str, Any],
+        example: Example,
         width: int = 16,
-        token: int = 64,
+        token: int = 32,
         layers: int = 3,
         heads: int = 4,
         dropout: float = 0.0,
         edges: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if min(width, token, layers, heads) < 1 or token % heads or not 0 <= dropout < 1:
+        super().__init__(width, seed)
+        check_sizes("NeuronTransformer", token=token, layers=layers, heads=heads)
+        if token % heads or not 0 <= dropout < 1:
             raise EncoderError(
-                f"cannot build a NeuronTransformer with width={width}, token={token}, "
-                f"layers={layers}, heads={heads}, dropout={dropout}.\n  Use at least 1 of each, "
-                "a token that is a multiple of heads, and 0 <= dropout < 1."
+                f"cannot build a NeuronTransformer with token={token}, heads={heads}, "
+                f"dropout={dropout}.\n  Use a token that is a multiple of heads, and "
+                "0 <= dropout < 1."
             )
-        self.graph = graph_of(example)
-        self.width, self.token, self.layers, self.heads = width, token, layers, heads
-        self.dropout, self.edges, self.seed = dropout, edges, seed
-        generator = torch.Generator().manual_seed(seed)
+        self.architecture = Architecture(example)
+        self.graph, generator = self.architecture.graph, self.generator
+        self.token, self.layers, self.heads = token, layers, heads
+        self.dropout, self.edges = dropout, edges
         self.nodes = nodes_of(self.graph)
         self.tokens = Tokens(self.graph, self.nodes, token, generator)
         count = heads * layers if edges else 0
         self.scores = nn.ModuleList(
             Affine(bundle.shape[3], 2 * count, generator) for bundle in self.graph.bundles if edges
         )
-        self.blocks = nn.ModuleList(
-            Block(token, heads, dropout, generator) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(Block(token, heads, dropout, generator) for _ in range(layers))
         self.norm = nn.LayerNorm(token)
         sets = sum(bool(item.spaces) for item in self.nodes.sets)
         self.read_out = FeedForward([sets * token, token, width], generator)
@@ -85,7 +83,7 @@ class NeuronTransformer(Encoder):
     def config(self) -> dict[str, Any]:
         """Arguments that build this encoder again, as plain data."""
         names = ("width", "token", "layers", "heads", "dropout", "edges", "seed")
-        return {"example": to_plain(self.graph), **{name: getattr(self, name) for name in names}}
+        return {"example": self.architecture.plain, **{name: getattr(self, name) for name in names}}
 
     def encode(self, networks: Networks) -> Tensor:
         """Read networks; `(networks, width)`.
@@ -93,14 +91,11 @@ class NeuronTransformer(Encoder):
         Raises:
             EncoderError: if they are of another architecture than the example.
         """
+        check_some(networks)
+        self.architecture.check(networks, "NeuronTransformer")
         return networks.in_order([self._encode(stack) for stack in networks])
 
     def _encode(self, stack: Stack) -> Tensor:
-        if stack.graph.layouts != self.graph.layouts:
-            raise EncoderError(
-                "this NeuronTransformer was built for networks of another architecture.\n"
-                "  Build it with a graph of these: NeuronTransformer(graph)."
-            )
         arrays = [
             torch.vmap(bundle.view)(stack.parameters[bundle.parameter])
             for bundle in self.graph.bundles
@@ -164,7 +159,11 @@ class Tokens(nn.Module):
                 (self.columns, outputs, nodes.sets[target]),
             ):
                 fixed = there.pinned
-                ways.append(OneByOne(others * taps, size, generator) if fixed else AsSet(taps, size, generator))
+                ways.append(
+                    OneByOne(others * taps, size, generator)
+                    if fixed
+                    else AsSet(taps, size, generator)
+                )
             if target == source and bundle.shape[0] == 1:
                 self.loops[str(number)] = Affine(taps, size, generator, bias=False)
 
@@ -225,9 +224,7 @@ class Block(nn.Module):
         generator: draws the weights.
     """
 
-    def __init__(
-        self, size: int, heads: int, dropout: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, size: int, heads: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.before, self.between = nn.LayerNorm(size), nn.LayerNorm(size)
@@ -243,23 +240,13 @@ class Block(nn.Module):
             scores: added to the scores of attention, `(networks, heads, nodes, nodes)`.
         """
         parts = self.ask(self.before(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        heard = scaled_dot_product_attention(*parts.unbind(0), attn_mask=scores)
+        query, key, value = parts.unbind(0)
+        heard = scaled_dot_product_attention(query, key, value, attn_mask=scores)
         x = x + self._dropped(self.answer(heard.transpose(1, 2).flatten(2)))
         return x + self._dropped(self.each(self.between(x)))
 
     def _dropped(self, update: Tensor) -> Tensor:
         return dropout(update, self.dropout, self.training)
-
-
-def graph_of(example: NeuralGraph | Stack | dict[str, Any]) -> NeuralGraph:
-    """Graph of the networks that an encoder is to read.
-
-    Args:
-        example: the graph, a stack of such networks, or the graph as plain data.
-    """
-    if isinstance(example, Stack):
-        return example.graph
-    return example if isinstance(example, NeuralGraph) else from_plain(example)
 
 
 def _diagonal(array: Tensor, end: Incidence) -> Tensor:

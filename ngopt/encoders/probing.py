@@ -1,12 +1,13 @@
 """Encoders that ask recurrent networks: what they answer, and not their weights, is read."""
 
-from typing import Any, Literal, TypeAlias
+from abc import abstractmethod
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ngopt.encoders.encoder import Encoder
-from ngopt.encoders.networks import Networks
+from ngopt.encoders.encoder import Encoder, check_choice, check_sizes, check_some
+from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.recurrent import LSTMs
 from ngopt.errors import EncoderError
 from ngopt.nn.affine import Affine
@@ -56,20 +57,15 @@ class Probing(Encoder):
         answers: Answers = "probabilities",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        counts = (inputs, outputs, width, units, layers, sequences, length)
-        known = probes in ("tokens", "unit", "free") and answers in ("probabilities", "free")
-        if min(counts) < 1 or not known:
-            raise EncoderError(
-                f"cannot build a {type(self).__name__} with inputs={inputs}, outputs={outputs}, "
-                f"width={width}, units={units}, layers={layers}, sequences={sequences}, "
-                f"length={length}, probes={probes!r}, answers={answers!r}.\n  Use at least 1 of "
-                "each, probes `tokens`, `unit` or `free`, and answers `probabilities` or `free`."
-            )
-        self.inputs, self.outputs, self.width = inputs, outputs, width
-        self.units, self.layers, self.sequences, self.length = units, layers, sequences, length
-        self.probes, self.answers, self.seed = probes, answers, seed
-        self.generator = torch.Generator().manual_seed(seed)
+        super().__init__(width, seed)
+        name = type(self).__name__
+        check_sizes(name, inputs=inputs, outputs=outputs, units=units, layers=layers)
+        check_sizes(name, sequences=sequences, length=length)
+        check_choice(name, "probes", probes, get_args(Probes))
+        check_choice(name, "answers", answers, get_args(Answers))
+        self.inputs, self.outputs, self.units, self.layers = inputs, outputs, units, layers
+        self.sequences, self.length = sequences, length
+        self.probes, self.answers = probes, answers
         self.core = drawn_lstm(self._read_by_core(), units, layers, self.generator)
         self.read_out = Affine(units, width, self.generator)
 
@@ -85,17 +81,18 @@ class Probing(Encoder):
         Raises:
             EncoderError: if they are no LSTMs that can be run, or read or answer other numbers.
         """
+        check_some(networks)
         return networks.in_order([self._encode(self._runnable(stack)) for stack in networks])
 
     def _read_by_core(self) -> int:
         """Number of numbers that the core reads in each step."""
         return self.sequences * self.outputs
 
+    @abstractmethod
     def _encode(self, networks: LSTMs) -> Tensor:
         """Encode networks of one architecture."""
-        raise NotImplementedError
 
-    def _runnable(self, stack: Any) -> LSTMs:
+    def _runnable(self, stack: Stack) -> LSTMs:
         networks = LSTMs.of(stack)
         if (networks.inputs, networks.outputs) != (self.inputs, self.outputs):
             raise EncoderError(

@@ -78,9 +78,7 @@ class LSTMs:
         return cls.from_parameters(stack.parameters, lstm, read_out)
 
     @classmethod
-    def from_parameters(
-        cls, parameters: Mapping[str, Tensor], lstm: str, read_out: str
-    ) -> "LSTMs":
+    def from_parameters(cls, parameters: Mapping[str, Tensor], lstm: str, read_out: str) -> "LSTMs":
         """Take the stacked parameters, `(networks, *shape)`, of a model with these two modules.
 
         Args:
@@ -95,9 +93,7 @@ class LSTMs:
                 for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
             layers.append(Layer(inputs, recurrent, biases[0] + biases[1]))
-        return cls(
-            tuple(layers), parameters[f"{read_out}.weight"], parameters[f"{read_out}.bias"]
-        )
+        return cls(tuple(layers), parameters[f"{read_out}.weight"], parameters[f"{read_out}.bias"])
 
     def __len__(self) -> int:
         return len(self.read_out)
