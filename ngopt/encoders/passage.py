@@ -1,7 +1,6 @@
 """What a graph alone determines of one pass through a network, in the order of inference."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +77,9 @@ class Passage:
         updates = inference_order(graph, nodes)
         joined = incidences(graph, nodes, device)
         readings = tuple(
-            _reading(graph, positions, bundle, ends, (nodes.sets[target], nodes.sets[source]), source)
+            _reading(
+                graph, positions, bundle, ends, (nodes.sets[target], nodes.sets[source]), source
+            )
             for bundle, ends, target, source in zip(
                 graph.bundles, joined, nodes.targets, nodes.sources, strict=True
             )

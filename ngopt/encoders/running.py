@@ -5,17 +5,16 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ngopt.encoders.networks import Stack
 from ngopt.errors import EncoderError, TraceError
-from ngopt.graph.activations import Activation, Watching, node_activations
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import nodes_of
 from ngopt.graph.operations import registry
+from ngopt.graph.watching import Activation, Watching, node_activations
 
 Answer = TypeVar("Answer")
 Places = tuple[NeuralGraph, dict[int, Activation]]
@@ -136,10 +135,10 @@ def _run(
 def _refusal(model: nn.Module, inputs: Tensor, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
-        f"cannot run {type(model).__name__} on probes of shape {tuple(inputs.shape)}, as many "
-        f"networks at once: {reason}\n  Use probes of the shape of its inputs, without the examples,"
-        " and a model that torch.func.vmap can run: it must not depend on values of tensors, nor "
-        "use nn.LSTM and the like."
+        f"cannot run many networks {type(model).__name__} at once on probes of shape "
+        f"{tuple(inputs.shape)}: {reason}\n  Use probes of the shape of one of its inputs, and a "
+        "model that torch.func.vmap can run: it must not depend on values of tensors, nor use "
+        "nn.LSTM and the like."
     )
 
 
@@ -170,7 +169,9 @@ def _places(stack: Stack, model: nn.Module, inputs: Tensor) -> Places:
         like = next(iter(model.parameters()), inputs)
         try:
             with _evaluating(model):
-                known[shape] = node_activations(model, inputs.detach().to(like), nodes_of(stack.graph))
+                known[shape] = node_activations(
+                    model, inputs.detach().to(like), nodes_of(stack.graph)
+                )
         except (RuntimeError, ValueError, TypeError, LookupError, TraceError) as error:
             raise EncoderError(_refusal(model, inputs, error)) from error
     graph, places = known[shape]

@@ -89,6 +89,7 @@ class Positions:
         return result.reshape(-1, TAP_POSITIONS)
 
     def node(self, item: NodeSet) -> list[float]:
+        """Features of each node of a set, of which :meth:`nodes` tells."""
         angles = [math.pi * 2**k * item.depth for k in range(FREQUENCIES)]
         parts = {
             "depth": [wave(angle) for wave in (math.sin, math.cos) for angle in angles],

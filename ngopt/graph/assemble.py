@@ -42,22 +42,22 @@ def assemble(
     tensors: Mapping[str, Sequence[Term]],
     buffers: Collection[str],
     aliases: Mapping[str, str],
-    activations: Sequence[Sequence[Term]] = (),
+    made: Sequence[Sequence[Term]] = (),
     batch: Term = ONE,
 ) -> tuple[NeuralGraph, list[tuple[Bundle, ...]]]:
-    """Describe the parameters of a traced model, and activations by the same neurons.
+    """Describe the parameters of a traced model, and other tensors by the same neurons.
 
     Args:
         recorder: what the trace found out.
         tensors: axes of each parameter and state buffer, by name.
         buffers: names of the state buffers among them.
         aliases: other names of tied parameters.
-        activations: axes of tensors that the forward pass has made.
+        made: axes of tensors that the forward pass has made.
         batch: what runs over the examples.
 
     Returns:
-        The graph, and the bundles of each activation: the examples are their groups, neurons of the
-        graph's spaces their outputs, and all else their taps.
+        The graph, and the bundles of each tensor that was made: the examples are their groups,
+        neurons of the graph's spaces their outputs, and all else their taps.
     """
     for axes in tensors.values():
         recorder.solver.settle(axes)
@@ -86,18 +86,20 @@ def assemble(
             name in buffers,
         )
     graph = NeuralGraph(names.spaces, layouts, dict(aliases), tuple(recorder.unknown))
-    return graph, [_activation(axes, names, around, set(leaves(batch))) for axes in activations]
+    return graph, [_made(axes, names, around, set(leaves(batch))) for axes in made]
 
 
-def _activation(
+def _made(
     axes: Sequence[Term], names: "_Names", around: set[Atom], batch: set[Atom]
 ) -> tuple[Bundle, ...]:
     bundles = []
     for piece in _pieces([(axis, i) for i, axis in enumerate(axes)], (), around):
         factors = tuple(names.factor(term) for term, _ in piece.dims)
         roles: list[Role] = [
-            "group" if batch and set(leaves(term)) == batch
-            else "out" if isinstance(factor, str)
+            "group"
+            if batch and set(leaves(term)) == batch
+            else "out"
+            if isinstance(factor, str)
             else "tap"
             for (term, _), factor in zip(piece.dims, factors, strict=True)
         ]
