@@ -50,7 +50,7 @@ class Observer(ABC):
             networks: to run; no gradient flows to them.
             sequences: how many each network reads.
             generator: draws the sequences.
-            train: whether they are to learn from; else there are others for tests, if they are data.
+            train: whether they are to learn from; where they are data, there are others for tests.
         """
 
 

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from meta_train.reading.behaviour import Behaviour, Observer
-from meta_train.reading.scores import Resamples, Score
 from meta_train.reading.fit import Reading
+from meta_train.reading.scores import Resamples, Score
 from meta_train.tasks.model_task import fresh
 from meta_train.zoo.store import Zoo
 from ngopt.encoders.networks import Networks

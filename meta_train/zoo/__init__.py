@@ -3,4 +3,5 @@
 Importing it makes every model of a zoo known, see :mod:`meta_train.zoo.architecture`.
 """
 
+import meta_train.zoo.lstm_reader
 import meta_train.zoo.siren

@@ -94,7 +94,7 @@ class Corpus:
             MetaTrainError: if a language has no such word.
         """
         listed = [language.words(most) for language in spoken]
-        silent = [l.surplus for l, words in zip(spoken, listed, strict=True) if not words]
+        silent = [one.surplus for one, words in zip(spoken, listed, strict=True) if not words]
         if silent:
             raise MetaTrainError(
                 f"the language with surpluses {silent[0]} has no word with up to {most} times a."

@@ -1,95 +1,79 @@
-"""A zoo of LSTMs: on formal languages, or on turned digits read tile by tile."""
+"""The command `zoo rnn`: LSTMs on formal languages, or on turned digits read tile by tile."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm import tqdm
 
+from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
 from meta_train.seeds import mixed
-from meta_train.zoo.architecture import Architecture, model
+from meta_train.table import table_lines
+from meta_train.zoo.architecture import Architecture
 from meta_train.zoo.languages import Corpus, languages
 from meta_train.zoo.making import make_zoo
+from meta_train.zoo.pictures import split_of_runs
 from meta_train.zoo.rnn_problems import Problem, Speaking, Turned, digits, sizes
-from meta_train.zoo.store import Zoo
+from meta_train.zoo.store import SPLITS, Zoo
 from meta_train.zoo.writer import Chunk, Part, ZooWriter
 from ngopt.encoders.recurrent import LSTMs
-
-SHARES = (0.7, 0.15)
-"""Shares of the tasks that are for training and for validation; the others are for tests."""
 
 DECAYS = (0.0, 0.001, 0.01, 0.1)
 """Weight decays that networks on digits have."""
 
 LANGUAGE_DECAY = 1e-4
-BETAS, EPS = (0.9, 0.999), 1e-8
 LATER = 0.3
 """What the learning rate is multiplied by after half of the steps."""
 
-
-@model("lstm")
-class LSTMReader(nn.Module):
-    """LSTM layers and a linear read-out of each hidden state of the top one.
-
-    Args:
-        inputs: number of numbers read in each step.
-        hidden: number of neurons of each layer.
-        layers: number of layers.
-        outputs: number of numbers answered in each step.
-    """
-
-    def __init__(self, inputs: int, hidden: int, layers: int, outputs: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(inputs, hidden, layers, batch_first=True)
-        self.read_out = nn.Linear(hidden, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Read sequences `(batch, length, inputs)`; answer `(batch, length, outputs)`."""
-        answers: Tensor = self.read_out(self.lstm(x)[0])
-        return answers
-
-    def inputs(self) -> tuple[Tensor, ...]:
-        """Example inputs of a forward pass."""
-        return (torch.zeros(2, 3, self.lstm.input_size),)
+ASSIGNMENT, CHUNKS = 0, 1
+"""Parts that are drawn by themselves: tasks of networks, and the chunks."""
 
 
 @dataclass(frozen=True)
-class RNNZoo:
-    """Train LSTMs, and keep what they were after some of the steps.
+class RnnOptions:
+    """Train LSTMs on a formal language or a turn of MNIST each, and keep them on the way.
 
-    Languages are those of Herrmann et al., "Learning useful representations of recurrent neural
-    network weight matrices", ICML 2024: a^n b^(n+m1) c^(n+m2) d^(n+m3). `--scale full` is their
-    size, except that the longest word keeps its end.
+    The languages are a^n b^(n+m1) c^(n+m2) d^(n+m3); the networks predict each next letter. Digits
+    are turned by an angle of the network's own and read tile by tile. Killed at any moment, the
+    same command goes on with what is missing, and the zoo is the same. All networks of a language
+    are in one split, so that the test split has unseen ones.
 
-    Columns: `accuracy` (of digits, after the last tile; of languages, the share of written sequences
-    that are words), `loss`, `step`, `task`, `weight_decay`, and `m1`, `m2`, `m3` of the language
-    (counted from the least one), or `angle` in degrees, `train_loss` and `gap` (test loss minus
-    training loss). All networks of a task are in one split.
+    Columns are `accuracy` (the share of sequences that the network writes which are words; of
+    digits, that after the last tile), `loss`, `step`, `snapshot` (the steps as labels), `task`,
+    `weight_decay`, and of languages `m1`, `m2`, `m3`, of digits `angle` (degrees), `angle_cos`,
+    `angle_sin`, `train_loss` and `gap` (loss on test images minus that on training images).
+
+    Source: Herrmann, Faccio and Schmidhuber, "Learning useful representations of recurrent neural
+    network weight matrices", ICML 2024. Here the longest word has room for its end.
 
     Args:
         folder: of the zoo.
-        task: what they learn: a formal language, or MNIST turned by an angle, each of its own.
-        scale: `full` replaces the other options with the published ones.
-        networks: number of networks.
-        steps: number of training steps.
+        task: what they learn.
+        scale: `full` replaces sizes and steps with those of the source: 1,000 networks, 20,000
+            steps, hidden layers of 32, n up to 9, m from -3 to 2, all images, tiles of 4 pixels.
+        networks: how many.
+        steps: of AdamW.
         snapshots: steps after which a network is kept; 0 is before the first.
-        hidden: number of neurons of a layer.
-        layers: number of layers.
+        hidden: number of neurons of each layer.
+        layers: how many.
         batch: words or images in a step.
-        lr: learning rate of AdamW; 0.3 times that in the second half.
+        lr: learning rate; 0.3 times that in the second half.
         longest: the largest n.
         surplus: the least and the largest m.
         images: number of training images of each network.
-        tile: pixels along a side of a tile of digits.
-        samples: number of sequences or images that a network is judged on.
-        stack: number of networks that are trained at once.
+        tile: pixels along a side of a tile of a digit.
+        samples: sequences or images that a network is judged by.
+        validation: share of the languages, or of the angles, to validate on.
+        test: share of them to test on.
         seed: of everything random.
-        device: that networks are trained on, `cpu` or `cuda`.
-        processes: how many work at the same time.
+        chunk: networks trained at once; 64 are best on a CPU, hundreds on a GPU.
+        processes: how many work at the same time, each on one thread.
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
     """
 
     folder: Path = Path("runs/zoo/rnn")
@@ -105,34 +89,34 @@ class RNNZoo:
     longest: int = 4
     surplus: tuple[int, int] = (-2, 1)
     images: int = 2000
-    tile: int = 4
+    tile: int = 7
     samples: int = 200
-    stack: int = 64
+    validation: float = 0.15
+    test: float = 0.15
     seed: int = 0
-    device: str = "cpu"
+    chunk: int = 64
     processes: int = 1
+    device: str = "auto"
 
     def __post_init__(self) -> None:
-        least, largest = self.surplus
-        counts = (self.networks, self.hidden, self.layers, self.batch, self.samples, self.stack)
-        kept = list(self.snapshots)
-        if min(counts) < 1 or kept != sorted(set(kept)) or not kept or kept[0] < 0:
+        names = ("networks", "steps", "hidden", "layers", "batch", "images", "tile", "samples")
+        least = min(getattr(self, name) for name in (*names, "chunk", "processes"))
+        kept = self.snapshots
+        ordered = list(kept) == sorted(set(kept)) and min(kept, default=-1) >= 0
+        if least < 1 or self.lr <= 0 or not ordered or kept[-1] > self.steps:
             raise MetaTrainError(
-                f"cannot make a zoo of networks={self.networks}, hidden={self.hidden}, "
-                f"layers={self.layers}, batch={self.batch}, samples={self.samples}, "
-                f"stack={self.stack}, snapshots={self.snapshots}.\n"
-                "  Use at least 1 of each, and snapshots in rising order."
+                f"cannot make the zoo {self}.\n  Use numbers of at least 1, lr > 0, and snapshots "
+                "in rising order, from 0 to the number of steps."
             )
-        if kept[-1] > self.steps or largest < least or 28 % self.tile:
+        if self.surplus[0] > self.surplus[1] or 28 % self.tile:
             raise MetaTrainError(
-                f"cannot make a zoo with snapshots={self.snapshots} of steps={self.steps}, "
-                f"surplus={self.surplus}, tile={self.tile}.\n  Use snapshots up to the last step, "
-                "the smaller surplus first, and a tile that 28 pixels can be cut into."
+                f"cannot make a zoo with surplus={self.surplus} and tile={self.tile}.\n"
+                "  Give the smaller surplus first, and a tile that 28 pixels can be cut into."
             )
 
     @property
-    def chosen(self) -> "RNNZoo":
-        """These options, or the published ones if the full scale is asked for."""
+    def scaled(self) -> "RnnOptions":
+        """These options, or those of the source if the full scale is asked for."""
         if self.scale == "small":
             return self
         return replace(
@@ -145,13 +129,12 @@ class RNNZoo:
             longest=9,
             surplus=(-3, 2),
             images=60_000,
+            tile=4,
             samples=1000,
-            stack=250,
         )
 
-    @property
-    def plain(self) -> dict[str, object]:
-        """All that the networks follow from, as plain data."""
+    def plain(self) -> dict[str, Any]:
+        """All that the zoo follows from."""
         elsewhere = ("folder", "scale", "device", "processes")
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 
@@ -163,161 +146,169 @@ class RNNZoo:
         return Architecture("lstm", {**config, "outputs": outputs})
 
 
-def make_rnn_zoo(options: RNNZoo) -> Zoo:
-    """Make a zoo of LSTMs, or go on with it.
+def run_rnn(options: RnnOptions, echo: Callable[[str], None] = tqdm.write) -> Zoo:
+    """Make the zoo, or what is missing of it, and show how good the networks are.
+
+    Args:
+        options: everything there is to choose.
+        echo: shows a line of text.
 
     Raises:
         MetaTrainError: if the folder holds another zoo, or the images are missing.
     """
-    options = options.chosen
+    options = options.scaled
+    categories: dict[str, Sequence[str]] = {"snapshot": tuple(map(str, options.snapshots))}
     if options.task == "digits":
-        digits()  # a missing file should be found before anything is begun
-    chunks = -(-options.networks // options.stack)
-    writer = ZooWriter(options.folder, "rnn", options.plain, chunks)
-    categories: dict[str, Sequence[str]] = {}
-    if options.task == "languages":
+        digits()  # so that missing files show before anything is begun
+    else:
         least, largest = options.surplus
-        names = tuple(str(m) for m in range(least, largest + 1))
-        categories = dict.fromkeys(("m1", "m2", "m3"), names)
-    each = min(options.stack, options.networks)
-    return make_zoo(writer, partial(train_stack, options), categories, each, options.processes)
+        known = tuple(str(m) for m in range(least, largest + 1))
+        categories |= dict.fromkeys(("m1", "m2", "m3"), known)
+    chunks = -(-options.networks // options.chunk)
+    writer = ZooWriter(options.folder, "rnn", options.plain(), chunks)
+    each = min(options.chunk, options.networks)
+    with world(options.device) as processes:
+        make = partial(rnn_chunk, options, str(processes.device))
+        zoo = make_zoo(writer, make, categories, each, options.processes)
+    echo("\n".join(report(zoo)))
+    return zoo
 
 
-def train_stack(options: RNNZoo, number: int) -> Chunk:
-    """Train the networks of one stack at once.
+class Snapshot(NamedTuple):
+    """Networks of a chunk after some steps: their parameters, and how good they were."""
+
+    step: int
+    parameters: Mapping[str, Tensor]
+    figures: Mapping[str, Tensor]
+
+
+def rnn_chunk(options: RnnOptions, device: str, number: int) -> Chunk:
+    """Train the networks of one chunk, all at once.
 
     Args:
         options: of the zoo.
-        number: of the stack, from 0.
+        device: to train them on.
+        number: of the chunk.
     """
-    runs = torch.arange(number * options.stack, options.networks)[: options.stack]
-    generator = torch.Generator().manual_seed(mixed(options.seed, number))
-    device = torch.device(options.device)
-    labels = labels_of(options, runs)
+    first = number * options.chunk
+    runs = torch.arange(first, min(first + options.chunk, options.networks))
+    generator = torch.Generator().manual_seed(mixed(options.seed, CHUNKS + number))
+    labels = assignment(options, runs)
     problem = _problem(options, labels, generator)
     parameters = _begin(options, len(runs), generator, device)
-    optimizer = torch.optim.AdamW(
-        parameters.values(), options.lr, BETAS, EPS, weight_decay=0, foreach=True
-    )
-    kept: list[tuple[int, dict[str, Tensor], dict[str, Tensor]]] = []
-    for step in range(options.steps + 1):
+    # Weight decay differs from network to network, and is added by hand.
+    optimizer = torch.optim.AdamW(parameters.values(), options.lr, weight_decay=0, foreach=True)
+    kept = []
+    for step in range(options.snapshots[-1] + 1):
         networks = LSTMs.from_parameters(parameters, "lstm", "read_out")
         if step in options.snapshots:
-            tensors = {name: p.detach().cpu().clone() for name, p in parameters.items()}
-            kept.append((step, tensors, problem.measure(networks)))
-        if step < max(options.snapshots):
-            _advance(optimizer, networks, problem, options.lr * _rate(step, options.steps))
+            now = {name: p.detach().cpu().clone() for name, p in parameters.items()}
+            kept.append(Snapshot(step, now, problem.measure(networks)))
+        if step < options.snapshots[-1]:
+            lr = options.lr * (1 if 2 * step < options.steps else LATER)
+            _advance(optimizer, networks, problem, lr)
     return _chunk(options, labels, kept)
 
 
-def labels_of(options: RNNZoo, runs: Tensor) -> dict[str, Tensor]:
-    """What is known of networks before their training, `(runs,)` each.
+def assignment(options: RnnOptions, runs: Tensor) -> dict[str, Tensor]:
+    """Split of networks, and what each learns, `(runs,)` each.
 
     Args:
         options: of the zoo.
         runs: numbers of the networks, `(runs,)`.
     """
-    # All of the zoo are drawn, so that none depends on how many are trained at once.
-    generator = torch.Generator().manual_seed(options.seed)
+    # Drawn for the whole zoo, so that no network depends on how many are trained at once.
+    generator = torch.Generator().manual_seed(mixed(options.seed, ASSIGNMENT))
+    shares = (options.validation, options.test, generator)
     if options.task == "languages":
         spoken = languages(*options.surplus)
-        split = _splits(len(spoken), generator)
-        # Languages take turns, so that all have as many networks, but for one.
+        split = split_of_runs(len(spoken), *shares)
+        # Languages take turns, so that all have as many networks, give or take one.
         task = torch.randperm(len(spoken), generator=generator)[runs % len(spoken)]
         m = torch.tensor([language.surplus for language in spoken])[task] - options.surplus[0]
-        decay = torch.full((len(runs),), LANGUAGE_DECAY)
-        known = {"m1": m[:, 0], "m2": m[:, 1], "m3": m[:, 2]}
+        known = dict(zip(("m1", "m2", "m3"), m.unbind(1), strict=True))
+        known["weight_decay"] = torch.full((len(runs),), LANGUAGE_DECAY)
     else:
-        split, task = _splits(options.networks, generator), runs
-        angles = 360 * torch.rand(options.networks, generator=generator)
+        split, task = split_of_runs(options.networks, *shares), runs
+        angle = 360 * torch.rand(options.networks, generator=generator)[runs]
         drawn = torch.randint(len(DECAYS), (options.networks,), generator=generator)[runs]
-        decay = torch.tensor(DECAYS)[drawn]
-        known = {"angle": angles[runs]}
-    return {"run": runs, "task": task, "split": split[task], "weight_decay": decay, **known}
+        turn = torch.deg2rad(angle)
+        known = {"angle": angle, "angle_cos": turn.cos(), "angle_sin": turn.sin()}
+        known["weight_decay"] = torch.tensor(DECAYS)[drawn]
+    return {"run": runs, "split": split[task], "task": task, **known}
 
 
-def _splits(tasks: int, generator: torch.Generator) -> Tensor:
-    """Number of the split of each task, `(tasks,)`; each has one at least if there are three."""
-    place = torch.randperm(tasks, generator=generator)
-    test = max(1, round(tasks * (1 - sum(SHARES))))
-    validation = max(1, round(tasks * SHARES[1]))
-    return (place < test + validation).long() + (place < test).long()
-
-
-def _problem(options: RNNZoo, labels: dict[str, Tensor], generator: torch.Generator) -> Problem:
+def _problem(
+    options: RnnOptions, labels: Mapping[str, Tensor], generator: torch.Generator
+) -> Problem:
     decay = labels["weight_decay"]
+    how = (decay, options.batch, options.samples)
     if options.task == "languages":
         spoken = languages(*options.surplus)
-        corpus = Corpus.of(spoken, options.longest)
-        return Speaking(
-            spoken, corpus, labels["task"], decay, options.batch, options.samples, generator
-        )
+        return Speaking(spoken, Corpus.of(spoken, options.longest), labels["task"], *how, generator)
     total = len(digits().training)
-    own = [torch.randperm(total, generator=generator)[: options.images] for _ in range(len(decay))]
-    return Turned(
-        labels["angle"],
-        torch.stack(own),
-        decay,
-        options.batch,
-        options.samples,
-        options.tile,
-        generator,
-    )
+    own = [torch.randperm(total, generator=generator)[: options.images] for _ in decay]
+    return Turned(labels["angle"], torch.stack(own), *how, options.tile, generator)
 
 
 def _begin(
-    options: RNNZoo, count: int, generator: torch.Generator, device: torch.device
+    options: RnnOptions, count: int, generator: torch.Generator, device: str
 ) -> dict[str, Tensor]:
-    """Draw parameters as torch does: all layers here have as many inputs as hidden neurons."""
+    """Draw parameters as torch does; in this model all have the same bounds."""
     bound = options.hidden**-0.5
     shapes = {name: p.shape for name, p in options.architecture.build().named_parameters()}
-    return {
-        name: torch.empty(count, *shape)
-        .uniform_(-bound, bound, generator=generator)
-        .to(device)
-        .requires_grad_()
+    drawn = {
+        name: torch.empty(count, *shape).uniform_(-bound, bound, generator=generator)
         for name, shape in shapes.items()
     }
-
-
-def _rate(step: int, steps: int) -> float:
-    return 1.0 if 2 * step < steps else LATER
+    return {name: tensor.to(device).requires_grad_() for name, tensor in drawn.items()}
 
 
 def _advance(
     optimizer: torch.optim.Optimizer, networks: LSTMs, problem: Problem, lr: float
 ) -> None:
-    # The networks share nothing, so the gradient of the sum is that of each loss.
     losses = problem.losses(networks)
     optimizer.zero_grad()
+    # The networks share nothing, so the gradient of the sum holds that of each.
     losses.sum().backward()  # type: ignore[no-untyped-call]
     (group,) = optimizer.param_groups
     group["lr"] = lr
     optimizer.step()
-    keep = 1 - lr * problem.decay.to(losses)
+    kept = 1 - lr * problem.decay.to(losses)
     with torch.no_grad():
         for parameter in group["params"]:
-            parameter.mul_(keep.view(-1, *[1] * (parameter.dim() - 1)))
+            parameter.mul_(kept.view(-1, *[1] * (parameter.dim() - 1)))
 
 
-def _chunk(
-    options: RNNZoo,
-    labels: dict[str, Tensor],
-    kept: Sequence[tuple[int, dict[str, Tensor], dict[str, Tensor]]],
-) -> Chunk:
+def _chunk(options: RnnOptions, labels: Mapping[str, Tensor], kept: Sequence[Snapshot]) -> Chunk:
     """All snapshots of each network, one network after the other; diverged ones are left out."""
-    _, final, _ = kept[-1]
-    whole = torch.stack([p.flatten(1).isfinite().all(1) for p in final.values()]).all(0)
+    last = kept[-1].parameters
+    whole = torch.stack([p.flatten(1).isfinite().all(1) for p in last.values()]).all(0)
 
-    def in_order(of_snapshots: Sequence[Tensor]) -> Tensor:
+    def joined(of_snapshots: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(of_snapshots), 1)[whole].flatten(0, 1)
 
-    count = len(whole)
-    steps = [torch.full((count,), step) for step, _, _ in kept]
-    columns = {
-        **{name: in_order([label] * len(kept)) for name, label in labels.items()},
-        "step": in_order(steps),
-        **{name: in_order([m[name].cpu() for _, _, m in kept]) for name in kept[0][2]},
-    }
-    tensors = {name: in_order([t[name] for _, t, _ in kept]) for name in final}
+    columns = {name: joined([label] * len(kept)) for name, label in labels.items()}
+    for name, values in (("step", [s.step for s in kept]), ("snapshot", range(len(kept)))):
+        columns[name] = torch.tensor(values).repeat(int(whole.sum()))
+    for name in kept[0].figures:
+        columns[name] = joined([snapshot.figures[name].cpu() for snapshot in kept])
+    tensors = {name: joined([snapshot.parameters[name] for snapshot in kept]) for name in last}
     return Chunk([Part(options.architecture, tensors, columns)], int((~whole).sum()))
+
+
+def report(zoo: Zoo) -> list[str]:
+    """Lines on how good the networks are after each of the steps."""
+    counted = ", ".join(f"{len(zoo.split(name)):,} {name}" for name in SPLITS)
+    rows = []
+    for step in zoo.columns["step"].unique().tolist():
+        at = zoo.columns["step"] == step
+        accuracy, loss = zoo.columns["accuracy"][at], zoo.columns["loss"][at].mean()
+        low, high = accuracy.quantile(torch.tensor([0.1, 0.9])).tolist()
+        rows.append([f"{step:,}", f"{accuracy.mean():.3f}", f"{low:.3f} to {high:.3f}"])
+        rows[-1].append(f"{loss:.3f}")
+    head = ["step", "accuracy", "80 % of networks", "loss"]
+    return [
+        f"{len(zoo):,} snapshots ({counted}) in {zoo.folder}; {zoo.dropped} networks diverged.",
+        *table_lines(head, rows),
+    ]

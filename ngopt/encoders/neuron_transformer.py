@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout, scaled_dot_product_attention, silu
 
 from ngopt.encoders.encoder import Architecture, Encoder, Example, check_sizes, check_some
 from ngopt.encoders.networks import Networks, Stack
@@ -121,12 +121,17 @@ class NeuronTransformer(Encoder):
         if not self.edges:
             return ()
         count = self.nodes.count
-        flat = x.new_zeros(len(x), count * count, self.layers * self.heads)
+        places, values = [], []
         for affine, array, end in zip(self.scores, arrays, ends, strict=True):
-            there, back = affine(array).flatten(1, 3).chunk(2, -1)
             target, source = end.target.unsqueeze(2), end.source.unsqueeze(1)
-            flat = flat.index_add(1, (target * count + source).flatten(), there)
-            flat = flat.index_add(1, (source * count + target).flatten(), back)
+            places += [target * count + source, source * count + target]
+            values += affine(array).flatten(1, 3).chunk(2, -1)
+        zeros = x.new_zeros(len(x), count * count, self.layers * self.heads)
+        flat = zeros.index_add(
+            1,
+            torch.cat([p.flatten() for p in places]),
+            torch.cat(values, 1),
+        )
         scores = flat.view(len(x), count, count, self.layers, self.heads)
         return scores.permute(3, 0, 4, 1, 2).unbind(0)
 
@@ -206,11 +211,12 @@ class AsSet(nn.Module):
 
     def __init__(self, taps: int, size: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.each = FeedForward([taps, size, size], generator)
+        self.each = Affine(taps, size, generator)
+        self.whole = Affine(size, size, generator)
 
     def forward(self, array: Tensor) -> Tensor:
         """Map `(..., neurons, others, taps)` to `(..., neurons, size)`."""
-        result: Tensor = self.each(array).mean(-2)
+        result: Tensor = self.whole(silu(self.each(array)).mean(-2))
         return result
 
 
