@@ -133,7 +133,7 @@ class Bench:
     def _train(self, module: nn.Module, reading: Reading, text: str, seed: int) -> Result:
         folder = self.place(text, seed)
         label = f"{text}, seed {seed}"
-        fitted = fit(module, reading, self.fit, seed, folder, label, self.key | {"reader": text})
+        fitted = fit(module, reading, self.fit, seed, folder, label, {**self.key, "reader": text})
         result = Result(
             text,
             seed,

@@ -67,6 +67,7 @@ class Reading(ABC):
 
     def keep(self, module: nn.Module, folder: Path) -> None:
         """Write what is to be shown of a trained module, beside its scores, to a folder."""
+        return
 
 
 @dataclass(frozen=True)
