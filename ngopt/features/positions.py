@@ -65,7 +65,7 @@ class Positions:
             it stands for no neuron.
         """
         sizes = torch.tensor([item.size for item in nodes.sets], device=like.device)
-        rows = like.new_tensor([self._node(item) for item in nodes.sets])
+        rows = like.new_tensor([self.node(item) for item in nodes.sets])
         return rows.repeat_interleave(sizes, 0, output_size=nodes.count)
 
     def taps(self, bundle: Bundle, like: Tensor) -> Tensor:
@@ -88,7 +88,8 @@ class Positions:
                     result[..., back] = line.to(like).view(shape)
         return result.reshape(-1, TAP_POSITIONS)
 
-    def _node(self, item: NodeSet) -> list[float]:
+    def node(self, item: NodeSet) -> list[float]:
+        """Features of each node of a set, of which :meth:`nodes` tells."""
         angles = [math.pi * 2**k * item.depth for k in range(FREQUENCIES)]
         parts = {
             "depth": [wave(angle) for wave in (math.sin, math.cos) for angle in angles],

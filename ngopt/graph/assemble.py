@@ -12,6 +12,7 @@ from ngopt.graph.record import Use
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.space import Space
 from ngopt.graph.terms import (
+    ONE,
     Atom,
     Product,
     Term,
@@ -41,14 +42,22 @@ def assemble(
     tensors: Mapping[str, Sequence[Term]],
     buffers: Collection[str],
     aliases: Mapping[str, str],
-) -> NeuralGraph:
-    """Describe the parameters of a traced model.
+    activations: Sequence[Sequence[Term]] = (),
+    batch: Term = ONE,
+) -> tuple[NeuralGraph, list[tuple[Bundle, ...]]]:
+    """Describe the parameters of a traced model, and activations by the same neurons.
 
     Args:
         recorder: what the trace found out.
         tensors: axes of each parameter and state buffer, by name.
         buffers: names of the state buffers among them.
         aliases: other names of tied parameters.
+        activations: axes of tensors that the forward pass has made.
+        batch: what runs over the examples.
+
+    Returns:
+        The graph, and the bundles of each activation: the examples are their groups, neurons of the
+        graph's spaces their outputs, and all else their taps.
     """
     for axes in tensors.values():
         recorder.solver.settle(axes)
@@ -75,7 +84,28 @@ def assemble(
             1.0 if use.depth is None else use.depth / deepest,
             name in buffers,
         )
-    return NeuralGraph(names.spaces, layouts, dict(aliases), tuple(recorder.unknown))
+    graph = NeuralGraph(names.spaces, layouts, dict(aliases), tuple(recorder.unknown))
+    return graph, [_activation(axes, names, around, set(leaves(batch))) for axes in activations]
+
+
+def _activation(
+    axes: Sequence[Term], names: "_Names", around: set[Atom], batch: set[Atom]
+) -> tuple[Bundle, ...]:
+    bundles = []
+    for piece in _pieces([(axis, i) for i, axis in enumerate(axes)], (), around):
+        factors = tuple(names.factor(term) for term, _ in piece.dims)
+        roles: list[Role] = [
+            "group"
+            if batch and set(leaves(term)) == batch
+            else "out"
+            if isinstance(factor, str)
+            else "tap"
+            for (term, _), factor in zip(piece.dims, factors, strict=True)
+        ]
+        sizes = tuple(size(term) for term, _ in piece.dims)
+        numbers = tuple(axis for _, axis in piece.dims)
+        bundles.append(Bundle("", piece.steps, factors, sizes, tuple(roles), numbers))
+    return tuple(bundles)
 
 
 def _around(axis: Term) -> set[Atom]:
@@ -144,9 +174,9 @@ class _Names:
         return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin)
 
     def factor(self, term: Term) -> Factor:
-        """Name of the space of a dimension, or its size if it does not run over neurons."""
+        """Name of the space of a dimension, or its size if no parameter has such neurons."""
         key = self._key(term)
-        return self._names[key] if key else size(term)
+        return self._names[key] if key in self._names else size(term)
 
 
 def _bundle(parameter: str, piece: _Piece, names: _Names, use: Use) -> Bundle:

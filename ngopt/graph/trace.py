@@ -1,7 +1,7 @@
 """Tracing: from one forward pass of a model to its neural graph."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch.nn.parameter import is_lazy
 from ngopt.errors import TraceError
 from ngopt.graph.assemble import assemble
 from ngopt.graph.axes import name_axes
+from ngopt.graph.bundle import Bundle
 from ngopt.graph.following import Following, Surfacing
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.state_buffers import state_buffers
-from ngopt.graph.terms import Term
+from ngopt.graph.terms import ONE, Term
 from ngopt.graph.verify import verify as verify_graph
 
 
@@ -62,11 +63,11 @@ def trace(
     tracing = Tracing(model, axes)
     tracing.begin(args, kwargs)
     # Without gradients, nothing but the kernels themselves tells of scripted functions.
-    with _undisturbed(model), torch.no_grad(), Surfacing(), tracing.following():  # type: ignore[no-untyped-call]
+    with undisturbed(model), torch.no_grad(), Surfacing(), tracing.following():  # type: ignore[no-untyped-call]
         outputs = model(*args, **kwargs)
     graph = tracing.finish(outputs)
     if verify:
-        with _undisturbed(model):
+        with undisturbed(model):
             graph = verify_graph(graph, model, args, kwargs)
     return graph
 
@@ -134,6 +135,12 @@ class Tracing:
 
     def finish(self, outputs: Any) -> NeuralGraph:
         """Return the graph, given what the model returned; raise what failed in following it."""
+        return self.finish_beside(outputs, (), ONE)[0]
+
+    def finish_beside(
+        self, outputs: Any, activations: Sequence[Sequence[Term]], batch: Term
+    ) -> tuple[NeuralGraph, list[tuple[Bundle, ...]]]:
+        """Return the graph and what activations run over; see :func:`.assemble`."""
         if self._following.failure is not None:
             raise self._following.failure
         for tensor in nested_tensors(outputs):
@@ -144,7 +151,8 @@ class Tracing:
             else terms
             for name, terms in self._axes.items()
         }
-        return assemble(self.recorder, axes, self._buffers, self._aliases)
+        found = self.recorder, axes, self._buffers, self._aliases
+        return assemble(*found, activations, batch)
 
 
 def _identity(parameter: Tensor) -> Any:
@@ -163,7 +171,7 @@ def _identity(parameter: Tensor) -> Any:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Give back buffers, modes and random state as they were."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = [(module, module.training) for module in model.modules()]

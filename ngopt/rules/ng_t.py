@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from ngopt.errors import RuleError
 from ngopt.features.positions import NODE_POSITIONS
 from ngopt.graph.incidence import Incidence
-from ngopt.rules.layers.affine import Affine
-from ngopt.rules.layers.feed_forward import FeedForward
-from ngopt.rules.layers.layer_norm import LayerNorm
-from ngopt.rules.layers.pair_affine import PairAffine
-from ngopt.rules.layers.relational_attention import Relation, RelationalAttention
+from ngopt.nn.affine import Affine, PairAffine
+from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.layer_norm import LayerNorm
+from ngopt.nn.relational_attention import Relation, RelationalAttention
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.rules.layers.relations import (
+from ngopt.nn.relations import (
     FREQUENCIES,
     INDEX,
     PinnedFactors,
@@ -57,7 +57,7 @@ def test_pools_of_nodes(described, by_bundle):
     scene = scene_of(described)
     pairs = pairs_of(scene)
     expected = pools_by_loops(scene, pairs, by_bundle)
-    torch.testing.assert_close(node_pools(scene, pairs, by_bundle), expected)
+    torch.testing.assert_close(node_pools(scene.wiring, pairs, by_bundle), expected)
 
 
 def layer_by_loops(layer, x):
@@ -112,15 +112,15 @@ def test_layer_is_the_formula(by_bundle):
     one = layer(by_bundle=by_bundle)
     names = [part.name for part in scene.parts]
     expected = layer_by_loops(one, dict(zip(names, pairs, strict=True)))
-    found = one(scene, pairs, pinned_indices(scene))
+    found = one(scene.wiring, pairs, pinned_indices(scene.wiring))
     for name, tensor in zip(names, found, strict=True):
         torch.testing.assert_close(tensor, expected[name])
 
 
 def test_bundles_count_alike_or_by_their_edges():
     scene = scene_of(GRAPHS["attention_block"])
-    pairs, indices = pairs_of(scene), pinned_indices(scene)
-    outputs = [layer(by_bundle=flag)(scene, pairs, indices) for flag in (False, True)]
+    pairs, indices = pairs_of(scene), pinned_indices(scene.wiring)
+    outputs = [layer(by_bundle=flag)(scene.wiring, pairs, indices) for flag in (False, True)]
     differs = {
         part.name
         for part, first, second in zip(scene.parts, *outputs, strict=True)
@@ -137,12 +137,14 @@ def test_bundles_count_alike_or_by_their_edges():
 @pytest.mark.parametrize("pinned", [False, True])
 def test_layer_is_linear(described, pinned):
     scene = scene_of(described)
-    indices = pinned_indices(scene)
+    indices = pinned_indices(scene.wiring)
     one, x, y = layer(pinned=pinned), pairs_of(scene), pairs_of(scene)
     y = [tensor.flip(0).sin() for tensor in y]
-    zero = one(scene, [torch.zeros_like(t) for t in x], indices)
-    both = one(scene, [a + 2 * b for a, b in zip(x, y, strict=True)], indices)
-    for a, b, c, d in zip(both, one(scene, x, indices), one(scene, y, indices), zero, strict=True):
+    zero = one(scene.wiring, [torch.zeros_like(t) for t in x], indices)
+    both = one(scene.wiring, [a + 2 * b for a, b in zip(x, y, strict=True)], indices)
+    for a, b, c, d in zip(
+        both, one(scene.wiring, x, indices), one(scene.wiring, y, indices), zero, strict=True
+    ):
         torch.testing.assert_close(a - d, (b - d) + 2 * (c - d))
 
 
@@ -195,7 +197,7 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
         for parameter in one.parameters():
             parameter.zero_()
         only[block * INPUTS : (block + 1) * INPUTS] = kept
-    indices = pinned_indices(scene)
+    indices = pinned_indices(scene.wiring)
     before = pairs_of(scene)
     after = [
         x + 1.0 if part.name == turned else x for part, x in zip(scene.parts, before, strict=True)
@@ -203,7 +205,10 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
     changed = {
         part.name
         for part, a, b in zip(
-            scene.parts, one(scene, before, indices), one(scene, after, indices), strict=True
+            scene.parts,
+            one(scene.wiring, before, indices),
+            one(scene.wiring, after, indices),
+            strict=True,
         )
         if not torch.equal(a, b)
     }
@@ -212,7 +217,7 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
 
 def test_indices_tell_pinned_neurons_apart_and_no_others():
     scene = scene_of(MLP)
-    indices = pinned_indices(scene)
+    indices = pinned_indices(scene.wiring)
     assert indices.shape == (scene.nodes.count, INDEX)
     for item in scene.nodes.sets:
         rows = indices[item.start : item.start + item.size]
@@ -230,7 +235,7 @@ def test_factors_are_one_between_hidden_neurons():
     scene = scene_of(MLP)
     pairs = pairs_of(scene)
     factors = randomize(PinnedFactors(INPUTS, torch.Generator()))
-    found = factors(scene, pairs, pinned_indices(scene))
+    found = factors(scene.wiring, pairs, pinned_indices(scene.wiring))
     same = {
         part.name for part, a, b in zip(scene.parts, found, pairs, strict=True) if torch.equal(a, b)
     }
@@ -243,7 +248,7 @@ def test_a_fresh_layer_keeps_the_size_of_features(described, width):
     scene = scene_of(described)
     generator = torch.Generator().manual_seed(0)
     one = RelationLayer(width, 64, generator, pinned=True)
-    for x in one(scene, pairs_of(scene, width), pinned_indices(scene)):
+    for x in one(scene.wiring, pairs_of(scene, width), pinned_indices(scene.wiring)):
         assert 0.1 < x.square().mean().sqrt() < 4
 
 
@@ -263,12 +268,12 @@ def test_entries_of_one_pair_share_the_pair_and_keep_their_own_inputs():
     options = {"activation": torch.relu, "zero": False}
     net = RelationNetwork(channels, 4, [layer_of(4, generator)], 1, generator, **options)
     randomize(net).double()
-    outputs = net(scene)
+    outputs = net(scene.wiring, inputs)
     for x, out in zip(inputs, outputs, strict=True):
         assert out.shape == (*x.shape[:-1], 1)
     with torch.no_grad():
         net.head.layers[0].weight[:channels] = 0  # the entry's own inputs
-    blind = net(scene)
+    blind = net(scene.wiring, inputs)
     for out, same in zip(outputs, blind, strict=True):
         torch.testing.assert_close(same, same[:, :, :, :1].expand_as(same), rtol=0, atol=0)
         assert out.shape[3] == 1 or out.std(3).min() > 0

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from ngopt.rules.layers.relational_attention import Relation, RelationalAttention
+from ngopt.nn.relational_attention import Relation, RelationalAttention
 from tests.rules.attention_by_loops import attention_by_loops
 from tests.rules.rule_inputs import randomize
 

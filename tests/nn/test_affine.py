@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from ngopt.rules.layers.affine import Affine
+from ngopt.graph.incidence import Incidence
+from ngopt.nn.affine import Affine, PairAffine
+from tests.rules.rule_inputs import randomize
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -26,3 +28,15 @@ def test_draw_leaves_the_global_random_state_alone():
     assert torch.equal(a, b)
     assert 0.5 * 50**-0.5 < a.abs().max() <= 50**-0.5
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_of_a_pair_is_an_affine_map_of_pair_target_and_source_beside_each_other():
+    module = randomize(PairAffine(3, 2, 5, torch.Generator()))
+    pairs, nodes = torch.randn(2, 3, 4, 3), torch.randn(20, 2)
+    ends = Incidence(torch.randperm(20)[:6].view(2, 3), torch.randperm(20)[:8].view(2, 4))
+    matrix = torch.cat([module.pair.weight, module.target.weight, module.source.weight])
+    result = module(pairs, nodes, ends)
+    assert result.shape == (2, 3, 4, 5)
+    for g, o, i in [(0, 0, 0), (1, 2, 3), (0, 1, 2)]:
+        beside = torch.cat([pairs[g, o, i], nodes[ends.target[g, o]], nodes[ends.source[g, i]]])
+        torch.testing.assert_close(result[g, o, i], beside @ matrix + module.pair.bias)

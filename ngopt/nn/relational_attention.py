@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ngopt.rules.layers.affine import Affine
+from ngopt.nn.affine import Affine
 
 
 class Relation(NamedTuple):

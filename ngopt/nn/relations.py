@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ngopt.rules.layers.affine import Affine
-from ngopt.rules.layers.feed_forward import FeedForward
-from ngopt.rules.scene import Part, Scene
+from ngopt.nn.affine import Affine
+from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.wiring import Wiring
 
 FREQUENCIES = 4
 INDEX = 1 + 2 * FREQUENCIES
@@ -19,27 +19,20 @@ WHOLE_POOLS = 2
 """All weights, all biases."""
 
 
-def pinned_indices(scene: Scene) -> Tensor:
+def pinned_indices(wiring: Wiring) -> Tensor:
     """Tell the neurons that are never permuted from each other, whatever their number.
 
     Args:
-        scene: gives the nodes.
+        wiring: gives the nodes.
 
     Returns:
         `(nodes, INDEX)`: for pinned neurons 1, then sines and cosines of the relative index
         (0 to 1) within their set; zeros for hidden neurons and for nodes that are no neurons.
     """
-    like = scene.context
-    frequencies = math.pi * 2.0 ** torch.arange(FREQUENCIES).to(like)
-    rows = []
-    for item in scene.nodes.sets:
-        if item.pinned and item.spaces:
-            index = torch.arange(item.size).to(like) / max(item.size - 1, 1)
-            angles = index[:, None] * frequencies
-            rows.append(torch.cat([like.new_ones(item.size, 1), angles.sin(), angles.cos()], 1))
-        else:
-            rows.append(like.new_zeros(item.size, INDEX))
-    return torch.cat(rows)
+    index = wiring.relative.unsqueeze(1)
+    angles = index * math.pi * 2.0 ** torch.arange(FREQUENCIES).to(index)
+    known = torch.cat([torch.ones_like(index), angles.sin(), angles.cos()], 1)
+    return torch.where(index < 0, 0.0, known)
 
 
 def soft_norm(x: Tensor) -> Tensor:
@@ -47,12 +40,12 @@ def soft_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(1 + x.square().mean(-1, keepdim=True))
 
 
-def node_pools(scene: Scene, pairs: Sequence[Tensor], by_bundle: bool) -> Tensor:
+def node_pools(wiring: Wiring, pairs: Sequence[Tensor], by_bundle: bool) -> Tensor:
     """Average what enters and what leaves each node, over all bundles that do.
 
     Args:
-        scene: gives the nodes at the ends of the bundles.
-        pairs: features of each bundle's pairs of neurons, `(group, out, in, features)`.
+        wiring: gives the nodes at the ends of the edges.
+        pairs: features of the pairs of neurons, arrays `(groups, out, in, features)`.
         by_bundle: whether each bundle counts alike, however many edges of it meet at the node;
             else each edge does.
 
@@ -60,20 +53,15 @@ def node_pools(scene: Scene, pairs: Sequence[Tensor], by_bundle: bool) -> Tensor
         `(nodes, NODE_POOLS * features)`; zeros where there is no such edge.
     """
     weights_in, biases_in, weights_out = _NodeMean(), _NodeMean(), _NodeMean()
-    for part, ends, x in zip(scene.parts, scene.ends, pairs, strict=True):
+    for (ends, bias, _), x in zip(wiring.edges, pairs, strict=True):
         _, outputs, inputs, _ = x.shape
-        if is_bias(part):
+        if bias:
             biases_in.add(ends.target, x.mean(2), 1)
         else:
             weights_in.add(ends.target, x.mean(2), 1 if by_bundle else inputs)
             weights_out.add(ends.source, x.mean(1), 1 if by_bundle else outputs)
-    zeros = pairs[0].new_zeros(scene.nodes.count, pairs[0].shape[-1])
+    zeros = pairs[0].new_zeros(wiring.nodes, pairs[0].shape[-1])
     return torch.cat([pool.result(zeros) for pool in (weights_in, biases_in, weights_out)], 1)
-
-
-def is_bias(part: Part) -> bool:
-    """Whether a bundle has no input neurons, as biases and the parameters of norms."""
-    return "in" not in part.bundle.roles
 
 
 class _NodeMean:
@@ -124,15 +112,16 @@ class Maps(nn.Module):
         """Map features of pairs.
 
         Args:
-            x: `(group, out, in, inputs)`.
-            target: pools at the nodes that the edges enter, `(group, out, NODE_POOLS * inputs)`.
-            source: pools at the nodes that they leave, `(group, in, NODE_POOLS * inputs)`.
-            whole: means over all bundles, `(WHOLE_POOLS * inputs,)`.
+            x: `(groups, out, in, inputs)`.
+            target: pools at the nodes that the edges enter, `(groups, out, NODE_POOLS * inputs)`.
+            source: pools at the nodes that they leave, `(groups, in, NODE_POOLS * inputs)`.
+            whole: means over the bundle of each group and over all bundles of its network,
+                `(groups, (1 + WHOLE_POOLS) * inputs)`.
 
         Returns:
-            `(group, out, in, outputs)`.
+            `(groups, out, in, outputs)`.
         """
-        result: Tensor = self.pairs(x) + self.whole(torch.cat([x.mean((0, 1, 2)), whole]))
+        result: Tensor = self.pairs(x) + self.whole(whole)[:, None, None]
         rows = torch.cat([x.mean(2), target], -1) if self.matrix else target
         result = result + self.rows(rows).unsqueeze(2)
         if self.matrix:
@@ -153,12 +142,12 @@ class PinnedFactors(nn.Module):
         super().__init__()
         self.affine = Affine(INDEX, features, generator, bias=False)
 
-    def forward(self, scene: Scene, pairs: Sequence[Tensor], indices: Tensor) -> list[Tensor]:
-        """Multiply features of pairs, `(group, out, in, features)` for each bundle."""
+    def forward(self, wiring: Wiring, pairs: Sequence[Tensor], indices: Tensor) -> list[Tensor]:
+        """Multiply features of pairs, arrays `(groups, out, in, features)`."""
         factors = 1 + self.affine(indices)
         return [
             x * factors[ends.target].unsqueeze(2) * factors[ends.source].unsqueeze(1)
-            for ends, x in zip(scene.ends, pairs, strict=True)
+            for ends, x in zip(wiring.ends, pairs, strict=True)
         ]
 
 
@@ -200,39 +189,56 @@ class RelationLayer(nn.Module):
             self.before = PinnedFactors(inputs, generator)
             self.after = PinnedFactors(outputs, generator)
 
-    def forward(self, scene: Scene, pairs: Sequence[Tensor], indices: Tensor) -> list[Tensor]:
-        """Map the features of all bundles.
+    def forward(self, wiring: Wiring, pairs: Sequence[Tensor], indices: Tensor) -> list[Tensor]:
+        """Map the features of all edges.
 
         Args:
-            scene: says how the bundles hang together.
-            pairs: for each bundle `(group, out, in, inputs)`.
+            wiring: says how the edges hang together.
+            pairs: arrays `(groups, out, in, inputs)`.
             indices: what :func:`pinned_indices` returned.
 
         Returns:
-            For each bundle `(group, out, in, outputs)`.
+            Arrays `(groups, out, in, outputs)`.
         """
         if self.pinned:
-            pairs = self.before(scene, pairs, indices)
-        nodes = node_pools(scene, pairs, self.by_bundle)
-        whole = _kind_means(scene, pairs)
+            pairs = self.before(wiring, pairs, indices)
+        nodes = node_pools(wiring, pairs, self.by_bundle)
+        whole = whole_pools(wiring, pairs)
         result = []
-        for part, ends, x in zip(scene.parts, scene.ends, pairs, strict=True):
-            maps = self.biases if is_bias(part) else self.weights
-            result.append(maps(x, nodes[ends.target], nodes[ends.source], whole))
-        return self.after(scene, result, indices) if self.pinned else result
+        for (ends, bias, bundle), x in zip(wiring.edges, pairs, strict=True):
+            maps = self.biases if bias else self.weights
+            result.append(maps(x, nodes[ends.target], nodes[ends.source], whole[bundle]))
+        return self.after(wiring, result, indices) if self.pinned else result
 
 
-def _kind_means(scene: Scene, pairs: Sequence[Tensor]) -> Tensor:
-    """Mean of the means of all weights, then of all biases, `(WHOLE_POOLS * features,)`."""
-    means = []
-    for wanted in (False, True):
-        chosen = [
-            x.mean((0, 1, 2))
-            for part, x in zip(scene.parts, pairs, strict=True)
-            if is_bias(part) == wanted
-        ]
-        means.append(torch.stack(chosen).mean(0) if chosen else torch.zeros_like(pairs[0][0, 0, 0]))
-    return torch.cat(means)
+def whole_pools(wiring: Wiring, pairs: Sequence[Tensor]) -> Tensor:
+    """Average each bundle, and the means of all weights and of all biases of its network.
+
+    Args:
+        wiring: tells the bundles and networks apart.
+        pairs: arrays `(groups, out, in, features)`.
+
+    Returns:
+        `(bundles, (1 + WHOLE_POOLS) * features)`; zeros where a network has no such bundle.
+    """
+    like, network = pairs[0], wiring.bundle_network
+    number = torch.cat([edges.bundle for edges in wiring.edges])
+    means = torch.cat([x.mean((1, 2)) for x in pairs])
+    own = _mean_by(number, means, len(network))
+    of_biases = [number[:0], *(edges.bundle for edges in wiring.edges if edges.bias)]
+    biases = like.new_zeros(len(network), 1).index_fill_(0, torch.cat(of_biases), 1)
+    kinds = []
+    for share in (1 - biases, biases):
+        total = own.new_zeros(wiring.networks, own.shape[1]).index_add(0, network, own * share)
+        count = own.new_zeros(wiring.networks, 1).index_add(0, network, share)
+        kinds.append((total / count.clamp(min=1))[network])
+    return torch.cat([own, *kinds], 1)
+
+
+def _mean_by(number: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Mean of the rows `(rows, features)` that have each of the numbers below `count`."""
+    total = rows.new_zeros(count, rows.shape[1]).index_add(0, number, rows)
+    return total / rows.new_zeros(count, 1).index_add(0, number, rows.new_ones(len(rows), 1))
 
 
 class RelationNetwork(nn.Module):
@@ -273,19 +279,26 @@ class RelationNetwork(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head = FeedForward([inputs + width, width, outputs], generator, zero)
 
-    def forward(self, scene: Scene) -> list[Tensor]:
-        """Return the outputs of each bundle's entries, `(group, out, in, tap, outputs)`."""
-        indices = pinned_indices(scene)
-        inputs = scene.inputs()
+    def forward(self, wiring: Wiring, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Compute the outputs of all entries.
+
+        Args:
+            wiring: says how the edges hang together.
+            inputs: what is known of each entry, arrays `(groups, out, in, tap, inputs)`.
+
+        Returns:
+            Arrays `(groups, out, in, tap, outputs)`.
+        """
+        indices = pinned_indices(wiring)
         pairs = [nn.functional.silu(self.embed(x)).mean(3) for x in inputs]
         if self.io_embedding:
             target, source = self.target(indices), self.source(indices)
             pairs = [
                 x + target[ends.target].unsqueeze(2) + source[ends.source].unsqueeze(1)
-                for ends, x in zip(scene.ends, pairs, strict=True)
+                for ends, x in zip(wiring.ends, pairs, strict=True)
             ]
         for layer in self.layers:
-            pairs = [self.activation(soft_norm(x)) for x in layer(scene, pairs, indices)]
+            pairs = [self.activation(soft_norm(x)) for x in layer(wiring, pairs, indices)]
         return [
             self.head(torch.cat([x, pair.unsqueeze(3).expand(*x.shape[:-1], -1)], -1))
             for x, pair in zip(inputs, pairs, strict=True)

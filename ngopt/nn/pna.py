@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ngopt.graph.incidence import Incidence
-from ngopt.rules.layers.affine import Affine
-from ngopt.rules.layers.layer_norm import LayerNorm
-from ngopt.rules.layers.pair_affine import PairAffine
+from ngopt.nn.affine import Affine, PairAffine
+from ngopt.nn.layer_norm import LayerNorm
 
 AGGREGATORS = ("mean", "min", "max", "std")
 

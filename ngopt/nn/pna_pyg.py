@@ -9,11 +9,11 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation, MultiAggregation
 
-from ngopt.rules.layers.pna import Messages, Stream, deviation
+from ngopt.nn.pna import Messages, Stream, deviation
 
 
 def aggregate(messages: Messages, aggregators: Sequence[str]) -> Tensor:
-    """Aggregate messages; see :data:`ngopt.rules.layers.pna.Aggregate`."""
+    """Aggregate messages; see :data:`ngopt.nn.pna.Aggregate`."""
     modulation = [s.modulation(s.edges).flatten(0, 2) for s in messages.streams]
     index = torch.cat([_index(stream) for stream in messages.streams], 1)
     passing = _passing(tuple(aggregators))

@@ -1,8 +1,8 @@
 import torch
 
-from ngopt.rules.layers import pna_dense
-from ngopt.rules.layers.affine import Affine
-from ngopt.rules.layers.pna import AGGREGATORS, Messages, Stream, deviation
+from ngopt.nn import pna_dense
+from ngopt.nn.affine import Affine
+from ngopt.nn.pna import AGGREGATORS, Messages, Stream, deviation
 from tests.rules.rule_inputs import randomize
 
 WIDTH, NODES = 3, 9

@@ -1,6 +1,6 @@
 import torch
 
-from ngopt.rules.layers.messages import MATRICES, Round
+from ngopt.nn.messages import MATRICES, Round
 from tests.rules.rule_inputs import randomize
 
 WIDTH = 6

@@ -2,12 +2,26 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.rules.layers.lstm_cell import LSTMCell
+from ngopt.nn.recurrent import GRU, LSTMCell
 from tests.rules.rule_inputs import randomize
 
 
+def test_gru_equals_torchs_cell():
+    ours, torchs = randomize(GRU(3, 5, torch.Generator())), nn.GRUCell(3, 5)
+    torchs.load_state_dict(
+        {
+            "weight_ih": ours.inputs.weight.T,
+            "weight_hh": ours.memory.weight.T,
+            "bias_ih": ours.inputs.bias,
+            "bias_hh": ours.memory.bias,
+        }
+    )
+    x, memory = torch.randn(7, 3), torch.randn(7, 5)
+    torch.testing.assert_close(ours(x, memory), torchs(x, memory))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_torchs_cell(dtype):
+def test_lstm_equals_torchs_cell(dtype):
     ours = randomize(LSTMCell(3, 5, torch.Generator()))
     theirs = nn.LSTMCell(3, 5, dtype=dtype)
     with torch.no_grad():

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ngopt.rules.layers.pna import Messages, Stream, deviation
+from ngopt.nn.pna import Messages, Stream, deviation
 
 
 def aggregate(messages: Messages, aggregators: Sequence[str]) -> Tensor:
-    """Aggregate messages; see :data:`ngopt.rules.layers.pna.Aggregate`.
+    """Aggregate messages; see :data:`ngopt.nn.pna.Aggregate`.
 
     No more than one stream's messages exist at a time, unless derivatives need them.
     """

@@ -6,8 +6,8 @@ import torch
 
 from ngopt.graph.incidence import incidences
 from ngopt.graph.nodes import nodes_of
-from ngopt.rules.layers import pna_dense
-from ngopt.rules.layers.pna import AGGREGATORS, PNALayer, deviation
+from ngopt.nn import pna_dense
+from ngopt.nn.pna import AGGREGATORS, PNALayer, deviation
 from tests.rules.rule_inputs import MLP, randomize
 
 WIDTH = 3

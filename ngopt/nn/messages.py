@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.features.survey import Matrices
-from ngopt.rules.layers.affine import Affine
+from ngopt.nn.affine import Affine
 
 MATRICES = len(Matrices._fields)
 

@@ -1,0 +1,238 @@
+"""An encoder in the order of inference: one pass from inputs to outputs, layer by layer, gated."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ngopt.encoders.networks import Networks, Stack
+from ngopt.encoders.passage import PLACE, TAP_PLACE, Passage, Reading
+from ngopt.features.constants import constant
+from ngopt.features.positions import NODE_POSITIONS, Positions
+from ngopt.features.scale import root_inverse
+from ngopt.features.tensors import STRUCTURE
+from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.nn.affine import Affine
+from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.layer_norm import LayerNorm
+from ngopt.nn.recurrent import GRU
+
+KEPT = 256
+"""Number of graphs of which the order is kept."""
+
+ABOUT = STRUCTURE + 1
+"""Features of a bundle: what the graph tells, and how large the entries are."""
+
+
+class BundleReader(nn.Module):
+    """Messages of a bundle: what its entries become, times what its input neurons become.
+
+    Args:
+        features: number of features of an entry.
+        width: size of a neuron's state.
+        generator: draws the weights.
+    """
+
+    def __init__(self, features: int, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.entries = Affine(features, width, generator, bias=False)
+        self.entries_about = Affine(ABOUT, width, generator)
+        self.taps = Affine(TAP_PLACE, width, generator, bias=False)
+        self.source = Affine(width, width, generator, bias=False)
+        self.source_about = Affine(ABOUT, width, generator)
+
+    def forward(
+        self, features: Tensor, about: Tensor, taps: Tensor | None, source: Tensor | None
+    ) -> Tensor:
+        """Compute what enters each output neuron.
+
+        Args:
+            features: of all entries, `(networks, group, out, in, tap, features)`.
+            about: features of the bundle, `(networks, ABOUT)`.
+            taps: where its taps stand, `(tap, TAP_PLACE)`; None for one tap.
+            source: states of the input neurons, `(networks, group, in, width)`; None for none.
+
+        Returns:
+            `(networks, group, out, width)`.
+        """
+        weight = self.entries.weight.to(features)
+        if taps is not None:  # summed over taps by the same product
+            factors = 1 + self.taps(taps.to(features))
+            weight = (weight * factors.unsqueeze(1)).flatten(0, 1) * len(taps) ** -0.5
+        read = features.flatten(4) @ weight
+        given = self.source_about(about)[:, None, None]
+        if source is not None:
+            given = given + self.source(source)
+        # What does not depend on the entry is summed up by itself, in no tensor of entries x width.
+        alike = self.entries_about(about)[:, None, None] * given.sum(2, keepdim=True)
+        result: Tensor = ((read * given.unsqueeze(2)).sum(3) + alike) * read.shape[3] ** -0.5
+        return result
+
+
+class OnePass(nn.Module):
+    r"""Encoder that goes through a network once, in the order in which it computes.
+
+    The neurons of a layer take in what the layer before has become, entry by entry, and keep what
+    their gates let pass:
+
+    .. math::
+        m_i &= \sum_j E(\gamma(w_{ij})) \odot N(h_j) + B(\gamma(b_i)) \\
+        h_i' &= \mathrm{LN}(\mathrm{GRU}(m_i, h_i))
+
+    with Fourier features :math:`\gamma` of entries over the root mean square of their bundle, and
+    affine maps that also see what kind of bundle it is, where it stands, and how large its entries
+    are. Taps of a kernel are told apart by factors, and summed. A set of neurons that bundles enter
+    at several depths, as the stream of a residual network, is updated at each of them.
+
+    Every network is read by itself, whatever stands beside it in a batch, and any traced
+    architecture can be read.
+
+    Args:
+        width: size of a neuron's state, and of the encoding.
+        waves: number of random frequencies of the Fourier features of an entry.
+        sigma: standard deviation of these frequencies, in periods per root mean square.
+        layers: names of parameters that have weights of their own to be read by, such as
+            `graph.parameters` for networks of one architecture. All others share theirs.
+        positions: the positional features to show, of
+            :data:`~ngopt.features.positions.POSITIONS`; the others are zeros.
+        seed: of the fresh weights; the global random state is left alone.
+
+    Source: the encoder of dynamic neural graphs, which has weights of its own for each layer.
+    Structure, taps by factors and updates at several depths are ngopt's.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        *,
+        waves: int = 32,
+        sigma: float = 1.0,
+        layers: Iterable[str] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.width, self.waves, self.sigma, self.seed = width, waves, sigma, seed
+        self.layers = tuple(layers)
+        self.positions = Positions()
+        generator = torch.Generator().manual_seed(seed)
+        self.frequencies: Tensor
+        frequencies = torch.randn(waves, generator=generator) * (2 * math.pi * sigma)
+        self.register_buffer("frequencies", frequencies.repeat(2))
+        readers = len(self.layers) + 2  # shared ones: for edges, and for what has no inputs
+        self.readers = nn.ModuleList(
+            BundleReader(2 * waves, width, generator) for _ in range(readers)
+        )
+        self.start = Affine(NODE_POSITIONS + PLACE, width, generator)
+        self.gates = GRU(width, width, generator)
+        self.norm = LayerNorm(width)
+        self.read = FeedForward((2 * width, width, width), generator)
+        self.passages: dict[tuple[int, torch.device], tuple[NeuralGraph, Passage]] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Arguments that build this encoder again, as plain data."""
+        return {
+            "width": self.width,
+            "waves": self.waves,
+            "sigma": self.sigma,
+            "layers": list(self.layers),
+            "seed": self.seed,
+        }
+
+    def forward(self, networks: Networks) -> Tensor:
+        """Encode networks; see :meth:`encode`."""
+        return self.encode(networks)
+
+    def encode(self, networks: Networks) -> Tensor:
+        """Encode networks, `(networks, width)`. Permuting hidden neurons changes nothing."""
+        return networks.in_order([self._encode(stack) for stack in networks])
+
+    def states(self, stack: Stack) -> list[Tensor]:
+        """States of neurons at the end of the pass, which move with the neurons.
+
+        Returns:
+            For each set of :func:`ngopt.graph.nodes.nodes_of`, `(networks, nodes, width)`.
+        """
+        passage = self._passage(stack)
+        states = self._pass(stack, passage)
+        return [
+            states[n] if n in states else self._start(stack, passage, n)
+            for n in range(len(passage.sets))
+        ]
+
+    def _encode(self, stack: Stack) -> Tensor:
+        passage = self._passage(stack)
+        states = self._pass(stack, passage)
+        means = [
+            torch.cat([states[number] for number in numbers], 1).mean(1)
+            for numbers in (passage.ends, passage.hidden)
+        ]
+        result: Tensor = self.read(torch.cat(means, 1))
+        return result
+
+    def _pass(self, stack: Stack, passage: Passage) -> dict[int, Tensor]:
+        """States of all sets of nodes that are updated, `(networks, nodes, width)`."""
+        states: dict[int, Tensor] = {}
+
+        def state(number: int) -> Tensor:
+            found = states.get(number)
+            return self._start(stack, passage, number) if found is None else found
+
+        for target, bundles in passage.updates:
+            memory = state(target)
+            heard = torch.zeros_like(memory)
+            for reading in (passage.readings[number] for number in bundles):
+                source = None if reading.source is None else state(reading.source)
+                message = self._message(stack, reading, source)
+                if reading.into is None:
+                    heard = heard + message
+                else:
+                    heard = heard.index_add(1, reading.into, message)
+            states[target] = self.norm(self.gates(heard, memory))
+        return states
+
+    def _message(self, stack: Stack, reading: Reading, source: Tensor | None) -> Tensor:
+        """What a bundle says to each node that it enters, `(networks, group * out, width)`."""
+        bundle = reading.bundle
+        array = torch.vmap(bundle.view)(stack.parameters[bundle.parameter])
+        inverse = root_inverse(array.square().mean((1, 2, 3, 4), keepdim=True))
+        features = self._features(array * inverse)
+        size = torch.log(inverse).reshape(-1, 1) / -5
+        structure = constant(reading.structure, array).expand(len(array), -1)
+        if source is not None:
+            source = source if reading.rows is None else source[:, reading.rows]
+            source = source.unflatten(1, (array.shape[1], array.shape[3]))
+        reader = self._reader(reading)
+        said: Tensor = reader(features, torch.cat([structure, size], 1), reading.taps, source)
+        return said.flatten(1, 2)
+
+    def _reader(self, reading: Reading) -> nn.Module:
+        name = reading.bundle.parameter
+        if name in self.layers:
+            return self.readers[self.layers.index(name)]
+        return self.readers[-2 if reading.source is not None else -1]
+
+    def _features(self, array: Tensor) -> Tensor:
+        """Sines and cosines of entries, `(..., 2 * waves)`."""
+        frequencies = self.frequencies.to(array)
+        phases = (torch.arange(2 * self.waves, device=array.device) >= self.waves) * (math.pi / 2)
+        return torch.addcmul(phases.to(array), array.unsqueeze(-1), frequencies).sin()
+
+    def _start(self, stack: Stack, passage: Passage, number: int) -> Tensor:
+        """States of nodes that nothing has entered yet, `(networks, nodes, width)`."""
+        like = next(iter(stack.parameters.values()))
+        places = passage.places[number].to(like)
+        item = constant(self.positions.node(passage.sets[number]), like).expand(len(places), -1)
+        start: Tensor = self.start(torch.cat([item, places], 1))
+        return start.expand(len(stack), -1, -1)
+
+    def _passage(self, stack: Stack) -> Passage:
+        device = next(iter(stack.parameters.values())).device
+        key = id(stack.graph), device
+        if key not in self.passages:
+            while len(self.passages) >= KEPT:
+                del self.passages[next(iter(self.passages))]
+            self.passages[key] = stack.graph, Passage.of(stack.graph, self.positions, device)
+        return self.passages[key][1]
