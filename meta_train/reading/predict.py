@@ -64,7 +64,6 @@ class PredictOptions:
     augment: Augmentation = field(default_factory=Augmentation)
 
 
-
 def run_predict(options: PredictOptions, echo: Callable[[str], None] = tqdm.write) -> Table:
     """Train all readers with all seeds, and report after each.
 
