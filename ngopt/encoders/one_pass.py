@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ngopt.encoders.encoder import Encoder, check_sizes, check_some
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.passage import PLACE, TAP_PLACE, Passage, Reading
 from ngopt.features.constants import constant
-from ngopt.features.positions import NODE_POSITIONS, Positions
+from ngopt.features.positions import NODE_POSITIONS, POSITIONS, Positions
 from ngopt.features.scale import root_inverse
 from ngopt.features.tensors import STRUCTURE
+from ngopt.graph.activations import ACTIVATIONS
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.affine import Affine
 from ngopt.nn.feed_forward import FeedForward
@@ -71,7 +73,7 @@ class BundleReader(nn.Module):
         return result
 
 
-class OnePass(nn.Module):
+class OnePass(Encoder):
     r"""Encoder that goes through a network once, in the order in which it computes.
 
     The neurons of a layer take in what the layer before has become, entry by entry, and keep what
@@ -97,6 +99,7 @@ class OnePass(nn.Module):
             `graph.parameters` for networks of one architecture. All others share theirs.
         positions: the positional features to show, of
             :data:`~ngopt.features.positions.POSITIONS`; the others are zeros.
+        activations: whether to show which activation functions neurons have.
         seed: of the fresh weights; the global random state is left alone.
 
     Source: the encoder of dynamic neural graphs, which has weights of its own for each layer.
@@ -110,13 +113,15 @@ class OnePass(nn.Module):
         waves: int = 32,
         sigma: float = 1.0,
         layers: Iterable[str] = (),
+        positions: Iterable[str] = POSITIONS,
+        activations: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.width, self.waves, self.sigma, self.seed = width, waves, sigma, seed
-        self.layers = tuple(layers)
-        self.positions = Positions()
-        generator = torch.Generator().manual_seed(seed)
+        super().__init__(width, seed)
+        check_sizes("OnePass", waves=waves)
+        self.waves, self.sigma, self.layers = waves, float(sigma), tuple(layers)
+        self.positions, self.activations = Positions(positions), activations
+        generator = self.generator
         self.frequencies: Tensor
         frequencies = torch.randn(waves, generator=generator) * (2 * math.pi * sigma)
         self.register_buffer("frequencies", frequencies.repeat(2))
@@ -124,7 +129,7 @@ class OnePass(nn.Module):
         self.readers = nn.ModuleList(
             BundleReader(2 * waves, width, generator) for _ in range(readers)
         )
-        self.start = Affine(NODE_POSITIONS + PLACE, width, generator)
+        self.start = Affine(NODE_POSITIONS + PLACE + len(ACTIVATIONS), width, generator)
         self.gates = GRU(width, width, generator)
         self.norm = LayerNorm(width)
         self.read = FeedForward((2 * width, width, width), generator)
@@ -138,15 +143,14 @@ class OnePass(nn.Module):
             "waves": self.waves,
             "sigma": self.sigma,
             "layers": list(self.layers),
+            "positions": list(self.positions.names),
+            "activations": self.activations,
             "seed": self.seed,
         }
 
-    def forward(self, networks: Networks) -> Tensor:
-        """Encode networks; see :meth:`encode`."""
-        return self.encode(networks)
-
     def encode(self, networks: Networks) -> Tensor:
         """Encode networks, `(networks, width)`. Permuting hidden neurons changes nothing."""
+        check_some(networks)
         return networks.in_order([self._encode(stack) for stack in networks])
 
     def states(self, stack: Stack) -> list[Tensor]:
@@ -203,7 +207,7 @@ class OnePass(nn.Module):
         structure = constant(reading.structure, array).expand(len(array), -1)
         if source is not None:
             source = source if reading.rows is None else source[:, reading.rows]
-            source = source.unflatten(1, (array.shape[1], array.shape[3]))
+            source = source.reshape(len(array), array.shape[1], array.shape[3], -1)
         reader = self._reader(reading)
         said: Tensor = reader(features, torch.cat([structure, size], 1), reading.taps, source)
         return said.flatten(1, 2)
@@ -224,9 +228,16 @@ class OnePass(nn.Module):
         """States of nodes that nothing has entered yet, `(networks, nodes, width)`."""
         like = next(iter(stack.parameters.values()))
         places = passage.places[number].to(like)
-        item = constant(self.positions.node(passage.sets[number]), like).expand(len(places), -1)
-        start: Tensor = self.start(torch.cat([item, places], 1))
+        alike = [*self.positions.node(passage.sets[number]), *self._applied(stack, passage, number)]
+        rows = constant(alike, like).expand(len(places), -1)
+        start: Tensor = self.start(torch.cat([rows, places], 1))
         return start.expand(len(stack), -1, -1)
+
+    def _applied(self, stack: Stack, passage: Passage, number: int) -> list[float]:
+        """Which activation functions the neurons of a set have."""
+        spaces = [stack.graph.spaces[name] for name in passage.sets[number].spaces]
+        names = {name for space in spaces for name in space.activation.split()}
+        return [float(self.activations and name in names) for name in ACTIVATIONS]
 
     def _passage(self, stack: Stack) -> Passage:
         device = next(iter(stack.parameters.values())).device

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
+from ngopt.encoders.encoder import Encoder, check_choice, check_sizes, check_some
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.running import Responses, outputs_of, responses_of
 from ngopt.errors import EncoderError
@@ -48,14 +49,9 @@ class Probes(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if kind not in get_args(ProbeKind):
-            raise EncoderError(
-                f"there are no {kind!r} probes.\n  Use one of: {', '.join(get_args(ProbeKind))}."
-            )
-        if count < 1 and kind != "none":
-            raise EncoderError(
-                f"cannot use {count} probes.\n  Use count=1 or more, or kind='none'."
-            )
+        check_choice("Probes", "kind", kind, get_args(ProbeKind))
+        if kind != "none":
+            check_sizes("Probes", count=count)
         self.shape, self.kind, self.seed = tuple(shape), kind, seed
         self.count = 0 if kind == "none" else count
         generator = torch.Generator().manual_seed(seed)
@@ -84,8 +80,9 @@ class Probes(nn.Module):
             return torch.zeros(0, *self.shape)
         if self.kind == "generator":
             made: Tensor = self.last(self.hidden(self.latents))
-            return made.unflatten(1, self.shape)
-        return self.values
+            return made.reshape(self.count, *self.shape)
+        values: Tensor = self.values
+        return values
 
     def outputs(self, stack: Stack) -> Tensor:
         """Outputs of networks on the probes, `(networks, count, *outputs)`; see :func:`outputs_of`.
@@ -93,8 +90,6 @@ class Probes(nn.Module):
         Raises:
             EncoderError: also if there are no probes.
         """
-        if not self.count:
-            raise EncoderError("there are no probes to run the networks on.\n  Use another kind.")
         return outputs_of(stack, self._for(stack))
 
     def responses(self, stack: Stack) -> Responses:
@@ -103,21 +98,25 @@ class Probes(nn.Module):
         Raises:
             EncoderError: also if there are no probes.
         """
-        if not self.count:
-            raise EncoderError("there are no probes to run the networks on.\n  Use another kind.")
         return responses_of(stack, self._for(stack))
 
     def _for(self, stack: Stack) -> Tensor:
+        if not self.count:
+            raise EncoderError(
+                "there are no probes to run the networks on.\n  Use another kind than 'none'."
+            )
         return self().to(next(iter(stack.parameters.values())))
 
 
-class ProbeEncoder(nn.Module):
+class ProbeEncoder(Encoder):
     """Encoder that looks at nothing but what networks answer to probes.
 
     Args:
-        probes: config of the :class:`Probes`, at least their `shape`.
+        shape: of one probe; see :class:`Probes`.
         outputs: how many numbers a network answers to one probe.
         width: size of the encoding.
+        count: number of probes.
+        kind: of the probes.
         hidden: number of hidden units of each layer of the network that reads the answers.
         layers: number of these layers.
         seed: of the fresh weights; the global random state is left alone.
@@ -137,12 +136,12 @@ class ProbeEncoder(nn.Module):
         layers: int = 3,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.width, self.answers, self.hidden, self.layers = width, outputs, hidden, layers
-        self.seed = seed
+        super().__init__(width, seed)
+        check_sizes("ProbeEncoder", outputs=outputs, hidden=hidden, layers=layers)
+        self.answers, self.hidden, self.layers = outputs, hidden, layers
         self.probes = Probes(shape, count, kind, seed=seed)
-        generator = torch.Generator().manual_seed(seed + 1)
-        self.read = Perceptron([self.probes.count * outputs, *layers * [hidden], width], generator)
+        sizes = [self.probes.count * outputs, *layers * [hidden], width]
+        self.read = Perceptron(sizes, self.generator)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -158,10 +157,6 @@ class ProbeEncoder(nn.Module):
             "seed": self.seed,
         }
 
-    def forward(self, networks: Networks) -> Tensor:
-        """Encode networks; see :meth:`encode`."""
-        return self.encode(networks)
-
     def encode(self, networks: Networks) -> Tensor:
         """Encode networks, `(networks, width)`. Permuting hidden neurons changes nothing.
 
@@ -169,6 +164,7 @@ class ProbeEncoder(nn.Module):
             EncoderError: if the networks cannot be run on the probes, or give other numbers of
                 outputs.
         """
+        check_some(networks)
         return networks.in_order([self._encode(stack) for stack in networks])
 
     def _encode(self, stack: Stack) -> Tensor:

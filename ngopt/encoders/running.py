@@ -10,11 +10,11 @@ from torch.func import functional_call, vmap
 
 from ngopt.encoders.networks import Stack
 from ngopt.errors import EncoderError, TraceError
-from ngopt.graph.activations import Activation, Watching, node_activations
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import nodes_of
 from ngopt.graph.operations import registry
+from ngopt.graph.watching import Activation, Watching, node_activations
 
 Answer = TypeVar("Answer")
 Places = tuple[NeuralGraph, dict[int, Activation]]

@@ -42,22 +42,22 @@ def assemble(
     tensors: Mapping[str, Sequence[Term]],
     buffers: Collection[str],
     aliases: Mapping[str, str],
-    activations: Sequence[Sequence[Term]] = (),
+    made: Sequence[Sequence[Term]] = (),
     batch: Term = ONE,
 ) -> tuple[NeuralGraph, list[tuple[Bundle, ...]]]:
-    """Describe the parameters of a traced model, and activations by the same neurons.
+    """Describe the parameters of a traced model, and other tensors by the same neurons.
 
     Args:
         recorder: what the trace found out.
         tensors: axes of each parameter and state buffer, by name.
         buffers: names of the state buffers among them.
         aliases: other names of tied parameters.
-        activations: axes of tensors that the forward pass has made.
+        made: axes of tensors that the forward pass has made.
         batch: what runs over the examples.
 
     Returns:
-        The graph, and the bundles of each activation: the examples are their groups, neurons of the
-        graph's spaces their outputs, and all else their taps.
+        The graph, and the bundles of each tensor that was made: the examples are their groups,
+        neurons of the graph's spaces their outputs, and all else their taps.
     """
     for axes in tensors.values():
         recorder.solver.settle(axes)
@@ -71,7 +71,8 @@ def assemble(
         for name, axes in tensors.items()
         if all(size(axis) for axis in axes)
     }
-    names = _Names(around, [p for parts in pieces.values() for p in parts])
+    activations = _activations(recorder)
+    names = _Names(around, [p for parts in pieces.values() for p in parts], activations)
     deepest = max((use.depth or 0 for use in recorder.uses.values()), default=0) or 1
     layouts = {}
     for name, axes in tensors.items():
@@ -85,10 +86,10 @@ def assemble(
             name in buffers,
         )
     graph = NeuralGraph(names.spaces, layouts, dict(aliases), tuple(recorder.unknown))
-    return graph, [_activation(axes, names, around, set(leaves(batch))) for axes in activations]
+    return graph, [_made(axes, names, around, set(leaves(batch))) for axes in made]
 
 
-def _activation(
+def _made(
     axes: Sequence[Term], names: "_Names", around: set[Atom], batch: set[Atom]
 ) -> tuple[Bundle, ...]:
     bundles = []
@@ -106,6 +107,15 @@ def _activation(
         numbers = tuple(axis for _, axis in piece.dims)
         bundles.append(Bundle("", piece.steps, factors, sizes, tuple(roles), numbers))
     return tuple(bundles)
+
+
+def _activations(recorder: Recorder) -> Mapping[Atom, set[str]]:
+    """The activation functions that are applied to neurons."""
+    found: dict[Atom, set[str]] = {}
+    for activation, axis in recorder.activated:
+        for atom in leaves(axis):
+            found.setdefault(atom, set()).add(activation)
+    return found
 
 
 def _around(axis: Term) -> set[Atom]:
@@ -149,8 +159,13 @@ def _is_whole(term: Term, around: set[Atom]) -> bool:
 class _Names:
     """Gives names to spaces, in the order in which the forward pass meets their neurons."""
 
-    def __init__(self, around: set[Atom], pieces: Sequence[_Piece]) -> None:
-        self._around = around
+    def __init__(
+        self,
+        around: set[Atom],
+        pieces: Sequence[_Piece],
+        activations: Mapping[Atom, set[str]],
+    ) -> None:
+        self._around, self._activations = around, activations
         found = {self._key(term): size(term) for piece in pieces for term, _ in piece.dims}
         keys = sorted((key for key in found if key), key=lambda key: min(map(age, key)))
         self._names: dict[tuple[Atom, ...], str] = {}
@@ -171,7 +186,9 @@ class _Names:
             around, key=lambda atom: (len(nested(atom)), age(atom), self._names[(atom,)])
         )
         names = tuple(self._names[(atom,)] for atom in order)
-        return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin)
+        applied = {name for atom in key for name in self._activations.get(atom, ())}
+        activation = " ".join(sorted(applied)) or "none"
+        return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin, activation)
 
     def factor(self, term: Term) -> Factor:
         """Name of the space of a dimension, or its size if no parameter has such neurons."""

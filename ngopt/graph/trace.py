@@ -138,9 +138,9 @@ class Tracing:
         return self.finish_beside(outputs, (), ONE)[0]
 
     def finish_beside(
-        self, outputs: Any, activations: Sequence[Sequence[Term]], batch: Term
+        self, outputs: Any, made: Sequence[Sequence[Term]], batch: Term
     ) -> tuple[NeuralGraph, list[tuple[Bundle, ...]]]:
-        """Return the graph and what activations run over; see :func:`.assemble`."""
+        """Return the graph and what other tensors run over; see :func:`.assemble`."""
         if self._following.failure is not None:
             raise self._following.failure
         for tensor in nested_tensors(outputs):
@@ -152,7 +152,7 @@ class Tracing:
             for name, terms in self._axes.items()
         }
         found = self.recorder, axes, self._buffers, self._aliases
-        return assemble(*found, activations, batch)
+        return assemble(*found, made, batch)
 
 
 def _identity(parameter: Tensor) -> Any:

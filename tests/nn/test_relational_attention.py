@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from ngopt.nn.relational_attention import Relation, RelationalAttention
-from tests.rules.attention_by_loops import attention_by_loops
+from tests.nn.attention_by_loops import attention_by_loops
 from tests.rules.rule_inputs import randomize
 
 WIDTH, EDGE, HEADS, NODES = 6, 3, 2, 7

@@ -7,8 +7,6 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ngopt.errors import RuleError
-
 CALL = 64
 """Numbers that a call of torch counts as, for many small ones are not free either."""
 
@@ -20,7 +18,7 @@ class Bounded(TorchFunctionMode):
     are given the size first, so that nothing is allocated before it is refused.
 
     Args:
-        numbers: the bound.
+        numbers: the bound. `ValueError` tells that it is reached.
     """
 
     def __init__(self, numbers: int) -> None:
@@ -41,5 +39,5 @@ class Bounded(TorchFunctionMode):
             self.left -= math.prod(n for n in size if isinstance(n, int) and n > 0)
         self.left -= CALL
         if self.left < 0:
-            raise RuleError("its config asks for more weights than are in the file")
+            raise ValueError("its config asks for more weights than are in the file")
         return func(*args, **kwargs)

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from ngopt.errors import RuleError
-from ngopt.rules.bounded import CALL, Bounded
+from ngopt.nn.bounded import CALL, Bounded
 
 
 @pytest.mark.parametrize(
@@ -16,7 +15,7 @@ from ngopt.rules.bounded import CALL, Bounded
     ],
 )
 def test_what_is_too_much_is_refused_before_it_is_made(make):
-    with pytest.raises(RuleError, match="more weights than are in the file"), Bounded(10_000):
+    with pytest.raises(ValueError, match="more weights than are in the file"), Bounded(10_000):
         make()
 
 
