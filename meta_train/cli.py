@@ -12,6 +12,7 @@ from meta_train.evaluate import EvaluateOptions, run_evaluate
 from meta_train.export import ExportOptions, run_export
 from meta_train.inventory import TasksOptions, run_tasks
 from meta_train.presets import PRESETS
+from meta_train.reading.edit import EditOptions, run_edit
 from meta_train.reading.predict import PredictOptions, run_predict
 from meta_train.train import meta_train
 from meta_train.zoo.command import ZooOptions, run_zoo
@@ -23,6 +24,7 @@ COMMANDS: dict[type, Callable[[Any], object]] = {
     ExportOptions: run_export,
     TasksOptions: run_tasks,
     PredictOptions: run_predict,
+    EditOptions: run_edit,
     ZooOptions: run_zoo,
 }
 
@@ -69,6 +71,10 @@ def read(arguments: Sequence[str]) -> Any:
         | Annotated[
             PredictOptions,
             tyro.conf.subcommand("predict", description="Tell properties of networks by weights."),
+        ]
+        | Annotated[
+            EditOptions,
+            tyro.conf.subcommand("edit", description="Change networks to edit their images."),
         ]
         | Annotated[
             ZooOptions,

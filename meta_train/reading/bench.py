@@ -106,10 +106,6 @@ class Bench:
         echo(f"Written to {self.out}.")
         return figures
 
-    def place(self, text: str, seed: int) -> Path:
-        """Folder of a run."""
-        return self.out / re.sub(r"[^\w.=+-]+", "_", text) / f"seed-{seed}"
-
     def _key(self, text: str) -> dict[str, Any]:
         plain = {"reader": text, "fit": asdict(self.fit) | {"device": None}, **self.key}
         return dict(json.loads(json.dumps(plain)))
@@ -131,9 +127,9 @@ class Bench:
                 yield self._train(module, reading, text, seed)
 
     def _train(self, module: nn.Module, reading: Reading, text: str, seed: int) -> Result:
-        folder = self.place(text, seed)
+        folder = place(self.out, text, seed)
         label = f"{text}, seed {seed}"
-        fitted = fit(module, reading, self.fit, seed, folder, label, self.key | {"reader": text})
+        fitted = fit(module, reading, self.fit, seed, folder, label, {**self.key, "reader": text})
         result = Result(
             text,
             seed,
@@ -156,7 +152,7 @@ class Bench:
         return [result for result in each if result is not None]
 
     def _read(self, text: str, seed: int) -> Result | None:
-        path = self.place(text, seed) / "result.json"
+        path = place(self.out, text, seed) / "result.json"
         try:
             content = json.loads(path.read_text("utf-8"))
             return Result(**content["result"]) if content["key"] == self._key(text) else None
@@ -206,3 +202,8 @@ class Bench:
                         group = "3" if number else "1"
                         for step in (FIRST, LAST):
                             writer.add_scalar(f"{group} {name}/{split}", value, step)
+
+
+def place(out: Path, text: str, seed: int) -> Path:
+    """Folder of a run of a reader, in the folder of all."""
+    return out / re.sub(r"[^\w.=+-]+", "_", text) / f"seed-{seed}"

@@ -16,6 +16,9 @@ NAMES = ("run", "split", "seed", "image")
 OUTCOMES = ("class", "accuracy", "loss", "gap", "psnr", "error", "diverged", "angle")
 """What columns are named after that are not chosen before training but come of it."""
 
+FEWEST = 20
+"""Snapshots in a leaf, and how many times more there should be in all."""
+
 RATES, LEAVES = (0.03, 0.1), (7, 31)
 """Settings of the boosted trees, of which the best on the validation split is taken."""
 
@@ -44,14 +47,14 @@ def hyperparameters(zoo: Zoo, target: Target) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def by_hyperparameters(zoo: Zoo, target: Target, seed: int, resolution: int = 200) -> Tensor | None:
+def by_hyperparameters(zoo: Zoo, target: Target, seed: int, count: int = 200) -> Tensor | None:
     """Predict of every snapshot by its hyper-parameters alone, with gradient-boosted trees.
 
     Args:
         zoo: of the snapshots.
         target: what to predict.
         seed: of the trees.
-        resolution: number of trees.
+        count: number of trees.
 
     Returns:
         `(snapshots,)`; None if the zoo has no hyper-parameters.
@@ -63,7 +66,9 @@ def by_hyperparameters(zoo: Zoo, target: Target, seed: int, resolution: int = 20
     features = torch.stack([zoo.columns[name].double() for name in names], 1)
     score: Score = target.scores[0]
     best: tuple[float, Tensor] | None = None
-    for trees in _settings(target, [name in zoo.categories for name in names], seed, resolution):
+    labels = [name in zoo.categories for name in names]
+    fewest = max(1, min(FEWEST, len(train) // FEWEST))
+    for trees in _settings(target, labels, seed, count, fewest):
         trees.fit(features[train].numpy(), target.values[train].numpy())
         predicted = torch.as_tensor(trees.predict(features.numpy())).to(target.values.dtype)
         found = score.of(predicted[validation], target.values[validation])
@@ -74,7 +79,7 @@ def by_hyperparameters(zoo: Zoo, target: Target, seed: int, resolution: int = 20
 
 
 def _settings(
-    target: Target, labels: list[bool], seed: int, count: int
+    target: Target, labels: list[bool], seed: int, count: int, fewest: int
 ) -> Iterator[HistGradientBoostingClassifier | HistGradientBoostingRegressor]:
     kind = HistGradientBoostingClassifier if target.classes else HistGradientBoostingRegressor
     for rate in RATES:
@@ -83,6 +88,7 @@ def _settings(
                 learning_rate=rate,
                 max_iter=count,
                 max_leaf_nodes=leaves,
+                min_samples_leaf=fewest,
                 categorical_features=labels,
                 early_stopping=False,
                 random_state=seed,

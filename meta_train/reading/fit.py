@@ -29,6 +29,9 @@ SPLITS = ("validation", "test")
 EARLY = 10
 """Step of the first checkpoint: a folder that cannot be written to shows soon."""
 
+SHORTEST = 5
+"""A run is at least so many times as long as its warm-up, which is cut short otherwise."""
+
 SECONDS = 30.0
 """Between checkpoints, beside those at evaluations."""
 
@@ -75,6 +78,7 @@ class Reading(ABC):
 
     def keep(self, module: nn.Module, folder: Path) -> None:
         """Write what is to be shown of a trained module, beside its scores, to a folder."""
+        return
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ class _Run:
         """Number of steps in all; if time decides, as the speed so far lets expect."""
         if not self.options.minutes:
             return max(1, round(self.options.epochs * self._per_epoch))
-        return int(self.step / self.done) if self.done else self.options.warmup + 1
+        return int(self.step / self.done) if self.done else SHORTEST
 
     def go_on(
         self, folder: Path, label: str, writer: Any, on_evaluation: Callable[[], None]
@@ -205,7 +209,8 @@ class _Run:
         since = time.perf_counter()
         self.module.train()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            warmup, final = self.options.warmup, self.options.final
+            warmup = min(self.options.warmup, self.steps // SHORTEST)
+            final = self.options.final
             group["lr"] = warmed_cosine(rate, self.step, self.steps, warmup, final)
         loss = self.reading.loss(self.module, self._batch(), self.generator)
         self.optimizer.zero_grad()

@@ -15,7 +15,7 @@ class FitOptions:
         minutes: train for so long instead, evaluations not counted; 0 for `epochs`.
         batch: networks per step.
         lr: largest learning rate; by default 1e-3, and of `ngopt` that of its rule.
-        warmup: number of steps until it is reached.
+        warmup: number of steps until it is reached, at most a fifth of the run.
         final: learning rate at the end, as a fraction of the largest, along half a cosine.
         weight_decay: decoupled weight decay.
         clip: largest norm of a gradient; longer ones are shortened.

@@ -59,7 +59,7 @@ def draw_confusion(results: Sequence[Result], test: Truth, classes: Sequence[str
     figure, panels = _grid(len(results), 3.2)
     for result, panel in zip(results, panels, strict=False):
         counts = confusion(torch.tensor(result.predicted["test"]), test.values, len(classes))
-        panel.imshow(counts, vmin=0, vmax=1, cmap="Blues")
+        panel.imshow(counts.numpy(), vmin=0, vmax=1, cmap="Blues")
         panel.set_title(result.reader, fontsize=8)
         panel.set_xlabel("predicted", fontsize=7)
         panel.set_ylabel("true", fontsize=7)
@@ -97,7 +97,7 @@ def draw_scatter(results: Sequence[Result], test: Truth, name: str) -> Any:
     true = test.values.cpu()
     ends = [float(true.min()), float(true.max())]
     for result, panel in zip(results, panels, strict=False):
-        panel.plot(true, result.predicted["test"], ".", markersize=2, alpha=0.5)
+        panel.plot(true.numpy(), result.predicted["test"], ".", markersize=2, alpha=0.5)
         panel.plot(ends, ends, color="black", linewidth=0.8)
         panel.set_title(result.reader, fontsize=8)
         panel.set_xlabel(f"true {name}", fontsize=7)
@@ -121,7 +121,7 @@ def draw_images(rows: Mapping[str, Tensor]) -> Any:
     for line, (label, images) in zip(panels, rows.items(), strict=True):
         for panel, image in zip(line, images.clamp(0, 1).cpu(), strict=False):
             shown = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-            panel.imshow(shown, cmap="gray", vmin=0, vmax=1)
+            panel.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1)
         for panel in line:
             panel.set_xticks([])
             panel.set_yticks([])
