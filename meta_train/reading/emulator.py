@@ -1,16 +1,25 @@
 """A network that does what a recurrent network does, given the encoding of that network."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from meta_train.errors import MetaTrainError
 from meta_train.reading.behaviour import Behaviour, Observer
 from meta_train.reading.fit import Reading
 from meta_train.reading.scores import Resamples, Score
 from meta_train.tasks.model_task import fresh
-from meta_train.zoo.store import Zoo
+from meta_train.zoo.store import Zoo, read_tensors
+from meta_train.zoo.writer import write_tensors
 from ngopt.encoders.networks import Networks
 from ngopt.encoders.recurrent import LSTMs
+
+KEPT = "encoder.safetensors"
+"""File of an encoder that has learned to instruct an emulator, and of its encodings."""
 
 ROWS = 256
 """Number of networks that are scored at a time."""
@@ -77,25 +86,42 @@ class Emulator(nn.Module):
         return answers.view(networks, sequences, *answers.shape[1:])
 
 
-class Emulation(nn.Module):
-    """An encoder, whose encodings are brought to length 1, and an emulator that it instructs.
+class Embedding(nn.Module):
+    """An encoder, whose encodings are mapped to vectors of length 1.
 
     Args:
-        encoder: maps networks to `(networks, width)`.
-        emulator: of such encodings.
+        encoder: maps networks to `(networks, encoder.width)`.
+        width: size of the vectors.
+        seed: of the first weights of the map.
     """
 
-    def __init__(self, encoder: nn.Module, emulator: Emulator) -> None:
+    def __init__(self, encoder: nn.Module, width: int, seed: int) -> None:
+        super().__init__()
+        self.encoder, self.width = encoder, width
+        inputs: Any = encoder.width
+        generator = torch.Generator().manual_seed(seed)
+        self.map = fresh(lambda: nn.Linear(inputs, width), generator)
+
+    def forward(self, networks: Networks) -> Tensor:
+        """Embed networks, `(networks, width)`."""
+        return normalize(self.map(self.encoder(networks)), dim=-1)
+
+
+class Emulation(nn.Module):
+    """An encoder, and an emulator that it instructs.
+
+    Args:
+        encoder: maps networks to vectors.
+        emulator: of such vectors.
+    """
+
+    def __init__(self, encoder: Embedding, emulator: Emulator) -> None:
         super().__init__()
         self.encoder, self.emulator = encoder, emulator
 
-    def encode(self, networks: Networks) -> Tensor:
-        """Encode networks, `(networks, width)`, each of length 1."""
-        return normalize(self.encoder(networks), dim=-1)
-
     def forward(self, networks: Networks, read: Tensor) -> Tensor:
         """Answer as each network would; see :class:`Emulator`."""
-        answers: Tensor = self.emulator(self.encode(networks), read)
+        answers: Tensor = self.emulator(self.encoder(networks), read)
         return answers
 
 
@@ -104,9 +130,10 @@ class Constant(nn.Module):
 
     Args:
         width: size of an encoding.
+        seed: makes no difference.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int = 16, seed: int = 0) -> None:
         super().__init__()
         self.width = width
         self.encoding = nn.Parameter(torch.ones(width))
@@ -116,15 +143,21 @@ class Constant(nn.Module):
         return self.encoding.expand(len(networks), -1)
 
 
-def _mean(each: Tensor, true: Tensor, resamples: Resamples) -> Tensor:
-    return resamples.mean(each)
+def mean_of(name: str, higher: bool) -> Score:
+    """Score that is the mean over snapshots of what was measured of each.
+
+    Args:
+        name: of what was measured.
+        higher: whether higher is better.
+    """
+
+    def measure(each: Tensor, true: Tensor, resamples: Resamples) -> Tensor:
+        return resamples.mean(each)
+
+    return Score(name, higher, measure)
 
 
-TOTAL_VARIATION = Score("total variation", False, _mean)
-"""Mean over snapshots of what is measured of each."""
-
-REVERSE_KL = Score("reverse KL", False, _mean)
-"""Mean over snapshots of what is measured of each."""
+TOTAL_VARIATION, REVERSE_KL = mean_of("total variation", False), mean_of("reverse KL", False)
 
 
 class Emulating(Reading):
@@ -188,8 +221,38 @@ class Emulating(Reading):
             REVERSE_KL.name: torch.cat(divergences),
         }
 
+    def predict(self, module: nn.Module, split: str) -> Tensor:
+        """Total variation of each snapshot of a split, `(snapshots,)`, on the CPU."""
+        return self.measure(module, split)[TOTAL_VARIATION.name].cpu()
+
+    @torch.no_grad()
+    def keep(self, module: nn.Module, folder: Path) -> None:
+        """Write the encoder's weights and the encodings of all snapshots; see :func:`read_kept`."""
+        assert isinstance(module, Emulation)
+        every = torch.arange(len(self.zoo)).split(ROWS)  # type: ignore[no-untyped-call]
+        encodings = torch.cat([module.encoder(self.zoo.networks(rows)) for rows in every])
+        tensors = {f"encoder.{name}": t for name, t in module.encoder.state_dict().items()}
+        write_tensors(folder / KEPT, tensors | {"encodings": encodings}, {})
+
     def _watched(
         self, networks: Networks, sequences: int, generator: torch.Generator, train: bool
     ) -> Behaviour:
         (stack,) = networks
         return self.observer.watch(LSTMs.of(stack), sequences, generator, train)
+
+
+def read_kept(folder: Path) -> tuple[dict[str, Tensor], Tensor]:
+    """Read what :meth:`Emulating.keep` wrote: the encoder's weights, and encodings of a zoo.
+
+    Raises:
+        MetaTrainError: if it is missing or damaged.
+    """
+    try:
+        tensors, _ = read_tensors(folder / KEPT)
+        encodings = tensors.pop("encodings")
+    except (SafetensorError, OSError, KeyError) as error:
+        raise MetaTrainError(
+            f"the encoder in {folder} cannot be read ({error}).\n"
+            "  Remove that folder, and the same command trains it again."
+        ) from error
+    return {name.removeprefix("encoder."): t for name, t in tensors.items()}, encodings

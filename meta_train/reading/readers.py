@@ -10,8 +10,11 @@ from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up, parse
 from meta_train.tasks.model_task import fresh
 from ngopt.encoders.networks import Networks
+from ngopt.encoders.neuron_transformer import NeuronTransformer
 from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder
+from ngopt.encoders.probing import FixedProbing, InteractiveProbing
+from ngopt.encoders.recurrent import LSTMs
 from ngopt.errors import EncoderError
 
 Build = Callable[..., nn.Module]
@@ -48,6 +51,29 @@ def _one_pass(networks: Networks, **options: Any) -> nn.Module:
 def _probes(networks: Networks, **options: Any) -> nn.Module:
     inputs, outputs = _shapes(networks)
     return ProbeEncoder(inputs, outputs, **options)
+
+
+@encoder("neuron_transformer")
+def _neuron_transformer(networks: Networks, **options: Any) -> nn.Module:
+    return NeuronTransformer(networks, **options)
+
+
+@encoder("fixed_probing")
+def _fixed_probing(networks: Networks, **options: Any) -> nn.Module:
+    return FixedProbing(**_asked(networks), **options)
+
+
+@encoder("interactive_probing")
+def _interactive_probing(networks: Networks, **options: Any) -> nn.Module:
+    return InteractiveProbing(**_asked(networks), **options)
+
+
+def _asked(networks: Networks) -> dict[str, Any]:
+    """What probing of recurrent networks must know of them."""
+    found = LSTMs.of(networks.stacks[0])
+    # Those that read what they write read tokens; others read tiles of images.
+    probes = "tokens" if found.inputs == found.outputs else "unit"
+    return {"inputs": found.inputs, "outputs": found.outputs, "probes": probes}
 
 
 def _shapes(networks: Networks) -> tuple[tuple[int, ...], int]:

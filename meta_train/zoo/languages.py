@@ -69,7 +69,8 @@ def before_end(tokens: Tensor) -> Tensor:
 
 def languages(least: int, largest: int) -> list[Language]:
     """All languages whose surpluses are from `least` to `largest`, both included."""
-    return [Language(m) for m in product(range(least, largest + 1), repeat=3)]
+    surpluses = range(least, largest + 1)
+    return [Language(m) for m in product(surpluses, surpluses, surpluses)]
 
 
 @dataclass(frozen=True)

@@ -301,7 +301,7 @@ def report(zoo: Zoo) -> list[str]:
     """Lines on how good the networks are after each of the steps."""
     counted = ", ".join(f"{len(zoo.split(name)):,} {name}" for name in SPLITS)
     rows = []
-    for step in zoo.columns["step"].unique().tolist():
+    for step in torch.unique(zoo.columns["step"]).tolist():
         at = zoo.columns["step"] == step
         accuracy, loss = zoo.columns["accuracy"][at], zoo.columns["loss"][at].mean()
         low, high = accuracy.quantile(torch.tensor([0.1, 0.9])).tolist()

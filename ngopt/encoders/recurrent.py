@@ -146,12 +146,12 @@ class LSTMs:
         for layer, (hidden, cell) in zip(self.layers, self.begin(x.shape[1]), strict=True):
             hiddens: list[Tensor] = []
             # One product for all steps; what follows must go step by step.
-            gates = layer.from_inputs(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+            gates = layer.from_inputs(x.flatten(1, 2)).view(*x.shape[:3], -1)
             for of_step in gates.unbind(2):
                 hidden, cell = layer.advance(of_step, hidden, cell)
                 hiddens.append(hidden)
             x = torch.stack(hiddens, 2)
-        return self.answer(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+        return self.answer(x.flatten(1, 2)).view(*x.shape[:3], -1)
 
     def answer(self, hidden: Tensor) -> Tensor:
         """Read out the top layer's hidden states, `(networks, rows, hidden)`."""
