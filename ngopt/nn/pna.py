@@ -24,8 +24,8 @@ class Stream(NamedTuple):
     """The messages along the edges of one bundle, in one direction.
 
     Args:
-        modulation: maps an edge to factors and offsets, `(width, 2 * width)`.
-        edges: states of the edges, `(group, into, out of, width)`.
+        modulation: maps an edge to factors and offsets, `(edge_width, 2 * width)`.
+        edges: states of the edges, `(group, into, out of, edge_width)`.
         into: numbers of the nodes that the messages enter, `(group, into)`.
         out_of: numbers of the nodes that they come from, `(group, out of)`.
     """
@@ -77,12 +77,13 @@ class PNALayer(nn.Module):
     is needed to build the layer; and one affine map follows the aggregation, not two in a row.
 
     Args:
-        width: size of the states of nodes and edges.
+        width: size of the states of nodes and, unless told otherwise, of edges.
         aggregators: of :data:`AGGREGATORS`.
         scalers: whether to aggregate once more, scaled by log degree.
         reverse: whether messages pass against the edges, too.
         edge_updates: whether edges change.
         generator: draws the weights.
+        edge_width: size of the states of edges.
 
     Source: Kofinas et al., ICLR 2024; Corso et al., "Principal Neighbourhood Aggregation for Graph
     Nets", NeurIPS 2020.
@@ -96,21 +97,23 @@ class PNALayer(nn.Module):
         reverse: bool,
         edge_updates: bool,
         generator: torch.Generator,
+        edge_width: int | None = None,
     ) -> None:
         super().__init__()
+        edge = width if edge_width is None else edge_width
         self.aggregators, self.scalers = tuple(aggregators), scalers
         self.near = Affine(width, width, generator)
         self.far = Affine(width, width, generator, bias=False)
-        self.along = Affine(width, 2 * width, generator)
-        self.against = Affine(width, 2 * width, generator) if reverse else None
+        self.along = Affine(edge, 2 * width, generator)
+        self.against = Affine(edge, 2 * width, generator) if reverse else None
         parts = 1 + len(self.aggregators) * (2 if scalers else 1)
         self.mix = Affine(parts * width, width, generator)
         self.norm = LayerNorm(width)
         self.edge_updates = edge_updates
         if edge_updates:
-            self.edge_hidden = PairAffine(width, width, width, generator)
-            self.edge_out = Affine(width, width, generator)
-            self.edge_norm = LayerNorm(width)
+            self.edge_hidden = PairAffine(edge, width, edge, generator)
+            self.edge_out = Affine(edge, edge, generator)
+            self.edge_norm = LayerNorm(edge)
 
     def forward(
         self,
@@ -123,7 +126,7 @@ class PNALayer(nn.Module):
 
         Args:
             nodes: states, `(nodes, width)`.
-            edges: states of each bundle's pairs of neurons, `(group, out, in, width)`.
+            edges: states of each bundle's pairs of neurons, `(group, out, in, edge_width)`.
             ends: numbers of the nodes at both ends of each bundle.
             aggregate: what computes the messages.
 

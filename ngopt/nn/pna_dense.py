@@ -66,7 +66,7 @@ def _mean(stream: Stream, near: Tensor, far: Tensor) -> Tensor:
     width = there.shape[-1]
     products = stream.edges.transpose(2, 3) @ there.unsqueeze(1) / there.shape[1]
     weight = stream.modulation.weight.to(there)[:, :width]
-    of_no_edge = stream.modulation(there.new_zeros(width))[:width]
+    of_no_edge = stream.modulation(there.new_zeros(stream.edges.shape[-1]))[:width]
     from_there = (products * weight).sum(2) + of_no_edge * there.mean(1, keepdim=True)
     result: Tensor = scale * near[stream.into] + shift + from_there
     return result
