@@ -70,20 +70,23 @@ def run_edit(options: EditOptions, echo: Callable[[str], None] = tqdm.write) -> 
 
     Returns:
         The figures.
-
-    Raises:
-        MetaTrainError: if the zoo is not of images.
     """
     for module in options.imports:
         importlib.import_module(module)
     zoo = Zoo.open(options.zoo)
-    images = zoo.examples.get("images")
-    if images is None or not all(isinstance(s.model, ImageNetwork) for s in zoo.stacks):
+    check(zoo)
+    return bench(options, zoo).run(echo, train=not options.report)
+
+
+def check(zoo: Zoo) -> None:
+    """Raise `MetaTrainError` unless a zoo is of images."""
+    if "images" not in zoo.examples or not all(
+        isinstance(stack.model, ImageNetwork) for stack in zoo.stacks
+    ):
         raise MetaTrainError(
-            f"cannot edit the networks in {options.zoo}: they are no images.\n"
+            f"cannot edit the networks in {zoo.folder}: they are no images.\n"
             "  Give a zoo of INRs: `python -m meta_train zoo inr`."
         )
-    return bench(options, zoo).run(echo, train=not options.report)
 
 
 def bench(options: EditOptions, zoo: Zoo) -> Bench:
@@ -91,7 +94,7 @@ def bench(options: EditOptions, zoo: Zoo) -> Bench:
     known, edit = examples(zoo), EDITS[options.edit]
 
     def build(text: str, seed: int) -> Editor:
-        return Editor(encoder_of(text, known, seed), known, seed)
+        return Editor(encoder_of(text, known, seed, entry_outputs=1))
 
     # Predictions are errors of networks, which would be 0 at best.
     runs = zoo.columns["run"]

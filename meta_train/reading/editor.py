@@ -12,14 +12,10 @@ from torch import Tensor, nn
 from meta_train.errors import MetaTrainError
 from meta_train.reading.fit import Reading
 from meta_train.reading.scores import Resamples, Score
-from meta_train.tasks.model_task import fresh
 from meta_train.zoo.pictures import BRIGHTEST
 from meta_train.zoo.siren import render
 from meta_train.zoo.store import Zoo
-from ngopt.encoders.networks import Networks, Stack
-
-START = 0.01
-"""First size of changes."""
+from ngopt.encoders.networks import Networks
 
 AT_ONCE, SHOWN = 256, 8
 FILE = "edited.safetensors"
@@ -34,18 +30,17 @@ ERROR = Score("squared error", False, _mean)
 
 
 class Editor(nn.Module):
-    """Adds to each weight of a network what an encoder tells of it, times a learned size.
+    """Adds to each weight of a network what an encoder tells of it.
 
     Args:
-        encoder: has `entries`, which tells of each entry of each parameter of networks.
-        examples: networks like those that it will change, of all architectures.
-        seed: of the first weights of what makes one number of what is told.
+        encoder: has `entries`, changes of each entry of each parameter, small at first:
+            `(networks, *shape, 1)` by name, for each stack.
 
     Raises:
         MetaTrainError: if the encoder tells nothing of entries.
     """
 
-    def __init__(self, encoder: nn.Module, examples: Networks, seed: int = 0) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         if not hasattr(encoder, "entries"):
             raise MetaTrainError(
@@ -53,35 +48,19 @@ class Editor(nn.Module):
                 "  Use another encoder, such as ng_gnn."
             )
         self.encoder = encoder
-        self.names = sorted({name for stack in examples for name in stack.parameters})
-        self.sizes = nn.Parameter(torch.full((len(self.names),), START))
-        few = replace(
-            examples, stacks=tuple(s.select(slice(0, 1)) for s in examples.stacks), order=None
-        )
-        with torch.no_grad():
-            told = next(iter(self._entries(few)[0].values()))
-        generator = torch.Generator().manual_seed(seed)
-        self.head = fresh(lambda: nn.Linear(told.shape[-1], 1), generator)
 
     def forward(self, networks: Networks) -> Networks:
         """Return changed networks, in the same order."""
+        encoder: Any = self.encoder
+        changes: list[dict[str, Tensor]] = encoder.entries(networks)
         stacks = (
-            self._changed(stack, told)
-            for stack, told in zip(networks.stacks, self._entries(networks), strict=True)
+            replace(
+                stack,
+                parameters={n: t + told[n].squeeze(-1) for n, t in stack.parameters.items()},
+            )
+            for stack, told in zip(networks.stacks, changes, strict=True)
         )
         return replace(networks, stacks=tuple(stacks))
-
-    def _changed(self, stack: Stack, told: dict[str, Tensor]) -> Stack:
-        changed = {
-            name: tensor + self.sizes[self.names.index(name)] * self.head(told[name]).squeeze(-1)
-            for name, tensor in stack.parameters.items()
-        }
-        return replace(stack, parameters=changed)
-
-    def _entries(self, networks: Networks) -> list[dict[str, Tensor]]:
-        encoder: Any = self.encoder
-        found: list[dict[str, Tensor]] = encoder.entries(networks)
-        return found
 
 
 class Editing(Reading):

@@ -1,6 +1,6 @@
 """Encoders by the text that names them, and the network that predicts from an encoding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -89,7 +89,7 @@ def _shapes(networks: Networks) -> tuple[tuple[int, ...], int]:
     return tuple(inputs.shape[1:]), outputs.numel()
 
 
-def encoder_of(text: str, networks: Networks, seed: int) -> nn.Module:
+def encoder_of(text: str, networks: Networks, seed: int, **more: Any) -> nn.Module:
     """Build an encoder.
 
     Args:
@@ -97,19 +97,20 @@ def encoder_of(text: str, networks: Networks, seed: int) -> nn.Module:
             of them with `+`, whose encodings are joined.
         networks: examples of what it will read, of each architecture.
         seed: of its first weights.
+        more: options that it must take besides.
 
     Raises:
         MetaTrainError: if there is no such encoder, or it refuses the options.
     """
-    parts = [_encoder_of(part, networks, seed) for part in text.split("+")]
+    parts = [_encoder_of(part, networks, seed, more) for part in text.split("+")]
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def _encoder_of(text: str, networks: Networks, seed: int) -> nn.Module:
+def _encoder_of(text: str, networks: Networks, seed: int, more: Mapping[str, Any]) -> nn.Module:
     spec = parse(text)
     build = look_up(ENCODERS, spec.name, "encoder")
     try:
-        return build(networks, seed=seed, **spec.options)
+        return build(networks, seed=seed, **spec.options, **more)
     except (TypeError, EncoderError) as error:
         raise MetaTrainError(
             f"cannot build the encoder `{text}` ({error}).\n"

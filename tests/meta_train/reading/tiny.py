@@ -32,15 +32,15 @@ def with_columns(zoo, **columns):
 
 
 class Moments(nn.Module):
-    """Encodes the mean and mean square of each tensor; tells of each entry two numbers."""
+    """Encodes the mean and mean square of each tensor; tells of each entry a small change."""
 
-    def __init__(self, networks, seed=0, width=6, fault=False):
+    def __init__(self, networks, seed=0, width=6, entry_outputs=0):
         super().__init__()
-        self.width, self.fault = width, fault
+        self.width, self.entry_outputs = width, entry_outputs
         names = len(networks.stacks[0].parameters)
         generator = torch.Generator().manual_seed(seed)
         self.weight = nn.Parameter(torch.randn(2 * names, width, generator=generator))
-        self.entry = nn.Parameter(torch.randn(2, generator=generator))
+        self.entry = nn.Parameter(0.01 * torch.randn(1, generator=generator))
 
     def forward(self, networks):
         rows = []
@@ -52,7 +52,10 @@ class Moments(nn.Module):
 
     def entries(self, networks):
         return [
-            {name: tensor.unsqueeze(-1) * self.entry for name, tensor in stack.parameters.items()}
+            {
+                name: (tensor.unsqueeze(-1) + 1) * self.entry
+                for name, tensor in stack.parameters.items()
+            }
             for stack in networks
         ]
 
