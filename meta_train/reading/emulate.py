@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from meta_train.errors import MetaTrainError
 from meta_train.reading.behaviour import observer_of
-from meta_train.reading.bench import Bench, Echo
+from meta_train.reading.bench import Bench, Echo, place
 from meta_train.reading.downstream import Column, Head, Property, Telling, property_of
 from meta_train.reading.emulator import (
     TOTAL_VARIATION,
@@ -236,7 +236,7 @@ def downstream(
     known = examples(zoo)
 
     def build(text: str, seed: int) -> Head:
-        state, encodings = read_kept(first.place(text, seed))
+        state, encodings = read_kept(place(first.out, text, seed))
         if mode == "frozen":
             return Head(None, encodings, options.embedding, wanted.outputs, seed)
         encoder = _embedding(options, known, text, seed)
