@@ -174,6 +174,7 @@ def drawn_lstm(inputs: int, units: int, layers: int, generator: torch.Generator)
     Returns:
         It takes `(batch, length, inputs)`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return nn.LSTM(inputs, units, layers, batch_first=True)
+    lstm = nn.LSTM(inputs, units, layers, batch_first=True, device="meta").to_empty(device="cpu")
+    for parameter in lstm.parameters():
+        nn.init.uniform_(parameter, -(units**-0.5), units**-0.5, generator)
+    return lstm
