@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up, parse
 from meta_train.tasks.model_task import fresh
+from ngopt.encoders.graph_encoder import GraphEncoder
+from ngopt.encoders.graph_network import NGGNN, NGT
 from ngopt.encoders.networks import Networks
 from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder
@@ -34,6 +36,27 @@ def encoder(name: str) -> Callable[[Build], Build]:
         return build
 
     return enter
+
+
+@encoder("ng_gnn")
+def _ng_gnn(networks: Networks, **options: Any) -> nn.Module:
+    return _on_graph(NGGNN, networks, options)
+
+
+@encoder("ng_t")
+def _ng_t(networks: Networks, **options: Any) -> nn.Module:
+    return _on_graph(NGT, networks, options)
+
+
+def _on_graph(
+    build: Callable[..., GraphEncoder], networks: Networks, options: dict[str, Any]
+) -> GraphEncoder:
+    """Build an encoder on the graph, which knows how large the weights of the examples are."""
+    example = networks if len(networks.stacks) == 1 else None
+    options.setdefault("scale", "kind" if example is None else "tensor")
+    built = build(example, **options)
+    built.fit_scale(networks)
+    return built
 
 
 @encoder("one_pass")
