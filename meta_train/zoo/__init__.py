@@ -1,6 +1,7 @@
 """Zoos: populations of trained networks, made from a seed, to be read by other networks.
 
-Importing it makes every model of a zoo known, see :mod:`meta_train.zoo.architecture`.
+Importing it makes the models of all zoos known, see :mod:`meta_train.zoo.architecture`.
 """
 
-import meta_train.zoo.siren
+from meta_train.zoo import conv_net as conv_net
+from meta_train.zoo import siren as siren
