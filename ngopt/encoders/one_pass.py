@@ -159,7 +159,7 @@ class OnePass(Encoder):
         Returns:
             For each set of :func:`ngopt.graph.nodes.nodes_of`, `(networks, nodes, width)`.
         """
-        passage = self._passage(stack)
+        passage = self.passage(stack)
         states = self._pass(stack, passage)
         return [
             states[n] if n in states else self._start(stack, passage, n)
@@ -167,7 +167,7 @@ class OnePass(Encoder):
         ]
 
     def _encode(self, stack: Stack) -> Tensor:
-        passage = self._passage(stack)
+        passage = self.passage(stack)
         states = self._pass(stack, passage)
         means = [
             torch.cat([states[number] for number in numbers], 1).mean(1)
@@ -221,8 +221,9 @@ class OnePass(Encoder):
     def _features(self, array: Tensor) -> Tensor:
         """Sines and cosines of entries, `(..., 2 * waves)`."""
         frequencies = self.frequencies.to(array)
-        phases = (torch.arange(2 * self.waves, device=array.device) >= self.waves) * (math.pi / 2)
-        return torch.addcmul(phases.to(array), array.unsqueeze(-1), frequencies).sin()
+        phases = torch.zeros_like(frequencies)
+        phases[self.waves :] = math.pi / 2
+        return torch.addcmul(phases, array.unsqueeze(-1), frequencies).sin()
 
     def _start(self, stack: Stack, passage: Passage, number: int) -> Tensor:
         """States of nodes that nothing has entered yet, `(networks, nodes, width)`."""
@@ -239,7 +240,8 @@ class OnePass(Encoder):
         names = {name for space in spaces for name in space.activation.split()}
         return [float(self.activations and name in names) for name in ACTIVATIONS]
 
-    def _passage(self, stack: Stack) -> Passage:
+    def passage(self, stack: Stack) -> Passage:
+        """The order in which networks of a stack are read."""
         device = next(iter(stack.parameters.values())).device
         key = id(stack.graph), device
         if key not in self.passages:
