@@ -65,14 +65,14 @@ def test_states_move_with_the_neurons():
     (stack,) = convnet(1)
     reader = encoder()
     permutations = random_permutations(stack.graph, 5)
-    here, there = reader.states(stack), reader.states(permuted(stack, 5))
-    moved = 0
-    for item, before, after in zip(reader.passage(stack).sets, here, there, strict=True):
-        if item.spaces and item.spaces[0] in permutations:
-            before = before[:, permutations[item.spaces[0]]]
-            moved += 1
-        assert error(after, before) <= 1e-10
-    assert moved == 2
+    (here,) = reader.neurons(Networks((stack,)))
+    (there,) = reader.neurons(Networks((permuted(stack, 5),)))
+    assert here.keys() == there.keys() == stack.graph.spaces.keys()
+    assert len(permutations) == 2
+    for space, before in here.items():
+        if space in permutations:
+            before = before[:, permutations[space]]
+        assert error(there[space], before) <= 1e-10
 
 
 def test_networks_do_not_depend_on_those_beside_them():
@@ -85,6 +85,16 @@ def test_networks_do_not_depend_on_those_beside_them():
         for n in range(2):
             alone = reader(Networks((part.stacks[0].select(slice(n, n + 1)),)))
             assert error(found[2 * number + n], alone[0]) <= 1e-12
+
+
+def tap_factor(part, k, count):
+    """Factor of tap `k` of 3 x 3, or of a single one."""
+    if count == 1:
+        return 1
+    place = torch.tensor([k % 3 - 1.0, k // 3 - 1.0], dtype=torch.float64)
+    angles = place[:, None] * math.pi * 2.0 ** torch.arange(6)
+    waves = torch.cat([angles.sin(), angles.cos()], 1).flatten()
+    return (1 + part.taps(waves)) * count**-0.5
 
 
 def by_loops(reader, stack):
@@ -113,29 +123,24 @@ def by_loops(reader, stack):
         for i, row in enumerate(rows):
             read = part.entries_about(told)
             for k, entry in enumerate(row):
-                factor = 1
-                if len(row) > 1:
-                    place = torch.tensor([k % 3 - 1.0, k // 3 - 1.0], dtype=torch.float64)
-                    angles = place[:, None] * math.pi * 2.0 ** torch.arange(6)
-                    waves = torch.cat([angles.sin(), angles.cos()], 1).flatten()
-                    factor = (1 + part.taps(waves)) * len(row) ** -0.5
-                read = read + part.entries(gamma(entry)) * factor
+                read = read + part.entries(gamma(entry)) * tap_factor(part, k, len(row))
             given = part.source_about(told)
             total = total + read * (given if sources is None else given + part.source(sources[i]))
         return total * len(rows) ** -0.5
 
     def update(space, names, read):
         number = numbers[space]
-        before = states.get(number, start[number])
-        sources = [states.get(numbers[s], start[numbers[s]]) if s else None for s in read]
-        rows = [
-            reader.norm(
-                reader.gates(
-                    sum(message(n, o, s) for n, s in zip(names, sources, strict=True)), before[o]
-                )
-            )
-            for o in range(len(before))
-        ]
+        before = states.get(number, torch.zeros_like(start[number]))
+        rows = []
+        for o, state in enumerate(before):
+            known = start[number][o]
+            for name, source in zip(names, read, strict=True):
+                if source is None:
+                    known = known + message(name, o, None)
+                else:
+                    n = numbers[source]
+                    state = state + message(name, o, states.get(n, start[n]))
+            rows.append(reader.norm(reader.gates(known, state)))
         states[number] = torch.stack(rows)
 
     return update, states
@@ -153,10 +158,11 @@ def test_against_loops_over_neurons_and_entries():
     update(inner, ["norm.weight", "norm.bias"], [None, None])
     update(stream, ["back.weight", "back.bias"], [inner, None])
     update(y, ["head.weight", "head.bias"], [stream, None])
-    found = reader.states(stack)
+    (found,) = reader.neurons(Networks((stack,)))
     assert len(states) == 3
     for number, expected in states.items():
-        assert error(found[number][0], expected) <= 1e-10
+        (space,) = reader.passage(stack).sets[number].spaces
+        assert error(found[space][0], expected) <= 1e-10
 
 
 def test_parameters_can_have_weights_of_their_own():
