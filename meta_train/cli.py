@@ -13,6 +13,7 @@ from meta_train.export import ExportOptions, run_export
 from meta_train.inventory import TasksOptions, run_tasks
 from meta_train.presets import PRESETS
 from meta_train.reading.edit import EditOptions, run_edit
+from meta_train.reading.emulate import EmulateOptions, run_emulate
 from meta_train.reading.predict import PredictOptions, run_predict
 from meta_train.train import meta_train
 from meta_train.zoo.command import ZooOptions, run_zoo
@@ -24,6 +25,7 @@ COMMANDS: dict[type, Callable[[Any], object]] = {
     ExportOptions: run_export,
     TasksOptions: run_tasks,
     PredictOptions: run_predict,
+    EmulateOptions: run_emulate,
     EditOptions: run_edit,
     ZooOptions: run_zoo,
 }
@@ -75,6 +77,12 @@ def read(arguments: Sequence[str]) -> Any:
         | Annotated[
             EditOptions,
             tyro.conf.subcommand("edit", description="Change networks to edit their images."),
+        ]
+        | Annotated[
+            EmulateOptions,
+            tyro.conf.subcommand(
+                "emulate", description="Encode recurrent networks, to do as they do."
+            ),
         ]
         | Annotated[
             ZooOptions,

@@ -63,6 +63,14 @@ class Reading(ABC):
     def evaluate(self, module: nn.Module, split: str) -> Mapping[str, float]:
         """Scores on `validation` or `test`, by name; that of :attr:`score` is among them."""
 
+    def parts(self, module: nn.Module) -> list[nn.Module]:
+        """Parts of the module, whose gradients are shortened by themselves; it is one by default.
+
+        Args:
+            module: the network that reads networks.
+        """
+        return [module]
+
     def predict(self, module: nn.Module, split: str) -> Tensor:
         """What is told of each network of a split, `(snapshots,)`, on the CPU."""
         raise NotImplementedError
@@ -206,7 +214,11 @@ class _Run:
         loss = self.reading.loss(self.module, self._batch(), self.generator)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
+        norms = [
+            nn.utils.clip_grad_norm_(part.parameters(), self.options.clip)
+            for part in self.reading.parts(self.module)
+        ]
+        norm = torch.stack(norms).norm()
         self.loss = float(loss.detach())
         if norm.isfinite():
             self.optimizer.step()

@@ -1,6 +1,7 @@
 """Encoders by the text that names them, and the network that predicts from an encoding."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,11 +10,16 @@ from torch import Tensor, nn
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up, parse
 from meta_train.tasks.model_task import fresh
+from ngopt.encoders import ENCODERS as TABLE
+from ngopt.encoders.flat import FlatMLP
 from ngopt.encoders.graph_encoder import GraphEncoder
-from ngopt.encoders.graph_network import NGGNN, NGT
 from ngopt.encoders.networks import Networks
+from ngopt.encoders.neuron_transformer import NeuronTransformer
 from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder
+from ngopt.encoders.probing import FixedProbing, InteractiveProbing
+from ngopt.encoders.recurrent import LSTMs
+from ngopt.encoders.statistics import StatNN
 from ngopt.errors import EncoderError
 
 Build = Callable[..., nn.Module]
@@ -21,6 +27,11 @@ Build = Callable[..., nn.Module]
 
 ENCODERS: dict[str, Build] = {}
 """Encoders by name."""
+
+ONE_ARCHITECTURE: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("ng_gnn", "ng_t", "nfn", "nfn_hnp", "dws"), {"scale": "tensor"}),
+}
+"""Options of encoders where all networks are of one architecture, if no others are given."""
 
 
 def encoder(name: str) -> Callable[[Build], Build]:
@@ -38,25 +49,19 @@ def encoder(name: str) -> Callable[[Build], Build]:
     return enter
 
 
-@encoder("ng_gnn")
-def _ng_gnn(networks: Networks, **options: Any) -> nn.Module:
-    return _on_graph(NGGNN, networks, options)
-
-
-@encoder("ng_t")
-def _ng_t(networks: Networks, **options: Any) -> nn.Module:
-    return _on_graph(NGT, networks, options)
-
-
-def _on_graph(
-    build: Callable[..., GraphEncoder], networks: Networks, options: dict[str, Any]
-) -> GraphEncoder:
-    """Build an encoder on the graph, which knows how large the weights of the examples are."""
-    example = networks if len(networks.stacks) == 1 else None
-    options.setdefault("scale", "kind" if example is None else "tensor")
-    built = build(example, **options)
-    built.fit_scale(networks)
+def _from_table(name: str, networks: Networks, **options: Any) -> nn.Module:
+    """Build an encoder of ngopt's table, which knows how large the weights of the examples are."""
+    alone = len(networks.stacks) == 1
+    own = ONE_ARCHITECTURE.get(name, {}) if alone else {}
+    built = TABLE[name](networks if alone else None, **own | options)
+    if isinstance(built, GraphEncoder | FlatMLP | StatNN):
+        built.fit_scale(networks)
     return built
+
+
+for _name in TABLE:
+    ENCODERS[_name] = partial(_from_table, _name)
+ENCODERS["statistics"] = ENCODERS["stat_nn"]
 
 
 @encoder("one_pass")
@@ -71,6 +76,29 @@ def _one_pass(networks: Networks, **options: Any) -> nn.Module:
 def _probes(networks: Networks, **options: Any) -> nn.Module:
     inputs, outputs = _shapes(networks)
     return ProbeEncoder(inputs, outputs, **options)
+
+
+@encoder("neuron_transformer")
+def _neuron_transformer(networks: Networks, **options: Any) -> nn.Module:
+    return NeuronTransformer(networks, **options)
+
+
+@encoder("fixed_probing")
+def _fixed_probing(networks: Networks, **options: Any) -> nn.Module:
+    return FixedProbing(**_asked(networks), **options)
+
+
+@encoder("interactive_probing")
+def _interactive_probing(networks: Networks, **options: Any) -> nn.Module:
+    return InteractiveProbing(**_asked(networks), **options)
+
+
+def _asked(networks: Networks) -> dict[str, Any]:
+    """What probing of recurrent networks must know of them."""
+    found = LSTMs.of(networks.stacks[0])
+    # Those that read what they write read tokens; others read tiles of images.
+    probes = "tokens" if found.inputs == found.outputs else "unit"
+    return {"inputs": found.inputs, "outputs": found.outputs, "probes": probes}
 
 
 def _shapes(networks: Networks) -> tuple[tuple[int, ...], int]:
