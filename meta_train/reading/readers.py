@@ -29,7 +29,7 @@ ENCODERS: dict[str, Build] = {}
 """Encoders by name."""
 
 ONE_ARCHITECTURE: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("ng_gnn", "ng_t", "nfn", "nfn_hnp", "dws"), {"scale": "tensor"}),
+    name: {"scale": "tensor"} for name in ("ng_gnn", "ng_t", "nfn", "nfn_hnp", "dws")
 }
 """Options of encoders where all networks are of one architecture, if no others are given."""
 
@@ -53,7 +53,7 @@ def _from_table(name: str, networks: Networks, **options: Any) -> nn.Module:
     """Build an encoder of ngopt's table, which knows how large the weights of the examples are."""
     alone = len(networks.stacks) == 1
     own = ONE_ARCHITECTURE.get(name, {}) if alone else {}
-    built = TABLE[name](networks if alone else None, **own | options)
+    built = TABLE[name](networks if alone else None, **{**own, **options})
     if isinstance(built, GraphEncoder | FlatMLP | StatNN):
         built.fit_scale(networks)
     return built
