@@ -22,6 +22,8 @@ from meta_train.reading.readers import weights
 from meta_train.reading.report import markdown
 from meta_train.reading.results import Result, Table, Truth, table
 from meta_train.reading.scores import Score
+from ngopt.encoders.encoder import Encoder
+from ngopt.encoders.library import save_encoder
 from ngopt.images import figure_image
 
 Echo: TypeAlias = Callable[[str], None]
@@ -141,6 +143,8 @@ class Bench:
             fitted.rate,
         )
         reading.keep(module, folder)
+        if isinstance(encoder := getattr(module, "encoder", None), Encoder):
+            save_encoder(encoder, folder / "encoder.safetensors")
         content = {"key": self._key(text), "result": asdict(result)}
         partial = folder / "result.json.partial"
         partial.write_text(json.dumps(content), "utf-8")

@@ -19,9 +19,8 @@ from meta_train import checkpoint
 from meta_train.board.panel import open_writer
 from meta_train.errors import MetaTrainError
 from meta_train.rates import warmed_cosine
-from meta_train.reading.options import FitOptions
+from meta_train.reading.options import FitOptions, optimizer_of
 from meta_train.reading.scores import Score
-from ngopt.optim.optimizer import NeuralGraphOptimizer
 
 SPLITS = ("validation", "test")
 """What networks are measured on: states are chosen by the first."""
@@ -146,7 +145,7 @@ class _Run:
 
     def __init__(self, module: nn.Module, reading: Reading, options: FitOptions, seed: int) -> None:
         self.module, self.reading, self.options = module, reading, options
-        self.optimizer = _optimizer(module, options)
+        self.optimizer = optimizer_of(module, options)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         device = next(module.parameters()).device
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -242,6 +241,11 @@ class _Run:
         batch, self.order = self.order[:size], self.order[size:]
         return batch
 
+    def _generators(self) -> dict[str, torch.Generator]:
+        """Generators that parts of the module draw from in training."""
+        found = {n: getattr(part, "generator", None) for n, part in self.module.named_modules()}
+        return {name: g for name, g in found.items() if isinstance(g, torch.Generator)}
+
     def _evaluate(self, writer: Any) -> None:
         self.module.eval()
         with torch.no_grad():
@@ -278,6 +282,8 @@ class _Run:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
+        for name, generator in self._generators().items():
+            generator.set_state(state["generators"][name])
         self.order = state["order"].to(self.generator.device)
         self.history, self.best = state["history"], state["best"]
         self.step, self.skipped, self.seconds, self.loss = state["counts"]
@@ -289,6 +295,7 @@ class _Run:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
+            "generators": {name: g.get_state() for name, g in self._generators().items()},
             "order": self.order,
             "history": deepcopy(self.history),
             "best": self.best,
@@ -296,14 +303,6 @@ class _Run:
             "random": checkpoint.random_state(),
         }
         checkpoint.save(folder, self.step, state, keep=2)
-
-
-def _optimizer(module: nn.Module, options: FitOptions) -> torch.optim.Optimizer:
-    if options.optimizer == "ngopt":
-        return NeuralGraphOptimizer(module, options.lr, weight_decay=options.weight_decay)
-    return torch.optim.AdamW(
-        module.parameters(), options.lr or 1e-3, weight_decay=options.weight_decay
-    )
 
 
 @contextmanager

@@ -1,9 +1,13 @@
-"""How networks that read networks are trained: options that all tasks of reading share."""
+"""How networks that read networks are trained: options of all tasks, and the optimizer."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import nn
+
 from meta_train.errors import MetaTrainError
+from ngopt.optim.optimizer import NeuralGraphOptimizer
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,12 @@ class FitOptions:
                 f"{self} makes no sense.\n  Use epochs > 0, minutes >= 0, batch >= 1, lr > 0, "
                 "warmup >= 0, 0 <= final <= 1, weight_decay >= 0, clip > 0, evaluations >= 1."
             )
+
+
+def optimizer_of(module: nn.Module, options: FitOptions) -> torch.optim.Optimizer:
+    """Make the optimizer of a module, at its largest learning rate."""
+    if options.optimizer == "ngopt":
+        return NeuralGraphOptimizer(module, options.lr, weight_decay=options.weight_decay)
+    return torch.optim.AdamW(
+        module.parameters(), options.lr or 1e-3, weight_decay=options.weight_decay
+    )

@@ -1,6 +1,7 @@
 """Encoders by the text that names them, and the network that predicts from an encoding."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +10,16 @@ from torch import Tensor, nn
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up, parse
 from meta_train.tasks.model_task import fresh
+from ngopt.encoders import ENCODERS as TABLE
+from ngopt.encoders.flat import FlatMLP
+from ngopt.encoders.graph_encoder import GraphEncoder
 from ngopt.encoders.networks import Networks
 from ngopt.encoders.neuron_transformer import NeuronTransformer
 from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder
 from ngopt.encoders.probing import FixedProbing, InteractiveProbing
 from ngopt.encoders.recurrent import LSTMs
+from ngopt.encoders.statistics import StatNN
 from ngopt.errors import EncoderError
 
 Build = Callable[..., nn.Module]
@@ -22,6 +27,11 @@ Build = Callable[..., nn.Module]
 
 ENCODERS: dict[str, Build] = {}
 """Encoders by name."""
+
+ONE_ARCHITECTURE: Mapping[str, Mapping[str, Any]] = {
+    name: {"scale": "tensor"} for name in ("ng_gnn", "ng_t", "nfn", "nfn_hnp", "dws")
+}
+"""Options of encoders where all networks are of one architecture, if no others are given."""
 
 
 def encoder(name: str) -> Callable[[Build], Build]:
@@ -37,6 +47,21 @@ def encoder(name: str) -> Callable[[Build], Build]:
         return build
 
     return enter
+
+
+def _from_table(name: str, networks: Networks, **options: Any) -> nn.Module:
+    """Build an encoder of ngopt's table, which knows how large the weights of the examples are."""
+    alone = len(networks.stacks) == 1
+    own = ONE_ARCHITECTURE.get(name, {}) if alone else {}
+    built = TABLE[name](networks if alone else None, **{**own, **options})
+    if isinstance(built, GraphEncoder | FlatMLP | StatNN):
+        built.fit_scale(networks)
+    return built
+
+
+for _name in TABLE:
+    ENCODERS[_name] = partial(_from_table, _name)
+ENCODERS["statistics"] = ENCODERS["stat_nn"]
 
 
 @encoder("one_pass")

@@ -1,7 +1,8 @@
 """Zoos: populations of trained networks, made from a seed, to be read by other networks.
 
-Importing it makes every model of a zoo known, see :mod:`meta_train.zoo.architecture`.
+Importing it makes the models of all zoos known, see :mod:`meta_train.zoo.architecture`.
 """
 
-import meta_train.zoo.lstm_reader
-import meta_train.zoo.siren
+from meta_train.zoo import conv_net as conv_net
+from meta_train.zoo import lstm_reader as lstm_reader
+from meta_train.zoo import siren as siren

@@ -109,8 +109,8 @@ def _render(stack: Stack, size: int) -> Tensor:
         evaluate(stack.select(slice(start, start + CHUNK)).parameters, at, own.frequency)
         for start in range(0, max(1, len(stack)), CHUNK)
     ]
-    values = torch.cat(parts).unflatten(-1, (size, size))
-    return own.gain * values + own.offset
+    values = torch.cat(parts)
+    return own.gain * values.view(*values.shape[:2], size, size) + own.offset
 
 
 def draw(

@@ -86,7 +86,8 @@ class GraphEncoder(Encoder):
         check_choice(name, "embedding", embedding, EMBEDDINGS)
         check_choice(name, "read_out", read_out, READ_OUTS)
         self.edge_width, self.entry_outputs = edge_width, entry_outputs
-        self.architecture = None if example is None else Architecture(example)
+        tied = scale == "tensor" or embedding == "learned" or read_out == "outputs"
+        self.architecture = Architecture(example) if tied and example is not None else None
         self.options = {
             "scale": scale,
             "fourier": fourier,

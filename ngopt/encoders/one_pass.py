@@ -76,17 +76,20 @@ class BundleReader(nn.Module):
 class OnePass(Encoder):
     r"""Encoder that goes through a network once, in the order in which it computes.
 
-    The neurons of a layer take in what the layer before has become, entry by entry, and keep what
-    their gates let pass:
+    The neurons of a layer take in what the layer before has become, entry by entry, and gates
+    decide what they keep:
 
     .. math::
-        m_i &= \sum_j E(\gamma(w_{ij})) \odot N(h_j) + B(\gamma(b_i)) \\
-        h_i' &= \mathrm{LN}(\mathrm{GRU}(m_i, h_i))
+        m_i &= \sum_j E(\gamma(w_{ij})) \odot N(h_j) \\
+        h_i' &= \mathrm{LN}(\mathrm{GRU}(s_i + B(\gamma(b_i)), h_i + m_i))
 
-    with Fourier features :math:`\gamma` of entries over the root mean square of their bundle, and
+    with Fourier features :math:`\gamma` of entries over the root mean square of their bundle,
     affine maps that also see what kind of bundle it is, where it stands, and how large its entries
-    are. Taps of a kernel are told apart by factors, and summed. A set of neurons that bundles enter
-    at several depths, as the stream of a residual network, is updated at each of them.
+    are, and what the graph tells of a neuron, :math:`s_i`. A neuron that nothing has entered yet is
+    0, and one that nothing ever enters, an input, is :math:`s_i`. Taps of a kernel are told apart
+    by factors, and summed. A set of neurons that bundles enter at several depths, as the stream of
+    a residual network, is updated at each of them. Parameters without inputs, such as those of
+    norms, are biases.
 
     Every network is read by itself, whatever stands beside it in a batch, and any traced
     architecture can be read.
@@ -153,21 +156,30 @@ class OnePass(Encoder):
         check_some(networks)
         return networks.in_order([self._encode(stack) for stack in networks])
 
-    def states(self, stack: Stack) -> list[Tensor]:
-        """States of neurons at the end of the pass, which move with the neurons.
+    def neurons(self, networks: Networks) -> list[dict[str, Tensor]]:
+        """Return the states of neurons at the end of the pass, which move with the neurons.
 
         Returns:
-            For each set of :func:`ngopt.graph.nodes.nodes_of`, `(networks, nodes, width)`.
+            For each stack, `(networks, neurons, width)` by the names of the spaces whose product
+            the neurons are, separated by spaces; those that nothing enters are as at the start.
         """
-        passage = self._passage(stack)
-        states = self._pass(stack, passage)
-        return [
-            states[n] if n in states else self._start(stack, passage, n)
-            for n in range(len(passage.sets))
-        ]
+        result = []
+        for stack in networks:
+            passage = self.passage(stack)
+            states = self._pass(stack, passage)
+            result.append(
+                {
+                    " ".join(item.spaces): states[n]
+                    if n in states
+                    else self._start(stack, passage, n)
+                    for n, item in enumerate(passage.sets)
+                    if item.spaces
+                }
+            )
+        return result
 
     def _encode(self, stack: Stack) -> Tensor:
-        passage = self._passage(stack)
+        passage = self.passage(stack)
         states = self._pass(stack, passage)
         means = [
             torch.cat([states[number] for number in numbers], 1).mean(1)
@@ -179,22 +191,23 @@ class OnePass(Encoder):
     def _pass(self, stack: Stack, passage: Passage) -> dict[int, Tensor]:
         """States of all sets of nodes that are updated, `(networks, nodes, width)`."""
         states: dict[int, Tensor] = {}
-
-        def state(number: int) -> Tensor:
-            found = states.get(number)
-            return self._start(stack, passage, number) if found is None else found
-
         for target, bundles in passage.updates:
-            memory = state(target)
-            heard = torch.zeros_like(memory)
+            known = self._start(stack, passage, target)
+            memory = states.get(target, torch.zeros_like(known))
             for reading in (passage.readings[number] for number in bundles):
-                source = None if reading.source is None else state(reading.source)
+                source = None
+                if reading.source is not None:
+                    source = states.get(reading.source)
+                    if source is None:
+                        source = self._start(stack, passage, reading.source)
                 message = self._message(stack, reading, source)
-                if reading.into is None:
-                    heard = heard + message
+                if reading.into is not None:
+                    message = torch.zeros_like(known).index_add(1, reading.into, message)
+                if source is None:
+                    known = known + message
                 else:
-                    heard = heard.index_add(1, reading.into, message)
-            states[target] = self.norm(self.gates(heard, memory))
+                    memory = memory + message
+            states[target] = self.norm(self.gates(known, memory))
         return states
 
     def _message(self, stack: Stack, reading: Reading, source: Tensor | None) -> Tensor:
@@ -221,8 +234,9 @@ class OnePass(Encoder):
     def _features(self, array: Tensor) -> Tensor:
         """Sines and cosines of entries, `(..., 2 * waves)`."""
         frequencies = self.frequencies.to(array)
-        phases = (torch.arange(2 * self.waves, device=array.device) >= self.waves) * (math.pi / 2)
-        return torch.addcmul(phases.to(array), array.unsqueeze(-1), frequencies).sin()
+        phases = torch.zeros_like(frequencies)
+        phases[self.waves :] = math.pi / 2
+        return torch.addcmul(phases, array.unsqueeze(-1), frequencies).sin()
 
     def _start(self, stack: Stack, passage: Passage, number: int) -> Tensor:
         """States of nodes that nothing has entered yet, `(networks, nodes, width)`."""
@@ -239,7 +253,8 @@ class OnePass(Encoder):
         names = {name for space in spaces for name in space.activation.split()}
         return [float(self.activations and name in names) for name in ACTIVATIONS]
 
-    def _passage(self, stack: Stack) -> Passage:
+    def passage(self, stack: Stack) -> Passage:
+        """The order in which networks of a stack are read."""
         device = next(iter(stack.parameters.values())).device
         key = id(stack.graph), device
         if key not in self.passages:

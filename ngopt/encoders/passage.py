@@ -105,7 +105,7 @@ def _reading(
     sets: tuple[NodeSet, NodeSet],
     source: int,
 ) -> Reading:
-    taps = positions.taps(bundle, torch.zeros((), device=ends.target.device))
+    taps = positions.taps(bundle, ends.target.new_zeros((), dtype=torch.float64))
     inputs = "in" in bundle.roles
     return Reading(
         bundle,
@@ -126,11 +126,12 @@ def _index(numbers: Tensor, size: int) -> Tensor | None:
 def _places(item: NodeSet, device: torch.device) -> Tensor:
     """Sines and cosines of the number of each node, of periods of 2, 4, 8, ... nodes."""
     if not (item.pinned and item.spaces):
-        return torch.zeros(item.size, PLACE, device=device)
-    return waves(torch.arange(item.size, device=device) / 2 ** (WAVES - 1))
+        return torch.zeros(item.size, PLACE, dtype=torch.float64, device=device)
+    numbers = torch.arange(item.size, dtype=torch.float64, device=device)
+    return waves(numbers / 2 ** (WAVES - 1))
 
 
 def waves(x: Tensor) -> Tensor:
     """Sines and cosines of `x (...)` with periods of `2, 1, 1/2, ...`, `(..., 2 * WAVES)`."""
-    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(WAVES, device=x.device))
+    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(WAVES).to(x))
     return torch.cat([angles.sin(), angles.cos()], -1)

@@ -11,6 +11,7 @@ from ngopt.encoders.encoder import Encoder, check_choice, check_sizes, check_som
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.running import Responses, outputs_of, responses_of
 from ngopt.errors import EncoderError
+from ngopt.graph.nodes import nodes_of
 from ngopt.nn.affine import Affine
 from ngopt.nn.feed_forward import Perceptron
 
@@ -100,6 +101,25 @@ class Probes(nn.Module):
         """
         return responses_of(stack, self._for(stack))
 
+    def node_responses(self, stack: Stack) -> Tensor:
+        """Activations of all nodes of networks on the probes.
+
+        Returns:
+            `(networks, nodes, count)`, in the order of :func:`ngopt.graph.nodes.nodes_of`; zeros
+            for nodes that are no neurons. It moves with the neurons.
+
+        Raises:
+            EncoderError: as :func:`responses_of`. Without probes there is nothing to run.
+        """
+        sets = nodes_of(stack.graph).sets
+        like = next(iter(stack.parameters.values()))
+        found = self.responses(stack).nodes if self.count else {}
+        rows = [
+            found[n] if n in found else like.new_zeros(len(stack), item.size, self.count)
+            for n, item in enumerate(sets)
+        ]
+        return torch.cat(rows, 1)
+
     def _for(self, stack: Stack) -> Tensor:
         if not self.count:
             raise EncoderError(
@@ -138,6 +158,7 @@ class ProbeEncoder(Encoder):
     ) -> None:
         super().__init__(width, seed)
         check_sizes("ProbeEncoder", outputs=outputs, hidden=hidden, layers=layers)
+        check_choice("ProbeEncoder", "kind", kind, get_args(ProbeKind)[1:])
         self.answers, self.hidden, self.layers = outputs, hidden, layers
         self.probes = Probes(shape, count, kind, seed=seed)
         sizes = [self.probes.count * outputs, *layers * [hidden], width]

@@ -1,7 +1,7 @@
 """Linear maps between the bundles of any graph that commute with permutations of its neurons."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -241,6 +241,30 @@ def _mean_by(number: Tensor, rows: Tensor, count: int) -> Tensor:
     return total / rows.new_zeros(count, 1).index_add(0, number, rows.new_ones(len(rows), 1))
 
 
+def through_layers(
+    layers: Iterable[nn.Module],
+    activation: Callable[[Tensor], Tensor],
+    wiring: Wiring,
+    pairs: list[Tensor],
+    indices: Tensor,
+) -> list[Tensor]:
+    """Send features of pairs through layers, each followed by :func:`soft_norm` and an activation.
+
+    Args:
+        layers: :class:`RelationLayer` each.
+        activation: after each layer.
+        wiring: says how the edges hang together.
+        pairs: arrays `(groups, out, in, features)`.
+        indices: what :func:`pinned_indices` returned.
+
+    Returns:
+        Arrays of the same shapes.
+    """
+    for layer in layers:
+        pairs = [activation(soft_norm(x)) for x in layer(wiring, pairs, indices)]
+    return pairs
+
+
 class RelationNetwork(nn.Module):
     """Layers of :class:`RelationLayer` between an embedding of pairs and a head for each entry.
 
@@ -297,8 +321,7 @@ class RelationNetwork(nn.Module):
                 x + target[ends.target].unsqueeze(2) + source[ends.source].unsqueeze(1)
                 for ends, x in zip(wiring.ends, pairs, strict=True)
             ]
-        for layer in self.layers:
-            pairs = [self.activation(soft_norm(x)) for x in layer(wiring, pairs, indices)]
+        pairs = through_layers(self.layers, self.activation, wiring, pairs, indices)
         return [
             self.head(torch.cat([x, pair.unsqueeze(3).expand(*x.shape[:-1], -1)], -1))
             for x, pair in zip(inputs, pairs, strict=True)

@@ -47,9 +47,22 @@ class Line(Reading):
         return {"squared error": float(error)}
 
 
+class Jitter(nn.Module):
+    """Draws from a generator of its own, as augmenting encoders do."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(9)
+
+    def forward(self, x):
+        noise = torch.randn(x.shape, generator=self.generator)
+        return x + 0.1 * noise if self.training else x
+
+
 def small(seed=0):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
+    body = nn.Linear(3, 8), nn.Tanh(), Jitter(), nn.Dropout(0.1)
+    return nn.Sequential(*body, nn.Linear(8, 1))
 
 
 def weights(module):

@@ -54,5 +54,5 @@ def writer(folder, seed=0, chunks=3):
     return ZooWriter(folder, "test", {"seed": seed}, chunks)
 
 
-def make(folder, seed=0, chunks=3, **options):
-    return make_zoo(writer(folder, seed, chunks), chunk_of, CATEGORIES, **options)
+def make(folder, seed=0, chunks=3, work=chunk_of, **options):
+    return make_zoo(writer(folder, seed, chunks), work, CATEGORIES, **options)
