@@ -8,6 +8,8 @@ from ngopt.encoders.flat import FlatMLP
 from ngopt.encoders.graph_network import NGGNN, NGT
 from ngopt.encoders.library import load_encoder, save_encoder
 from ngopt.encoders.networks import Networks, Stack
+from ngopt.encoders.one_pass import OnePass
+from ngopt.encoders.probes import ProbeEncoder, Probes
 from ngopt.encoders.relations import DWS, NFN
 from ngopt.encoders.statistics import StatNN
 
@@ -20,6 +22,8 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "dws": DWS,
     "ng_gnn": NGGNN,
     "ng_t": NGT,
+    "one_pass": OnePass,
+    "one_pass_own": partial(OnePass, own_weights=True),
 }
 """Encoders by name. Each is built from an example of the networks, and may have options: `width=`
 and `seed=` always."""
@@ -33,6 +37,9 @@ __all__ = [
     "Encoder",
     "FlatMLP",
     "Networks",
+    "OnePass",
+    "ProbeEncoder",
+    "Probes",
     "Stack",
     "StatNN",
     "load_encoder",
