@@ -42,7 +42,7 @@ CONSTANT = "constant"
 ALL = (
     CONSTANT,
     "statistics",
-    "flat",
+    "flat_augmented",
     "neuron_transformer",
     "dws",
     "fixed_probing",
