@@ -7,7 +7,8 @@ import pickle
 import random
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,32 @@ def latest(
     return None
 
 
+def check_unchanged(
+    before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = ()
+) -> None:
+    """Make sure that a run goes on with the options that it was begun with.
+
+    Args:
+        before: options in the checkpoint, as plain data.
+        now: those of this process.
+        free: names of the options that may change.
+
+    Raises:
+        MetaTrainError: if another option has changed.
+    """
+    changed = [
+        f"{key}: {before.get(key)!r}, now {value!r}"
+        for key, value in now.items()
+        if key not in free and before.get(key) != value
+    ]
+    if changed:
+        raise MetaTrainError(
+            "the run in this folder was begun with other options:\n  "
+            + "\n  ".join(changed)
+            + "\n  Use those, or another folder."
+        )
+
+
 def random_state() -> dict[str, Any]:
     """State of the random numbers of Python, numpy and torch (CPU and all GPUs), as plain data."""
     name, key, *rest = numpy.random.get_state()
@@ -118,6 +145,16 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     for device, saved in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
         torch.cuda.set_rng_state(saved, device)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave the random numbers of whoever is around as they are."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(state)
 
 
 def _serialised(state: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,9 @@ from meta_train.evaluate import EvaluateOptions, run_evaluate
 from meta_train.export import ExportOptions, run_export
 from meta_train.inventory import TasksOptions, run_tasks
 from meta_train.presets import PRESETS
+from meta_train.reading.edit import EditOptions, run_edit
+from meta_train.reading.emulate import EmulateOptions, run_emulate
+from meta_train.reading.predict import PredictOptions, run_predict
 from meta_train.train import meta_train
 from meta_train.zoo.command import ZooOptions, run_zoo
 from ngopt.errors import NgoptError
@@ -21,6 +24,9 @@ COMMANDS: dict[type, Callable[[Any], object]] = {
     EvaluateOptions: run_evaluate,
     ExportOptions: run_export,
     TasksOptions: run_tasks,
+    PredictOptions: run_predict,
+    EmulateOptions: run_emulate,
+    EditOptions: run_edit,
     ZooOptions: run_zoo,
 }
 
@@ -63,6 +69,20 @@ def read(arguments: Sequence[str]) -> Any:
         ]
         | Annotated[
             TasksOptions, tyro.conf.subcommand("tasks", description="List families of tasks.")
+        ]
+        | Annotated[
+            PredictOptions,
+            tyro.conf.subcommand("predict", description="Tell properties of networks by weights."),
+        ]
+        | Annotated[
+            EditOptions,
+            tyro.conf.subcommand("edit", description="Change networks to edit their images."),
+        ]
+        | Annotated[
+            EmulateOptions,
+            tyro.conf.subcommand(
+                "emulate", description="Encode recurrent networks, to do as they do."
+            ),
         ]
         | Annotated[
             ZooOptions,

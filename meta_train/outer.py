@@ -1,6 +1,5 @@
 """The outer optimizer: how theta moves along the meta-gradient."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from meta_train.errors import MetaTrainError
+from meta_train.rates import warmed_cosine
 from ngopt.rules.rule import Rule
 
 
@@ -54,10 +54,7 @@ class OuterOptions:
         >>> [round(options.rate(step, 12), 2) for step in (0, 1, 2, 7, 12)]
         [0.5, 1.0, 1.0, 0.75, 0.5]
         """
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
-        return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2)
+        return warmed_cosine(self.lr, step, steps, self.warmup, self.final)
 
 
 class Outer:

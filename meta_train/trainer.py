@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from meta_train import checkpoint
 from meta_train.config import Config
 from meta_train.distributed import World
 from meta_train.errors import MetaTrainError
@@ -185,7 +186,10 @@ class MetaTrainer:
         Raises:
             MetaTrainError: if the configuration has changed in what theta depends on.
         """
-        _check_unchanged(json.loads(state["config"]), json.loads(as_json(self.config)))
+        # An older checkpoint lacks options that came later: it was begun with their defaults.
+        before = _completed(json.loads(state["config"]), json.loads(as_json(Config())))
+        now = json.loads(as_json(self.config))
+        checkpoint.check_unchanged(before, now, FREE)
         self.rule.load_state_dict(state["theta"])
         self.outer.load_state_dict(state["outer"])
         self.step_number = state["step"]
@@ -202,22 +206,6 @@ def as_json(config: Config) -> str:
 
 FREE = ("preset", "folder", "imports", "steps", "device", "checkpoint_every", "keep", "board")
 """Options that may change when a run goes on."""
-
-
-def _check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
-    # An older checkpoint lacks options that came later: it was begun with their defaults.
-    before = _completed(before, json.loads(as_json(Config())))
-    changed = [
-        f"{key}: {before.get(key)!r}, now {value!r}"
-        for key, value in now.items()
-        if key not in FREE and before.get(key) != value
-    ]
-    if changed:
-        raise MetaTrainError(
-            "the run in this folder was begun with other options:\n  "
-            + "\n  ".join(changed)
-            + "\n  Use those, or another --folder."
-        )
 
 
 def _completed(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

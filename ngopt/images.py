@@ -1,5 +1,6 @@
 """Matrices and graphs as small pictures, for boards that show them while a run goes on."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -95,9 +96,7 @@ def graph_image(graph: NeuralGraph) -> Tensor | None:
         The picture `(3, height, width)`, of dtype uint8; None without matplotlib, or if it would
         be too large to be looked at.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError:
+    if not find_spec("matplotlib"):
         return None
     figure = draw(graph).get_figure(root=True)
     assert figure is not None
@@ -105,6 +104,17 @@ def graph_image(graph: NeuralGraph) -> Tensor | None:
     figure.set_dpi(min(figure.dpi, LONGEST / max(width, height), (LARGEST / width / height) ** 0.5))
     if figure.dpi < LEGIBLE:
         return None
+    return figure_image(figure)
+
+
+def figure_image(figure: Any) -> Tensor:
+    """Paint a figure of matplotlib.
+
+    Returns:
+        The picture `(3, height, width)`, of dtype uint8.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas: Any = FigureCanvasAgg(figure)  # parts of it are untyped
     pixels, (columns, rows) = canvas.print_to_buffer()
     rgba = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(rows, columns, 4)

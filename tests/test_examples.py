@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+FEW = {"--steps": "3", "--networks": "12"}
+"""What examples are asked to do here."""
+
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -16,8 +19,9 @@ def test_examples_are_found():
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(script, tmp_path):
     arguments = ["--out", str(tmp_path / "out")]
-    if "--steps" in script.read_text():
-        arguments += ["--steps", "3"]
+    for option, few in FEW.items():
+        if option in script.read_text():
+            arguments += [option, few]
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
         cwd=tmp_path,

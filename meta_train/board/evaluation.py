@@ -1,16 +1,15 @@
 """What theta is worth by now: inner runs with it, beside those of tuned opponents."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from meta_train import checkpoint
 from meta_train.baselines import Tuned, opponent, tuned
 from meta_train.board.insides import looks
 from meta_train.board.panel import Panel, due, open_writer
+from meta_train.checkpoint import undisturbed
 from meta_train.config import Config
 from meta_train.curves import Budget, Curve, Setting, curves
 from meta_train.tasks.task import Task
@@ -107,16 +106,6 @@ class Evaluation(Panel):
                 _write_curves(writer, {task: one.curve for task, one in best.items()})
                 writer.add_text("settings", _settings(best), 0)
         return found
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Leave the random numbers of whoever is around as they are."""
-    state = checkpoint.random_state()
-    try:
-        yield
-    finally:
-        checkpoint.restore_random_state(state)
 
 
 def _write_curves(writer: Any, found: Mapping[str, Curve]) -> None:

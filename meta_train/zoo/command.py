@@ -8,8 +8,13 @@ import tyro
 
 from meta_train.zoo.cnn import CnnOptions, run_cnn
 from meta_train.zoo.inr import InrOptions, run_inr
+from meta_train.zoo.rnn import RnnOptions, run_rnn
 
-ZOOS: dict[type, Callable[[Any], object]] = {InrOptions: run_inr, CnnOptions: run_cnn}
+ZOOS: dict[type, Callable[[Any], object]] = {
+    InrOptions: run_inr,
+    CnnOptions: run_cnn,
+    RnnOptions: run_rnn,
+}
 """What makes the zoo of each kind of options."""
 
 
@@ -28,6 +33,10 @@ class ZooOptions:
         | Annotated[
             CnnOptions,
             tyro.conf.subcommand("cnn", description="Convolutional networks that classify images."),
+        ]
+        | Annotated[
+            RnnOptions,
+            tyro.conf.subcommand("rnn", description="LSTMs on formal languages or turned digits."),
         ],
         tyro.conf.OmitSubcommandPrefixes,
         tyro.conf.OmitArgPrefixes,

@@ -283,3 +283,19 @@ def test_random_states_of_gpus_go_through_a_checkpoint(tmp_path):
     checkpoint.restore_random_state(state["random"])
     for number, draws in enumerate(expected):
         assert torch.equal(torch.rand(5, device=f"cuda:{number}").cpu(), draws)
+
+
+def test_random_numbers_go_on_as_if_nothing_had_been_drawn():
+    def draw():
+        return random.random(), numpy.random.rand(), torch.rand(()).item()
+
+    torch.manual_seed(3)
+    random.seed(3)
+    numpy.random.seed(3)
+    expected = draw()
+    torch.manual_seed(3)
+    random.seed(3)
+    numpy.random.seed(3)
+    with checkpoint.undisturbed():
+        draw()
+    assert draw() == expected

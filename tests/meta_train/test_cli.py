@@ -25,7 +25,7 @@ def test_unknown_preset_ends_with_the_list(capsys):
     assert "smoke" in str(ended.value)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export", "tasks"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "tasks", "predict", "edit"])
 def test_help_teaches_every_option(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -40,7 +40,7 @@ def test_command_line_lists_commands():
     done = subprocess.run(
         [sys.executable, "-m", "meta_train", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("train", "evaluate", "export", "tasks", "zoo"):
+    for command in ("train", "evaluate", "export", "tasks", "predict", "edit", "zoo"):
         assert command in done.stdout
 
 

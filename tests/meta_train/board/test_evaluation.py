@@ -1,11 +1,7 @@
-import random
-
-import numpy
 import pytest
-import torch
 
 from meta_train.baselines import opponent, tuned
-from meta_train.board.evaluation import CURVES, LOSS, relative, undisturbed
+from meta_train.board.evaluation import CURVES, LOSS, relative
 from meta_train.board.insides import ANGLE, UPDATE
 from meta_train.board.options import BoardOptions
 from meta_train.board.tasks import board_tasks
@@ -98,19 +94,3 @@ def test_without_opponents_only_ours_is_shown(tmp_path):
     go_on(run, until=1)
     assert inner(run).keys() == {"ours, outer step 00000"}
     assert not [tag for tag in scalars(tmp_path) if tag.startswith("3 ")]
-
-
-def test_random_numbers_go_on_as_if_nothing_had_been_drawn():
-    def draw():
-        return random.random(), numpy.random.rand(), torch.rand(()).item()
-
-    torch.manual_seed(3)
-    random.seed(3)
-    numpy.random.seed(3)
-    expected = draw()
-    torch.manual_seed(3)
-    random.seed(3)
-    numpy.random.seed(3)
-    with undisturbed():
-        draw()
-    assert draw() == expected
