@@ -62,9 +62,13 @@ class Architecture:
         config = deepcopy(dict(self.config))
         return fresh(lambda: build(**config), torch.Generator().manual_seed(0)).eval()
 
-    def trace(self) -> NeuralGraph:
-        """Trace the module on its example inputs."""
-        module = self.build()
+    def trace(self, module: nn.Module | None = None) -> NeuralGraph:
+        """Trace the module on its example inputs.
+
+        Args:
+            module: what :meth:`build` returned, if it is there already.
+        """
+        module = self.build() if module is None else module
         return ngopt.trace(module, *cast(Traceable, module).inputs())
 
     def plain(self) -> dict[str, Any]:

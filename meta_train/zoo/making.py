@@ -67,6 +67,8 @@ def make_chunk(writer: ZooWriter, make: Callable[[int], Chunk], number: int) -> 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        writer.write(number, make(number))
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            chunk = make(number)
+        writer.write(number, chunk)
     finally:
         torch.set_num_threads(threads)

@@ -22,7 +22,7 @@ from meta_train.zoo.architecture import Architecture
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.errors import OF_DAMAGED_DATA
 from ngopt.graph.plain import from_plain
-from ngopt.rules.library import fingerprint
+from ngopt.nn.files import fingerprint
 
 FORMAT = "ngopt-zoo-1"
 INDEX = "index.json"
@@ -205,9 +205,12 @@ def _read_checked(folder: Path, entry: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _stack(folder: Path, entry: Mapping[str, Any]) -> Stack:
     tensors = _read_checked(folder, entry)
-    graph = from_plain(entry["graph"])
-    model = Architecture(entry["model"], entry["config"]).build()
-    _check_graph(entry["file"], {n: of.shape for n, of in graph.parameters.items()}, model)
+    architecture = Architecture(entry["model"], entry["config"])
+    model = architecture.build()
+    # Traced again, for a newer ngopt may tell more of the same graph, such as activations.
+    graph = architecture.trace(model)
+    if graph != from_plain(entry["graph"]):
+        raise ValueError(f"the graph of {entry['file']} is that of another model")
     buffers = {name: tensor for name, tensor in tensors.items() if name not in graph.parameters}
     unknown = sorted(set(buffers) - {name for name, _ in model.named_buffers()})
     if unknown:
@@ -223,13 +226,6 @@ def _stack(folder: Path, entry: Mapping[str, Any]) -> Stack:
             f"{entry['file']} holds {len(stack)} networks, the index says {entry['networks']}"
         )
     return stack
-
-
-def _check_graph(file: str, described: Mapping[str, Sequence[int]], model: torch.nn.Module) -> None:
-    own = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    if own != described:
-        wrong = sorted(n for n in {*own, *described} if own.get(n) != described.get(n))
-        raise ValueError(f"the graph of {file} is that of another model: `{wrong[0]}` differs")
 
 
 def _check(zoo: Zoo, snapshots: int) -> None:

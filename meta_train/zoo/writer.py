@@ -1,12 +1,10 @@
 """Making a zoo in chunks, each of which follows from the options and its number alone.
 
 Chunks are files in the folder `chunks` of the zoo until all are there. A command that was killed
-goes on with those that are missing, and several commands and processes share them: the zoo is
-bitwise the same.
+goes on with those that are missing, and several commands share them: the zoo is bitwise the same.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from meta_train.cache import digest
@@ -23,6 +20,7 @@ from meta_train.command import command
 from meta_train.commit import commit
 from meta_train.errors import MetaTrainError
 from meta_train.zoo.architecture import Architecture
+from meta_train.zoo.files import write_tensors, write_text
 from meta_train.zoo.store import (
     COLUMN,
     EXAMPLE,
@@ -37,7 +35,7 @@ from meta_train.zoo.store import (
 )
 from ngopt.errors import OF_DAMAGED_DATA
 from ngopt.graph.plain import to_plain
-from ngopt.rules.library import fingerprint
+from ngopt.nn.files import fingerprint
 
 PLAN = "plan.json"
 CHUNKS = "chunks"
@@ -92,6 +90,7 @@ class ZooWriter:
 
     def __init__(self, folder: Path, kind: str, options: Mapping[str, Any], chunks: int) -> None:
         self.folder, self.kind, self.chunks = folder, kind, chunks
+        self._chunks = folder / CHUNKS
         plan = {"kind": kind, "options": dict(options), "chunks": chunks}
         self._plan: dict[str, Any] = json.loads(json.dumps(plan))
         self._key = digest(self._plan)
@@ -230,10 +229,6 @@ class ZooWriter:
         write_tensors(self.folder / name, tensors, {})
         return {"file": name, "sha256": fingerprint(tensors)}
 
-    @property
-    def _chunks(self) -> Path:
-        return self.folder / CHUNKS
-
     def _path(self, number: int) -> Path:
         return self._chunks / f"{number:06d}.safetensors"
 
@@ -251,8 +246,10 @@ class ZooWriter:
     def _compare(self, found: Mapping[str, Any] | None) -> None:
         if found is None:
             return
-        own = self._plan["options"] | {key: self._plan[key] for key in ("kind", "chunks")}
-        other = found.get("options", {}) | {key: found.get(key) for key in ("kind", "chunks")}
+        own, other = (
+            plan.get("options", {}) | {key: plan.get(key) for key in ("kind", "chunks")}
+            for plan in (self._plan, found)
+        )
         wrong = sorted(key for key in {*own, *other} if own.get(key) != other.get(key))
         if wrong:
             details = ", ".join(f"{n} is {other.get(n)!r}, not {own.get(n)!r}" for n in wrong[:5])
@@ -260,28 +257,6 @@ class ZooWriter:
                 f"{self.folder} holds another zoo: {details}.\n"
                 "  Use another --folder, or the options of that zoo to go on with it."
             )
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file of tensors, so that it is there whole or not at all."""
-    partial = _partial(path)
-    try:
-        save_file({n: t.contiguous() for n, t in tensors.items()}, partial, metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file of text, so that it is there whole or not at all."""
-    partial = _partial(path)
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
-
-
-def _partial(path: Path) -> Path:
-    # Several processes may write the same file.
-    return path.with_name(f"{path.name}.{os.getpid()}.partial")
 
 
 def _name(part: Part) -> str:

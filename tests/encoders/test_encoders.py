@@ -164,7 +164,9 @@ def test_a_cut_file_is_refused(name, tmp_path):
 def test_files_of_other_things_are_refused(tmp_path):
     with pytest.raises(EncoderError, match="no file"):
         load_encoder(tmp_path / "none.safetensors")
-    with pytest.raises(EncoderError, match=r"(?s)cannot save an encoder as .*ends in \.safetensors"):
+    with pytest.raises(
+        EncoderError, match=r"(?s)cannot save an encoder as .*ends in \.safetensors"
+    ):
         save_encoder(ENCODERS["ng_gnn"](), tmp_path / "one.pt")
 
 

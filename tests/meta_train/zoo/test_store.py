@@ -9,8 +9,9 @@ from meta_train.cache import digest
 from meta_train.errors import MetaTrainError
 from meta_train.zoo.architecture import Architecture
 from meta_train.zoo.store import INDEX, TABLE, Zoo
+from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import to_plain
-from ngopt.rules.library import fingerprint
+from ngopt.nn.files import fingerprint
 from tests.meta_train.zoo.small_zoo import WIDTHS, chunk_of, make
 
 
@@ -159,6 +160,12 @@ def another_graph(index):
     )
 
 
+def another_wiring(index):
+    graph = Architecture("test_perceptron", {"width": WIDTHS[0]}).trace()
+    shapes = {name: layout.shape for name, layout in graph.parameters.items()}
+    index["architectures"][0]["graph"] = to_plain(NeuralGraph.per_tensor(shapes))
+
+
 def another_model(index):
     index["architectures"][0]["config"] = {"width": 4}
 
@@ -181,6 +188,7 @@ def no_names(index):
         (fewer, "holds 6 networks, the index says 5"),
         (more_snapshots, "the index says 13 snapshots"),
         (another_graph, "the graph of networks-000.safetensors is that of another model"),
+        (another_wiring, "the graph of networks-000.safetensors is that of another model"),
         (another_model, "the graph of networks-000.safetensors is that of another model"),
         (unknown_model, "there is no model of a zoo `unheard_of`"),
         (another_version, "its format is 'ngopt-zoo-0'"),
