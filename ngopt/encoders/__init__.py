@@ -10,6 +10,7 @@ from ngopt.encoders.library import load_encoder, save_encoder
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.relations import DWS, NFN
 from ngopt.encoders.statistics import StatNN
+from ngopt.nn.pna import AGGREGATORS
 
 ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "stat_nn": StatNN,
@@ -19,6 +20,7 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "nfn_hnp": partial(NFN, variant="hnp"),
     "dws": DWS,
     "ng_gnn": NGGNN,
+    "ng_gnn_pna": partial(NGGNN, aggregators=AGGREGATORS),
     "ng_t": NGT,
 }
 """Encoders by name. Each is built from an example of the networks, and may have options: `width=`

@@ -221,7 +221,7 @@ class GraphEncoder(Encoder):
     def _states(self, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Last states of nodes and edges, and the features of entries."""
         features = [self.features(values) for values in self.scale(batch)]
-        edges = [silu(x).mean(3) for x in self.edge_map(batch, features)]
+        edges = [_over_taps(silu(x)) for x in self.edge_map(batch, features)]
         nodes, edges = self.body(batch, self.node_map(batch), edges)
         return nodes, edges, features
 
@@ -268,3 +268,8 @@ class GraphEncoder(Encoder):
         if name == "attention":
             return AttentionPool(self.width, self.width, self.generator)
         return Pool(self.width, len(ROLES), self.width, self.generator)
+
+
+def _over_taps(x: Tensor) -> Tensor:
+    """Mean over the taps, `(groups, out, in, width)`; most layers have one."""
+    return x.squeeze(3) if x.shape[3] == 1 else x.mean(3)

@@ -69,6 +69,13 @@ class PairAffine(nn.Module):
         Returns:
             `(group, out, in, outputs)`.
         """
-        target, source = self.target(nodes[ends.target]), self.source(nodes[ends.source])
+        return self.of_pairs(pairs, *self.of_nodes(nodes, ends))
+
+    def of_nodes(self, nodes: Tensor, ends: Incidence) -> tuple[Tensor, Tensor]:
+        """What target and source contribute, `(group, out, outputs)` and `(group, in, outputs)`."""
+        return self.target(nodes[ends.target]), self.source(nodes[ends.source])
+
+    def of_pairs(self, pairs: Tensor, target: Tensor, source: Tensor) -> Tensor:
+        """Add what :meth:`of_nodes` returned to what the pairs contribute."""
         result: Tensor = self.pair(pairs) + target.unsqueeze(2) + source.unsqueeze(1)
         return result

@@ -9,6 +9,7 @@ from torch.nn.functional import silu
 
 from ngopt.graph.incidence import Incidence
 from ngopt.nn.affine import Affine, PairAffine
+from ngopt.nn.chunks import Apply, at_once
 from ngopt.nn.layer_norm import LayerNorm
 
 AGGREGATORS = ("mean", "min", "max", "std")
@@ -121,6 +122,7 @@ class PNALayer(nn.Module):
         edges: Sequence[Tensor],
         ends: Sequence[Incidence],
         aggregate: Aggregate,
+        apply: Apply = at_once,
     ) -> tuple[Tensor, list[Tensor]]:
         """Compute the next states of nodes and edges.
 
@@ -129,6 +131,7 @@ class PNALayer(nn.Module):
             edges: states of each bundle's pairs of neurons, `(group, out, in, edge_width)`.
             ends: numbers of the nodes at both ends of each bundle.
             aggregate: what computes the messages.
+            apply: applies a function to the edges of a bundle.
 
         Returns:
             States of the same shapes.
@@ -146,14 +149,17 @@ class PNALayer(nn.Module):
         if self.scalers:
             parts.append(heard * (torch.log1p(degree) / DELTA).unsqueeze(1))
         nodes = silu(self.norm(self.mix(torch.cat(parts, 1))))
-        return nodes, [self._edge(e, nodes, end) for e, end in zip(edges, ends, strict=True)]
+        return nodes, [self._edge(e, nodes, end, apply) for e, end in zip(edges, ends, strict=True)]
 
-    def _edge(self, edges: Tensor, nodes: Tensor, ends: Incidence) -> Tensor:
+    def _edge(self, edges: Tensor, nodes: Tensor, ends: Incidence, apply: Apply) -> Tensor:
         if not self.edge_updates:
             return edges
-        change = self.edge_out(silu(self.edge_hidden(edges, nodes, ends)))
-        result: Tensor = self.edge_norm(edges + change)
+        (result,) = apply(self._next_edge, [edges, *self.edge_hidden.of_nodes(nodes, ends)])
         return result
+
+    def _next_edge(self, edges: Tensor, target: Tensor, source: Tensor) -> tuple[Tensor]:
+        change = self.edge_out(silu(self.edge_hidden.of_pairs(edges, target, source)))
+        return (self.edge_norm(edges + change),)
 
 
 def deviation(variance: Tensor) -> Tensor:
