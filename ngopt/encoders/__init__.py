@@ -8,6 +8,8 @@ from ngopt.encoders.flat import FlatMLP
 from ngopt.encoders.graph_network import NGGNN, NGT
 from ngopt.encoders.library import load_encoder, save_encoder
 from ngopt.encoders.networks import Networks, Stack
+from ngopt.encoders.one_pass import OnePass
+from ngopt.encoders.probes import ProbeEncoder, Probes
 from ngopt.encoders.relations import DWS, NFN
 from ngopt.encoders.statistics import StatNN
 from ngopt.nn.pna import AGGREGATORS
@@ -22,6 +24,8 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "ng_gnn": NGGNN,
     "ng_gnn_pna": partial(NGGNN, aggregators=AGGREGATORS),
     "ng_t": NGT,
+    "one_pass": OnePass,
+    "one_pass_own": partial(OnePass, own_weights=True),
 }
 """Encoders by name. Each is built from an example of the networks, and may have options: `width=`
 and `seed=` always."""
@@ -35,6 +39,9 @@ __all__ = [
     "Encoder",
     "FlatMLP",
     "Networks",
+    "OnePass",
+    "ProbeEncoder",
+    "Probes",
     "Stack",
     "StatNN",
     "load_encoder",

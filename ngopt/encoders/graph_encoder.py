@@ -1,7 +1,7 @@
 """Encoders on the graph: features of entries and nodes, a body, and read-outs."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,11 +20,13 @@ from ngopt.encoders.encoder import (
 from ngopt.encoders.frame import INPUT, OUTPUT, ROLES, count_role
 from ngopt.encoders.inputs import EntryFeatures, EntryMap, NodeMap, Scale
 from ngopt.encoders.networks import Networks
+from ngopt.encoders.probes import Probes
 from ngopt.errors import EncoderError
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.graph.nodes import nodes_of
-from ngopt.nn.affine import PairAffine
+from ngopt.nn.affine import Affine, PairAffine
 from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.layer_norm import LayerNorm
 from ngopt.nn.read_out import AttentionPool, Concatenation, Pool
 
 SCALES = ("kind", "tensor")
@@ -56,6 +58,8 @@ class GraphEncoder(Encoder):
         read_out: of a network: `"pool"`, mean and maximum over inputs, hidden neurons and outputs;
             `"attention"`, weighted means over all nodes; `"outputs"`, the states of the outputs
             beside each other, as many as the example has.
+        probes: arguments of :class:`~ngopt.encoders.probes.Probes`, such as `{"shape": (2,)}`;
+            nodes then hear what networks make of them. None for no probes, as those of kind `"none"`.
         entry_outputs: number of outputs of :meth:`entries`; 0 for none.
         seed: of the draw of the weights.
 
@@ -76,6 +80,7 @@ class GraphEncoder(Encoder):
         embedding: str = "index",
         activations: bool = True,
         read_out: str = "pool",
+        probes: Mapping[str, Any] | None = None,
         entry_outputs: int = 0,
         seed: int = 0,
     ) -> None:
@@ -88,7 +93,7 @@ class GraphEncoder(Encoder):
         self.edge_width, self.entry_outputs = edge_width, entry_outputs
         tied = scale == "tensor" or embedding == "learned" or read_out == "outputs"
         self.architecture = Architecture(example) if tied and example is not None else None
-        self.options = {
+        self.options: dict[str, Any] = {
             "scale": scale,
             "fourier": fourier,
             "fourier_spread": fourier_spread,
@@ -110,6 +115,13 @@ class GraphEncoder(Encoder):
             inputs=self._count(INPUT) if learned else 0,
             outputs=self._count(OUTPUT) if learned else 0,
         )
+        made = Probes(**{"seed": seed, **probes}) if probes is not None else None
+        self.probes = made if made is not None and made.count else None
+        if self.probes is not None:
+            self.options["probes"] = self.probes.config
+            self.answers = nn.Sequential(
+                Affine(self.probes.count, width, self.generator), LayerNorm(width)
+            )
         self.build()
         self.read_out = self._read_out(read_out)
         if entry_outputs:
@@ -222,7 +234,11 @@ class GraphEncoder(Encoder):
         """Last states of nodes and edges, and the features of entries."""
         features = [self.features(values) for values in self.scale(batch)]
         edges = [_over_taps(silu(x)) for x in self.edge_map(batch, features)]
-        nodes, edges = self.body(batch, self.node_map(batch), edges)
+        nodes = self.node_map(batch)
+        if self.probes is not None:
+            heard = [self.probes.node_responses(stack).flatten(0, 1) for stack in batch.networks]
+            nodes = nodes + self.answers(torch.cat(heard))
+        nodes, edges = self.body(batch, nodes, edges)
         return nodes, edges, features
 
     def _batch(self, networks: Networks) -> Batch:

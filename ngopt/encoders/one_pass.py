@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ngopt.encoders.encoder import Encoder, check_sizes, check_some
+from ngopt.encoders.encoder import Architecture, Encoder, Example, check_sizes, check_some
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.passage import PLACE, TAP_PLACE, Passage, Reading
+from ngopt.errors import EncoderError
 from ngopt.features.constants import constant
 from ngopt.features.positions import NODE_POSITIONS, POSITIONS, Positions
 from ngopt.features.scale import root_inverse
@@ -34,15 +35,16 @@ class BundleReader(nn.Module):
     Args:
         features: number of features of an entry.
         width: size of a neuron's state.
+        inputs: whether there are input neurons.
         generator: draws the weights.
     """
 
-    def __init__(self, features: int, width: int, generator: torch.Generator) -> None:
+    def __init__(self, features: int, width: int, inputs: bool, generator: torch.Generator) -> None:
         super().__init__()
         self.entries = Affine(features, width, generator, bias=False)
         self.entries_about = Affine(ABOUT, width, generator)
         self.taps = Affine(TAP_PLACE, width, generator, bias=False)
-        self.source = Affine(width, width, generator, bias=False)
+        self.source = Affine(width, width, generator, bias=False) if inputs else None
         self.source_about = Affine(ABOUT, width, generator)
 
     def forward(
@@ -65,7 +67,7 @@ class BundleReader(nn.Module):
             weight = (weight * factors.unsqueeze(1)).flatten(0, 1) * len(taps) ** -0.5
         read = features.flatten(4) @ weight
         given = self.source_about(about)[:, None, None]
-        if source is not None:
+        if self.source is not None:
             given = given + self.source(source)
         # What does not depend on the entry is summed up by itself, in no tensor of entries x width.
         alike = self.entries_about(about)[:, None, None] * given.sum(2, keepdim=True)
@@ -95,11 +97,12 @@ class OnePass(Encoder):
     architecture can be read.
 
     Args:
+        example: a graph or networks; needed for weights of their own.
         width: size of a neuron's state, and of the encoding.
         waves: number of random frequencies of the Fourier features of an entry.
         sigma: standard deviation of these frequencies, in periods per root mean square.
-        layers: names of parameters that have weights of their own to be read by, such as
-            `graph.parameters` for networks of one architecture. All others share theirs.
+        own_weights: whether each parameter is read by weights of its own; the encoder is then one
+            for the architecture of the example. Without, all parameters share theirs.
         positions: the positional features to show, of
             :data:`~ngopt.features.positions.POSITIONS`; the others are zeros.
         activations: whether to show which activation functions neurons have.
@@ -111,26 +114,33 @@ class OnePass(Encoder):
 
     def __init__(
         self,
+        example: Example | None = None,
         width: int = 64,
         *,
         waves: int = 32,
         sigma: float = 1.0,
-        layers: Iterable[str] = (),
+        own_weights: bool = False,
         positions: Iterable[str] = POSITIONS,
         activations: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(width, seed)
         check_sizes("OnePass", waves=waves)
-        self.waves, self.sigma, self.layers = waves, float(sigma), tuple(layers)
+        self.waves, self.sigma = waves, float(sigma)
+        self.architecture = _architecture(example) if own_weights else None
         self.positions, self.activations = Positions(positions), activations
         generator = self.generator
         self.frequencies: Tensor
         frequencies = torch.randn(waves, generator=generator) * (2 * math.pi * sigma)
         self.register_buffer("frequencies", frequencies.repeat(2))
-        readers = len(self.layers) + 2  # shared ones: for edges, and for what has no inputs
+        edges = [True, False]  # those that are shared, of what has inputs and of what has none
+        self.rows: dict[str, int] = {}
+        if self.architecture is not None:
+            layouts = self.architecture.graph.parameters
+            self.rows = {name: row for row, name in enumerate(layouts)}
+            edges = [any("in" in b.roles for b in x.bundles) for x in layouts.values()]
         self.readers = nn.ModuleList(
-            BundleReader(2 * waves, width, generator) for _ in range(readers)
+            BundleReader(2 * waves, width, inputs, generator) for inputs in edges
         )
         self.start = Affine(NODE_POSITIONS + PLACE + len(ACTIVATIONS), width, generator)
         self.gates = GRU(width, width, generator)
@@ -142,18 +152,21 @@ class OnePass(Encoder):
     def config(self) -> dict[str, Any]:
         """Arguments that build this encoder again, as plain data."""
         return {
+            "example": None if self.architecture is None else self.architecture.plain,
             "width": self.width,
             "waves": self.waves,
             "sigma": self.sigma,
-            "layers": list(self.layers),
+            "own_weights": self.architecture is not None,
             "positions": list(self.positions.names),
             "activations": self.activations,
             "seed": self.seed,
         }
 
     def encode(self, networks: Networks) -> Tensor:
-        """Encode networks, `(networks, width)`. Permuting hidden neurons changes nothing."""
+        """Return a vector for each network, `(networks, width)`; see :meth:`Encoder.encode`."""
         check_some(networks)
+        if self.architecture is not None:
+            self.architecture.check(networks, "OnePass")
         return networks.in_order([self._encode(stack) for stack in networks])
 
     def neurons(self, networks: Networks) -> list[dict[str, Tensor]]:
@@ -221,15 +234,9 @@ class OnePass(Encoder):
         if source is not None:
             source = source if reading.rows is None else source[:, reading.rows]
             source = source.reshape(len(array), array.shape[1], array.shape[3], -1)
-        reader = self._reader(reading)
+        reader = self.readers[self.rows.get(bundle.parameter, int(reading.source is None))]
         said: Tensor = reader(features, torch.cat([structure, size], 1), reading.taps, source)
         return said.flatten(1, 2)
-
-    def _reader(self, reading: Reading) -> nn.Module:
-        name = reading.bundle.parameter
-        if name in self.layers:
-            return self.readers[self.layers.index(name)]
-        return self.readers[-2 if reading.source is not None else -1]
 
     def _features(self, array: Tensor) -> Tensor:
         """Sines and cosines of entries, `(..., 2 * waves)`."""
@@ -262,3 +269,12 @@ class OnePass(Encoder):
                 del self.passages[next(iter(self.passages))]
             self.passages[key] = stack.graph, Passage.of(stack.graph, self.positions, device)
         return self.passages[key][1]
+
+
+def _architecture(example: Example | None) -> Architecture:
+    if example is None:
+        raise EncoderError(
+            "OnePass needs an example to have weights for each of its parameters.\n"
+            "  Use OnePass(graph, own_weights=True), or own_weights=False for any graph."
+        )
+    return Architecture(example)

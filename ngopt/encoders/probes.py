@@ -125,7 +125,8 @@ class Probes(nn.Module):
             raise EncoderError(
                 "there are no probes to run the networks on.\n  Use another kind than 'none'."
             )
-        return self().to(next(iter(stack.parameters.values())))
+        values: Tensor = self()
+        return values.to(next(iter(stack.parameters.values())))
 
 
 class ProbeEncoder(Encoder):

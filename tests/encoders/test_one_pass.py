@@ -18,8 +18,8 @@ from tests.hand_built import EXAMPLES, tensors_of
 every_kind = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 
 
-def encoder(**options) -> Encoder:
-    return OnePass(8, waves=4, **options).double()
+def encoder(example=None, **options) -> Encoder:
+    return OnePass(example, 8, waves=4, **options).double()
 
 
 def error(found, expected):
@@ -116,7 +116,7 @@ def by_loops(reader, stack):
         return torch.tensor(numbers, dtype=torch.float64)
 
     def message(name, o, sources):
-        part, told = reader.readers[-2 if sources is not None else -1], about(name)
+        part, told = reader.readers[0 if sources is not None else 1], about(name)
         entries = net[name] / net[name].square().mean().sqrt()
         rows = entries[o].reshape(1 if sources is None else len(sources), -1)
         total = 0
@@ -167,10 +167,15 @@ def test_against_loops_over_neurons_and_entries():
 
 def test_parameters_can_have_weights_of_their_own():
     (stack,) = siren()
-    reader = encoder(layers=stack.graph.parameters)
-    reader(Networks((stack,))).sum().backward()
-    used = [part.entries.weight.grad is not None for part in reader.readers]
-    assert used == [True] * 6 + [False] * 2
+    reader = encoder(stack, own_weights=True)
+    expected = reader(Networks((stack,)))
+    assert error(reader(Networks((permuted(stack),))), expected) <= 1e-10
+    before = reader.neurons(Networks((stack,)))[0]
+    with torch.no_grad():
+        reader.readers[list(stack.graph.parameters).index("two.weight")].entries.weight.add_(1)
+    after = reader.neurons(Networks((stack,)))[0]
+    changed = {space for space in after if error(after[space], before[space]) > 1e-6}
+    assert changed == set(stack.graph.layouts["two.bias"].bundles[0].spaces())
 
 
 @pytest.mark.parametrize("options", [{"positions": ()}, {"activations": False}])
@@ -187,7 +192,7 @@ def test_networks_of_other_activation_functions_are_told_apart():
         torch.nn.Sequential(layers[0], f, layers[1]) for f in (torch.nn.Tanh(), torch.nn.ReLU())
     )
     networks = Networks.from_modules([one, other], torch.randn(2, 3))
-    found, blind = OnePass(8)(networks), OnePass(8, activations=False)(networks)
+    found, blind = OnePass(None, 8)(networks), OnePass(None, 8, activations=False)(networks)
     assert error(found[1], found[0]) > 1e-4
     assert torch.equal(blind[0], blind[1])
 
@@ -205,7 +210,7 @@ def test_networks_of_zeros_are_read():
 
 def test_saved_and_loaded(tmp_path):
     (stack,) = siren()
-    reader = OnePass(8, waves=4, layers=["one.weight"], positions=["depth"], seed=3)
+    reader = OnePass(stack, 8, waves=4, own_weights=True, positions=["depth"], seed=3)
     for parameter in reader.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     save_encoder(reader, tmp_path / "reader.safetensors")
@@ -218,7 +223,7 @@ def test_saved_and_loaded(tmp_path):
 def test_the_seed_alone_decides_the_weights():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    one, same, other = OnePass(8, seed=1), OnePass(8, seed=1), OnePass(8, seed=2)
+    one, same, other = OnePass(None, 8, seed=1), OnePass(None, 8, seed=1), OnePass(None, 8, seed=2)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(one.start.weight, same.start.weight)
     assert torch.equal(one.frequencies, same.frequencies)
@@ -226,7 +231,9 @@ def test_the_seed_alone_decides_the_weights():
 
 
 def test_bad_arguments_are_refused():
+    with pytest.raises(EncoderError, match="example"):
+        OnePass(own_weights=True)
     with pytest.raises(EncoderError, match="waves"):
-        OnePass(8, waves=0)
+        OnePass(None, 8, waves=0)
     with pytest.raises(EncoderError, match="no networks"):
-        OnePass(8)(Networks(()))
+        OnePass(None, 8)(Networks(()))

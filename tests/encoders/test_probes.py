@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ngopt.encoders.graph_network import NGGNN, NGT
 from ngopt.encoders.library import load_encoder, save_encoder
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.probes import ProbeEncoder, Probes
@@ -142,3 +143,40 @@ def test_what_does_not_fit_is_refused():
         Probes((2,), 4, "gaussian")
     with pytest.raises(EncoderError, match="count"):
         Probes((2,), 0)
+
+
+def graph_encoder(make, **options):
+    return make(None, 8, layers=2, probes={"shape": (2, 6, 6), "count": 5}, **options).double()
+
+
+@pytest.mark.parametrize("make", [NGGNN, NGT])
+def test_nodes_of_graph_networks_hear_the_answers(make):
+    (stack,) = convnet()
+    reader = graph_encoder(make)
+    expected = reader(Networks((stack,)))
+    assert error(reader(Networks((permuted(stack),))), expected) <= 1e-10
+    for n in range(3):
+        alone = reader(Networks((stack.select(slice(n, n + 1)),)))
+        assert error(expected[n], alone[0]) <= 1e-12
+    # Only by running it can the statistics of a norm be told.
+    others = dict(stack.buffers) | {"norm.running_mean": stack.buffers["norm.running_mean"] + 1}
+    changed = Stack(stack.graph, stack.parameters, stack.model, others)
+    assert error(reader(Networks((changed,))), expected) > 1e-4
+    expected.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in reader.probes.parameters())
+
+
+def test_graph_networks_can_do_without_probes():
+    networks = siren()
+    one, other = (NGGNN(None, 8, probes=p) for p in (None, {"shape": (2,), "kind": "none"}))
+    assert torch.equal(one.double()(networks), other.double()(networks))
+
+
+def test_graph_networks_with_probes_are_saved_and_loaded(tmp_path):
+    networks = Networks(tuple(convnet().to(torch.float32)))
+    networks.stacks[0].model.float()
+    reader = NGGNN(None, 8, layers=1, probes={"shape": (2, 6, 6), "count": 5, "kind": "uniform"})
+    save_encoder(reader, tmp_path / "reader.safetensors")
+    back = load_encoder(tmp_path / "reader.safetensors")
+    assert back.config == reader.config
+    assert torch.equal(back(networks), reader(networks))
