@@ -42,13 +42,21 @@ CONSTANT = "constant"
 ALL = (
     CONSTANT,
     "statistics",
-    "flat",
+    "flat_augmented",
     "neuron_transformer",
-    "dws",
+    "dws:width=16",
     "fixed_probing",
     "interactive_probing",
 )
 """The six encoders of recurrent networks, and one that tells all networks alike."""
+
+FULL = {
+    "neuron_transformer": "neuron_transformer:token=128,layers=6,heads=2,dropout=0.1",
+    "dws:width=16": "dws:width=48,layers=4",
+    "fixed_probing": "fixed_probing:units=256",
+    "interactive_probing": "interactive_probing:units=256",
+}
+"""Encoders at the size of the source, by those that take their place on a CPU."""
 
 PROPERTIES = {
     "languages": ("language", "accuracy", "snapshot"),
@@ -117,7 +125,7 @@ class EmulateOptions:
     imports: tuple[str, ...] = ()
     fit: Annotated[FitOptions, tyro.conf.arg(name="")] = field(
         default_factory=lambda: FitOptions(
-            epochs=80, batch=64, lr=2e-3, weight_decay=0.01, clip=0.1
+            epochs=60, batch=64, lr=2e-3, weight_decay=0.01, clip=0.1
         )
     )
     heads: FitOptions = field(
@@ -145,8 +153,7 @@ class EmulateOptions:
             return self
         steps_per_epoch = max(1, len(zoo.split("train")) // PUBLISHED.batch)
         fit = replace(PUBLISHED, epochs=PUBLISHED_STEPS / steps_per_epoch, device=self.fit.device)
-        large = {name: f"{name}:units=256" for name in ("fixed_probing", "interactive_probing")}
-        encoders = tuple(large.get(name, name) for name in self.readers)
+        encoders = tuple(FULL.get(text, text) for text in self.readers)
         return replace(self, scale="small", units=256, fit=fit, encoders=encoders)
 
 

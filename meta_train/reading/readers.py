@@ -14,7 +14,6 @@ from ngopt.encoders import ENCODERS as TABLE
 from ngopt.encoders.flat import FlatMLP
 from ngopt.encoders.graph_encoder import GraphEncoder
 from ngopt.encoders.networks import Networks
-from ngopt.encoders.neuron_transformer import NeuronTransformer
 from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder
 from ngopt.encoders.probing import FixedProbing, InteractiveProbing
@@ -76,11 +75,6 @@ def _one_pass(networks: Networks, **options: Any) -> nn.Module:
 def _probes(networks: Networks, **options: Any) -> nn.Module:
     inputs, outputs = _shapes(networks)
     return ProbeEncoder(inputs, outputs, **options)
-
-
-@encoder("neuron_transformer")
-def _neuron_transformer(networks: Networks, **options: Any) -> nn.Module:
-    return NeuronTransformer(networks, **options)
 
 
 @encoder("fixed_probing")

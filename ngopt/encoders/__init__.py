@@ -8,8 +8,10 @@ from ngopt.encoders.flat import FlatMLP
 from ngopt.encoders.graph_network import NGGNN, NGT
 from ngopt.encoders.library import load_encoder, save_encoder
 from ngopt.encoders.networks import Networks, Stack
+from ngopt.encoders.neuron_transformer import NeuronTransformer
 from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder, Probes
+from ngopt.encoders.probing import FixedProbing, InteractiveProbing
 from ngopt.encoders.relations import DWS, NFN
 from ngopt.encoders.statistics import StatNN
 from ngopt.nn.pna import AGGREGATORS
@@ -24,6 +26,7 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "ng_gnn": NGGNN,
     "ng_gnn_pna": partial(NGGNN, aggregators=AGGREGATORS),
     "ng_t": NGT,
+    "neuron_transformer": NeuronTransformer,
     "one_pass": OnePass,
     "one_pass_own": partial(OnePass, own_weights=True),
 }
@@ -37,8 +40,11 @@ __all__ = [
     "NGGNN",
     "NGT",
     "Encoder",
+    "FixedProbing",
     "FlatMLP",
+    "InteractiveProbing",
     "Networks",
+    "NeuronTransformer",
     "OnePass",
     "ProbeEncoder",
     "Probes",

@@ -15,6 +15,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import Nodes, nodes_of
 from ngopt.nn.affine import Affine
 from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.layer_norm import LayerNorm
 
 
 class NeuronTransformer(Encoder):
@@ -75,7 +76,7 @@ class NeuronTransformer(Encoder):
             Affine(bundle.shape[3], 2 * count, generator) for bundle in self.graph.bundles if edges
         )
         self.blocks = nn.ModuleList(Block(token, heads, dropout, generator) for _ in range(layers))
-        self.norm = nn.LayerNorm(token)
+        self.norm = LayerNorm(token)
         sets = sum(bool(item.spaces) for item in self.nodes.sets)
         self.read_out = FeedForward([sets * token, token, width], generator)
 
@@ -233,7 +234,7 @@ class Block(nn.Module):
     def __init__(self, size: int, heads: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.before, self.between = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.before, self.between = LayerNorm(size), LayerNorm(size)
         self.ask = Affine(size, 3 * size, generator)
         self.answer = Affine(size, size, generator)
         self.each = FeedForward([size, 2 * size, size], generator)

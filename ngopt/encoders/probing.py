@@ -20,8 +20,8 @@ class Probing(Encoder):
     """Common base of encoders that run recurrent networks on sequences of their own.
 
     A core, an LSTM, reads the answers of the sequences at each step; an affine map of its last
-    hidden state is the encoding. The networks are LSTMs with a linear read-out; see
-    :class:`ngopt.encoders.recurrent.LSTMs`.
+    hidden state is the encoding; both are computed in the dtype of the encoder. The networks are
+    LSTMs with a linear read-out; see :class:`ngopt.encoders.recurrent.LSTMs`.
 
     Args:
         inputs: number of numbers that a network reads in each step.
@@ -110,6 +110,7 @@ class Probing(Encoder):
 
     def _heard(self, answers: Tensor) -> Tensor:
         """Bring answers, `(..., outputs)`, to what the core reads."""
+        answers = answers.to(self.read_out.weight)
         return answers.softmax(-1) if self.answers == "probabilities" else answers
 
 
@@ -126,7 +127,7 @@ class FixedProbing(Probing):
 
     def _encode(self, networks: LSTMs) -> Tensor:
         probes = self._shaped(self.asked).expand(len(networks), -1, -1, -1)
-        heard = self._heard(networks.run(probes))
+        heard = self._heard(networks.run(probes.to(networks.bias)))
         # The core reads, at each step, the answers of all sequences.
         hidden, _ = self.core(heard.transpose(1, 2).flatten(2))
         encoding: Tensor = self.read_out(hidden[:, -1])
@@ -150,12 +151,12 @@ class InteractiveProbing(Probing):
     def _encode(self, networks: LSTMs) -> Tensor:
         shape = (len(networks), self.sequences, self.inputs)
         state = networks.begin(self.sequences)
-        heard = networks.bias.new_zeros(len(networks), self._read_by_core())
+        heard = self.read_out.weight.new_zeros(len(networks), self._read_by_core())
         memory = None
         for _ in range(self.length):
             hidden, memory = self.core(heard.unsqueeze(1), memory)
             probes = self._shaped(self.ask(hidden[:, 0]).view(shape))
-            answers, state = networks.step(probes, state)
+            answers, state = networks.step(probes.to(networks.bias), state)
             heard = torch.cat([self._heard(answers), probes], -1).flatten(1)
         hidden, _ = self.core(heard.unsqueeze(1), memory)
         encoding: Tensor = self.read_out(hidden[:, 0])
