@@ -33,6 +33,10 @@ ONE_ARCHITECTURE: Mapping[str, Mapping[str, Any]] = {
 """Options of encoders where all networks are of one architecture, if no others are given."""
 
 
+ALONE = ("flat", "flat_augmented")
+"""Encoders that read one architecture only."""
+
+
 def encoder(name: str) -> Callable[[Build], Build]:
     """Decorate a function that builds an encoder, so that commands know it.
 
@@ -56,7 +60,8 @@ def _from_table(name: str, networks: Networks, **options: Any) -> nn.Module:
     if isinstance(kind, str):
         probes = {"shape": _shapes(networks)[0], "kind": kind, "count": options.pop("count", 64)}
         options["probes"] = probes
-    built = TABLE[name](networks if alone else None, **{**own, **options})
+    example = networks if alone or name in ALONE else None
+    built = TABLE[name](example, **{**own, **options})
     if isinstance(built, GraphEncoder | FlatMLP | StatNN):
         built.fit_scale(networks)
     return built
