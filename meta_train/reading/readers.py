@@ -14,7 +14,6 @@ from ngopt.encoders import ENCODERS as TABLE
 from ngopt.encoders.flat import FlatMLP
 from ngopt.encoders.graph_encoder import GraphEncoder
 from ngopt.encoders.networks import Networks
-from ngopt.encoders.one_pass import OnePass
 from ngopt.encoders.probes import ProbeEncoder
 from ngopt.encoders.probing import FixedProbing, InteractiveProbing
 from ngopt.encoders.recurrent import LSTMs
@@ -28,9 +27,14 @@ ENCODERS: dict[str, Build] = {}
 """Encoders by name."""
 
 ONE_ARCHITECTURE: Mapping[str, Mapping[str, Any]] = {
-    name: {"scale": "tensor"} for name in ("ng_gnn", "ng_t", "nfn", "nfn_hnp", "dws")
+    **{n: {"scale": "tensor"} for n in ("ng_gnn", "ng_gnn_pna", "ng_t", "nfn", "nfn_hnp", "dws")},
+    "one_pass": {"own_weights": True},
 }
 """Options of encoders where all networks are of one architecture, if no others are given."""
+
+
+ALONE = ("flat", "flat_augmented")
+"""Encoders that read one architecture only."""
 
 
 def encoder(name: str) -> Callable[[Build], Build]:
@@ -52,7 +56,12 @@ def _from_table(name: str, networks: Networks, **options: Any) -> nn.Module:
     """Build an encoder of ngopt's table, which knows how large the weights of the examples are."""
     alone = len(networks.stacks) == 1
     own = ONE_ARCHITECTURE.get(name, {}) if alone else {}
-    built = TABLE[name](networks if alone else None, **{**own, **options})
+    kind = options.get("probes")
+    if isinstance(kind, str):
+        probes = {"shape": _shapes(networks)[0], "kind": kind, "count": options.pop("count", 64)}
+        options["probes"] = probes
+    example = networks if alone or name in ALONE else None
+    built = TABLE[name](example, **{**own, **options})
     if isinstance(built, GraphEncoder | FlatMLP | StatNN):
         built.fit_scale(networks)
     return built
@@ -61,14 +70,6 @@ def _from_table(name: str, networks: Networks, **options: Any) -> nn.Module:
 for _name in TABLE:
     ENCODERS[_name] = partial(_from_table, _name)
 ENCODERS["statistics"] = ENCODERS["stat_nn"]
-
-
-@encoder("one_pass")
-def _one_pass(networks: Networks, **options: Any) -> nn.Module:
-    # Where there is one architecture, each layer is read in a way of its own.
-    alone = len(networks.stacks) == 1
-    options.setdefault("layers", tuple(networks.stacks[0].graph.parameters) if alone else ())
-    return OnePass(**options)
 
 
 @encoder("probes")
@@ -112,8 +113,9 @@ def encoder_of(text: str, networks: Networks, seed: int, **more: Any) -> nn.Modu
     """Build an encoder.
 
     Args:
-        text: one of :data:`ENCODERS`, with options, such as `ng_gnn:width=32,layers=4`; or several
-            of them with `+`, whose encodings are joined.
+        text: one of :data:`ENCODERS`, with options, such as `ng_gnn:width=32,layers=4`, or
+            `ng_gnn:probes=generator,count=64`, which hears what networks answer to probes; or
+            several of them with `+`, whose encodings are joined.
         networks: examples of what it will read, of each architecture.
         seed: of its first weights.
         more: options that it must take besides.

@@ -7,8 +7,13 @@ from meta_train.errors import MetaTrainError
 from meta_train.reading.readers import ENCODERS, Reader, encoder_of, weights
 from tests.meta_train.reading.tiny import Moments
 
+RECURRENT = {"neuron_transformer", "fixed_probing", "interactive_probing"}
+"""Encoders of recurrent networks only."""
 
-@pytest.mark.parametrize("name", sorted(set(ENCODERS) - {"moments"}))
+OF_IMAGES = sorted(set(ENCODERS) - RECURRENT - {"moments"})
+
+
+@pytest.mark.parametrize("name", [*OF_IMAGES, "ng_gnn:probes=generator,count=3"])
 def test_every_encoder_reads_a_zoo_of_images(zoo, name):
     networks = zoo.networks(torch.arange(5))
     encoder = encoder_of(name, networks, 0)
@@ -18,7 +23,7 @@ def test_every_encoder_reads_a_zoo_of_images(zoo, name):
     assert weights(encoder) > 0
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("name", ["moments", *OF_IMAGES])
 def test_a_seed_draws_the_same_weights_and_leaves_the_global_ones_alone(zoo, name):
     networks = zoo.networks(torch.arange(5))
     torch.manual_seed(7)
@@ -44,3 +49,9 @@ def test_wrong_names_and_options_are_refused(zoo):
         encoder_of("nope", networks, 0)
     with pytest.raises(MetaTrainError, match="cannot build the encoder `moments:depth=3`"):
         encoder_of("moments:depth=3", networks, 0)
+
+
+@pytest.mark.parametrize("name", sorted(RECURRENT))
+def test_encoders_of_recurrent_networks_refuse_others(zoo, name):
+    with pytest.raises(MetaTrainError, match=f"cannot build the encoder `{name}`"):
+        encoder_of(name, zoo.networks(torch.arange(2)), 0)
