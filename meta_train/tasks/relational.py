@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
-from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up
 from meta_train.tasks.activations import activation as make_activation
+from meta_train.tasks.block_layers import block_sizes
 from meta_train.tasks.family import Family, register
 from meta_train.tasks.model_task import ModelTask
 from meta_train.tasks.ws_flex import Graph, connected, with_measures
@@ -33,14 +33,7 @@ def block_mask(graph: Graph, width: int) -> Tensor:
     Raises:
         MetaTrainError: if there are fewer neurons than nodes.
     """
-    nodes = len(graph)
-    if width < nodes:
-        raise MetaTrainError(
-            f"{nodes} nodes cannot share {width} neurons.\n"
-            "  Use a width that is at least the number of nodes."
-        )
-    sizes = torch.full((nodes,), width // nodes)
-    sizes[: width % nodes] += 1
+    sizes = block_sizes(width, len(graph))
     mask = torch.from_numpy(graph).float().fill_diagonal_(1)
     return mask.repeat_interleave(sizes, 0).repeat_interleave(sizes, 1)
 

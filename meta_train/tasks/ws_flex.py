@@ -60,9 +60,11 @@ def ws_flex(nodes: int, degree: float, rewiring: float, generator: torch.Generat
     for u, v in ring:
         graph[u, v] = graph[v, u] = True
     for u, v in ring:
+        if random.random() >= rewiring:
+            continue
         free = np.flatnonzero(~graph[u])
         free = free[free != u]
-        if random.random() < rewiring and len(free):
+        if len(free):
             w = random.choice(free)
             graph[u, v] = graph[v, u] = False
             graph[u, w] = graph[w, u] = True
