@@ -12,6 +12,7 @@ from meta_train.evaluate import EvaluateOptions, run_evaluate
 from meta_train.export import ExportOptions, run_export
 from meta_train.inventory import TasksOptions, run_tasks
 from meta_train.presets import PRESETS
+from meta_train.reading.relational import RelationalOptions, run_relational
 from meta_train.train import meta_train
 from ngopt.errors import NgoptError
 
@@ -20,6 +21,7 @@ COMMANDS: dict[type, Callable[[Any], object]] = {
     EvaluateOptions: run_evaluate,
     ExportOptions: run_export,
     TasksOptions: run_tasks,
+    RelationalOptions: run_relational,
 }
 
 
@@ -61,6 +63,12 @@ def read(arguments: Sequence[str]) -> Any:
         ]
         | Annotated[
             TasksOptions, tyro.conf.subcommand("tasks", description="List families of tasks.")
+        ]
+        | Annotated[
+            RelationalOptions,
+            tyro.conf.subcommand(
+                "relational", description="Train networks wired as graphs of all kinds."
+            ),
         ]
     )
     return tyro.cli(

@@ -32,10 +32,9 @@ def plot(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Non
     Raises:
         MetaTrainError: if matplotlib is missing.
     """
-    figure_class = _figure_class()
     columns = min(COLUMNS, len(curves))
     rows = math.ceil(len(curves) / columns)
-    figure = figure_class(figsize=(WIDTH * columns, HEIGHT * rows), dpi=120, layout="constrained")
+    figure = figure_class()(figsize=(WIDTH * columns, HEIGHT * rows), dpi=120, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for task, contestants in curves.items():
         panel = next(panels)
@@ -68,11 +67,10 @@ def plot_rings(comparison: Comparison, path: Path) -> None:
     Raises:
         MetaTrainError: if matplotlib is missing.
     """
-    figure_class = _figure_class()
     rings = list(dict.fromkeys(row.ring for row in comparison.rows))
     names = list(dict.fromkeys(row.contestant for row in comparison.rows))
     names.remove(comparison.reference)
-    figure = figure_class(figsize=(2 + 1.8 * len(rings), 4), dpi=150, layout="constrained")
+    figure = figure_class()(figsize=(2 + 1.8 * len(rings), 4), dpi=150, layout="constrained")
     panel = figure.subplots()
     speeds = [row.speed_up for row in comparison.rows if row.speed_up > 0]
     bottom = NEVER * min(0.6, *speeds)
@@ -117,7 +115,12 @@ def _draw_speeds(
     panel.plot([left + 0.02, right - 0.02], [max(mean, bottom)] * 2, color=color, linewidth=2.5)
 
 
-def _figure_class() -> Any:
+def figure_class() -> Any:
+    """Return matplotlib's class of figures, without a window for them.
+
+    Raises:
+        MetaTrainError: if matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

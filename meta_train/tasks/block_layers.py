@@ -4,6 +4,8 @@ What a masked dense layer multiplies by zero is neither stored nor computed: eac
 blocks of its neighbours, and nodes with as many neighbours are one batched product.
 """
 
+import math
+import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
@@ -45,6 +47,21 @@ def block_sizes(width: int, nodes: int, seed: int | None = None) -> Tensor:
     if seed is None:
         return sizes
     return sizes[torch.randperm(nodes, generator=torch.Generator().manual_seed(seed))]
+
+
+def dense_mask(graph: Graph, into: Tensor, out: Tensor) -> Tensor:
+    """Expand a graph to neurons: `mask[i, j]` is 1 where neuron `i` hears from neuron `j`.
+
+    Args:
+        graph: adjacency of the nodes; self-loops are added.
+        into: number of neurons of each node in the layer before, (nodes,).
+        out: number of neurons of each node in the layer, (nodes,).
+
+    Returns:
+        Zeros and ones, (out, in).
+    """
+    live = torch.tensor(graph).fill_diagonal_(True).float()
+    return live.repeat_interleave(out, 0).repeat_interleave(into, 1)
 
 
 @dataclass(frozen=True)
@@ -153,11 +170,6 @@ class Wiring:
         """Number of weights, without those that fill up blocks."""
         return int((self.out[self.target] * self.into[self.source]).sum())
 
-    def mask(self) -> Tensor:
-        """Where a dense layer has a weight: zeros and ones, (out, in)."""
-        mask = self.live.float().repeat_interleave(self.out, 0)
-        return mask.repeat_interleave(self.into, 1)
-
     def place(self) -> Tensor:
         """Place of each entry of the blocks in a dense matrix, (blocks, rows, columns).
 
@@ -206,6 +218,27 @@ def _filled(x: Tensor, dim: int) -> Tensor:
     return torch.cat([x, x.new_zeros(shape)], dim)
 
 
+class _Scratch(threading.local):
+    """Memory for what is gathered: on a CPU, asking for it anew takes longer than gathering."""
+
+    def __init__(self) -> None:
+        self._kept: dict[torch.dtype, Tensor] = {}
+
+    def gathered(self, x: Tensor, dim: int, rows: Tensor) -> Tensor:
+        """Rows of a tensor; on a CPU they are overwritten by the next call."""
+        if x.device.type != "cpu":
+            return x.index_select(dim, rows)
+        shape = [*x.shape[:dim], len(rows), *x.shape[dim + 1 :]]
+        size = math.prod(shape)
+        kept = self._kept.get(x.dtype)
+        if kept is None or len(kept) < size:
+            kept = self._kept[x.dtype] = x.new_empty(size)
+        return torch.index_select(x, dim, rows, out=kept[:size].view(shape))
+
+
+_scratch = _Scratch()
+
+
 def _matrices(blocks: Tensor, group: Group, *, flipped: bool) -> Tensor:
     """Weights of a group's nodes side by side: (nodes, own, hears * source, ...)."""
     own = blocks.index_select(0, group.blocks)
@@ -218,7 +251,7 @@ def _product(direction: Direction, blocks: Tensor, x: Tensor) -> Tensor:
     """Multiply neurons in rows (in, samples) by blocks of weights: (out, samples)."""
     filled, results = _filled(x, 0), []
     for group in direction.groups:
-        heard = filled.index_select(0, group.rows).view(group.nodes, -1, x.shape[1])
+        heard = _scratch.gathered(filled, 0, group.rows).view(group.nodes, -1, x.shape[1])
         matrices = _matrices(blocks, group, flipped=direction.flipped)
         results.append(torch.bmm(matrices, heard).flatten(0, 1))
     return torch.cat(results).index_select(0, direction.place)
@@ -228,7 +261,7 @@ def _weight_gradient(direction: Direction, x: Tensor, gradient: Tensor) -> Tenso
     """Gradient of the blocks (blocks, rows, columns), in the order that forward groups use them."""
     filled, arrived, found = _filled(x, 0), _filled(gradient, 0), []
     for group in direction.groups:
-        heard = filled.index_select(0, group.rows).view(group.nodes, -1, x.shape[1])
+        heard = _scratch.gathered(filled, 0, group.rows).view(group.nodes, -1, x.shape[1])
         own = arrived.index_select(0, group.own).view(group.nodes, -1, x.shape[1])
         found.append(_blocks_of(torch.bmm(own, heard.transpose(1, 2)), group))
     return torch.cat(found)
@@ -273,7 +306,7 @@ class _BlockConvolution(torch.autograd.Function):
         filled, results = _filled(x, 1), []
         for group in wiring.forwards.groups:
             weight = _matrices(blocks, group, flipped=False).flatten(0, 1)
-            heard = filled.index_select(1, group.rows)
+            heard = _scratch.gathered(filled, 1, group.rows)
             results.append(conv2d(heard, weight, None, stride, padding, groups=group.nodes))
         return torch.cat(results, 1).index_select(1, wiring.forwards.place)
 
@@ -289,7 +322,7 @@ class _BlockConvolution(torch.autograd.Function):
             for group in wiring.backwards.groups:
                 weight = _matrices(blocks, group, flipped=True).transpose(1, 2).flatten(0, 1)
                 shape = (len(x), len(group.own), *x.shape[2:])
-                heard = arrived.index_select(1, group.rows)
+                heard = _scratch.gathered(arrived, 1, group.rows)
                 results.append(_input_gradient(shape, weight, heard, *options, group.nodes))
             to_x = torch.cat(results, 1).index_select(1, wiring.backwards.place)
         if ctx.needs_input_grad[1]:
@@ -297,10 +330,8 @@ class _BlockConvolution(torch.autograd.Function):
             for group in wiring.forwards.groups:
                 columns = len(group.rows) // group.nodes
                 shape = (len(group.own), columns, *blocks.shape[3:])
-                heard, own = (
-                    t.index_select(1, rows)
-                    for t, rows in ((filled, group.rows), (arrived, group.own))
-                )
+                heard = _scratch.gathered(filled, 1, group.rows)
+                own = arrived.index_select(1, group.own)
                 weight = _kernel_gradient(heard, shape, own, *options, group.nodes)
                 found.append(_blocks_of(weight.view(group.nodes, -1, *weight.shape[1:]), group))
             to_blocks = torch.cat(found)
@@ -324,14 +355,14 @@ class _BlockLayer(nn.Module):
         self.weight = nn.Parameter(torch.zeros(blocks, *self.wiring.block, *kernel))
         self.register_buffer("_place", self.wiring.place(), persistent=False)
         self._place: Tensor
-        self._shape = (int(out.sum()), int(into.sum()), *kernel)
+        self.shape = torch.Size((int(out.sum()), int(into.sum()), *kernel))
         self._placed = self.wiring
 
     def dense(self) -> Tensor:
         """Weights of the masked dense layer that computes the same, (out, in, *kernel)."""
-        out, into, *kernel = self._shape
+        out, into, *kernel = self.shape
         flat = self.weight.new_zeros(out * into + 1, *kernel)
-        return flat.index_put((self._place,), self.weight)[:-1].view(self._shape)
+        return flat.index_put((self._place,), self.weight)[:-1].view(self.shape)
 
     @torch.no_grad()
     def load_dense(self, weight: Tensor) -> None:
@@ -340,7 +371,7 @@ class _BlockLayer(nn.Module):
         Args:
             weight: (out, in, *kernel).
         """
-        flat = weight.to(self.weight).reshape(-1, *self._shape[2:])
+        flat = weight.to(self.weight).reshape(-1, *self.shape[2:])
         self.weight.copy_(_filled(flat, 0)[self._place])
 
     def placed(self) -> Wiring:
@@ -351,7 +382,7 @@ class _BlockLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` shows."""
-        out, into, *_ = self._shape
+        out, into, *_ = self.shape
         return f"{into}, {out}, nodes={len(self.wiring.live)}, weights={self.wiring.weights}"
 
 

@@ -95,8 +95,7 @@ def _path_length(ones: NDArray[np.float64]) -> float:
     return total / (nodes * (nodes - 1)) if reached.all() else math.inf
 
 
-@cache
-def connected(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
+def drawn(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
     """Draw a connected graph; the same for the same arguments.
 
     Raises:
@@ -111,6 +110,12 @@ def connected(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
         f"no graph of {nodes} nodes, degree {degree} and rewiring {rewiring} is connected among "
         f"{_TRIES} that were drawn.\n  Use a higher degree or less rewiring."
     )
+
+
+@cache
+def connected(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
+    """Return what :func:`drawn` draws; kept, so do not change it."""
+    return drawn(nodes, degree, rewiring, seed)
 
 
 @cache

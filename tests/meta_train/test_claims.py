@@ -9,9 +9,9 @@ pytest.importorskip("fcntl")
 
 def test_a_file_is_claimed_once_at_a_time(tmp_path):
     path = tmp_path / "runs" / "one.json"
-    with claim(path) as first:
-        with claim(path) as second, claim(tmp_path / "runs" / "two.json") as other:
-            assert (first, second, other) == (True, False, True)
+    other_path = tmp_path / "runs" / "two.json"
+    with claim(path) as first, claim(path) as second, claim(other_path) as other:
+        assert (first, second, other) == (True, False, True)
     with claim(path) as again:
         assert again
 

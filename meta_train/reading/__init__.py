@@ -1,0 +1,1 @@
+"""Networks that read networks: what they learn, how well they do, and their commands."""
