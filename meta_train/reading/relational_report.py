@@ -32,8 +32,8 @@ FITS = {
 
 CAPTION = (
     "Test error in percent after the last epoch: mean over seeds, with its 95 % interval "
-    "(Student's t). Against complete: difference of the means, with its interval (Welch's t). Sweet spot: "
-    "graphs whose test error is not significantly above (one-sided t test, p < 0.05) that of the "
+    "(Student's t). Against complete: difference of the means, with its interval (Welch's t). "
+    "Sweet spot: graphs whose test error is not significantly above (one-sided t test, p < 0.05) that of the "
     "graph with the lowest error on held-out images. All networks take at least as many operations "
     "as the complete one, and the next smaller width takes fewer."
 )
@@ -266,7 +266,12 @@ def draw_map(points: Sequence[Point]) -> Any:
     figure.colorbar(shown, ax=panel, label="test error, %")
     panel.set_xlabel("clustering coefficient")
     panel.set_ylabel("average path length")
-    panel.margins(0.15)
+    for low, high, setter in (
+        (min(p.clustering for p in points), max(p.clustering for p in points), panel.set_xlim),
+        (min(p.path_length for p in points), max(p.path_length for p in points), panel.set_ylim),
+    ):
+        room = 0.1 * (high - low) + 0.02
+        setter(low - room, high + 3 * room)  # names stand to the right of dots, and above
     panel.set_title("Rim: sweet spot. Star: best graph on held-out images.", fontsize=9)
     panel.grid(alpha=0.3, linewidth=0.5)
     return figure

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, pad
 from meta_train import checkpoint
 from meta_train.data.dataset import Dataset
 from meta_train.errors import MetaTrainError
+from meta_train.seeds import mixed
 
 MOMENTUM = 0.9
 EVALUATED_AT_ONCE = 1000
@@ -178,10 +179,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of an epoch, which follow from the seed and the number of the epoch."""
     images, labels = data.splits["train"]
-    start = torch.Generator().manual_seed(seed)
-    generator = torch.Generator().manual_seed(
-        int(torch.randint(2**62, (epoch + 1,), generator=start)[-1])
-    )
+    generator = torch.Generator().manual_seed(mixed(seed, epoch))
     order = torch.randperm(len(images), generator=generator).to(images.device)
     for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
         at = order[start : start + recipe.batch]
