@@ -1,4 +1,4 @@
-"""The command line: `python -m meta_train train|evaluate|export|tasks`."""
+"""The command line: `python -m meta_train train|evaluate|export|tasks|zoo`."""
 
 from meta_train.cli import main
 

@@ -29,7 +29,7 @@ def cached(
         return compute()
     wanted = json.loads(json.dumps(key))
     name = re.sub(r"[^\w.]+", "_", label)
-    path = folder / f"{name}-{_digest(wanted)[:16]}.json"
+    path = folder / f"{name}-{digest(wanted)[:16]}.json"
     if path.is_file():
         try:
             return _read(path, wanted)
@@ -42,7 +42,7 @@ def cached(
 
 def _read(path: Path, key: Any) -> Any:
     content = json.loads(path.read_text())
-    if content["key"] != key or content["sha256"] != _digest([key, content["result"]]):
+    if content["key"] != key or content["sha256"] != digest([key, content["result"]]):
         raise ValueError("its digest does not fit")
     return content["result"]
 
@@ -51,7 +51,7 @@ def _write(path: Path, key: Any, result: Any) -> None:
     content = {
         "key": key,
         "command": command(),
-        "sha256": _digest([key, result]),
+        "sha256": digest([key, result]),
         "result": result,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,5 +61,6 @@ def _write(path: Path, key: Any, result: Any) -> None:
     partial.replace(path)
 
 
-def _digest(plain: Any) -> str:
+def digest(plain: Any) -> str:
+    """SHA-256 of plain data, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -14,6 +14,7 @@ from meta_train.inventory import TasksOptions, run_tasks
 from meta_train.presets import PRESETS
 from meta_train.reading.relational import RelationalOptions, run_relational
 from meta_train.train import meta_train
+from meta_train.zoo.command import ZooOptions, run_zoo
 from ngopt.errors import NgoptError
 
 COMMANDS: dict[type, Callable[[Any], object]] = {
@@ -21,6 +22,7 @@ COMMANDS: dict[type, Callable[[Any], object]] = {
     EvaluateOptions: run_evaluate,
     ExportOptions: run_export,
     TasksOptions: run_tasks,
+    ZooOptions: run_zoo,
     RelationalOptions: run_relational,
 }
 
@@ -63,6 +65,10 @@ def read(arguments: Sequence[str]) -> Any:
         ]
         | Annotated[
             TasksOptions, tyro.conf.subcommand("tasks", description="List families of tasks.")
+        ]
+        | Annotated[
+            ZooOptions,
+            tyro.conf.subcommand("zoo", description="Train many networks, to be read by others."),
         ]
         | Annotated[
             RelationalOptions,

@@ -9,6 +9,7 @@ import torch
 
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.estimator import Estimate, Estimator, Particles
+from meta_train.seeds import mixed
 from meta_train.tasks.family import Sampler
 from meta_train.tasks.task import Task
 from meta_train.turns import Work, finished
@@ -71,7 +72,7 @@ class Slot:
         self.problems, self.entries = problems, entries
         self.lengths, self.device = lengths, device
         self._task: Task | None = None
-        self._generator = torch.Generator().manual_seed(_mixed(seed, number))
+        self._generator = torch.Generator().manual_seed(mixed(seed, number))
         self.age: int
         self.length: int
         self.particles: Particles
@@ -151,9 +152,3 @@ class Slot:
         saved = mapped(lambda tensor: tensor.to(self.device), state["runs"])
         noise = mapped(lambda tensor: tensor.to(self.device), state["noise"])
         self.particles = Particles(replace(runs.with_tensors(saved), made=self.age), noise)
-
-
-def _mixed(seed: int, number: int) -> int:
-    """Seed of a slot: neighbours, and slots of neighbouring seeds, share nothing."""
-    generator = torch.Generator().manual_seed(seed)
-    return int(torch.randint(2**62, (number + 1,), generator=generator)[-1])

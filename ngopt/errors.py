@@ -17,6 +17,10 @@ class RuleError(NgoptError, ValueError):
     """A rule is unknown, damaged, or of another architecture than its weights."""
 
 
+class EncoderError(NgoptError, ValueError):
+    """Networks do not fit the encoder that is to read them, or its file is damaged."""
+
+
 class OptionError(NgoptError, ValueError):
     """An option of the optimizer has a value that makes no sense."""
 

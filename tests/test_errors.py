@@ -9,6 +9,7 @@ CLAIMS = {
     "TraceError": errors.NgoptError,
     "GraphError": ValueError,
     "RuleError": ValueError,
+    "EncoderError": ValueError,
     "OptionError": ValueError,
     "GradientError": RuntimeError,
     "CaptureError": RuntimeError,

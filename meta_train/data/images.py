@@ -58,9 +58,9 @@ def _images(name: str, size: int, folder: Path) -> Dataset:
     mixed = torch.randperm(len(raw.training), generator=torch.Generator().manual_seed(0))
     train, held_out = mixed.tensor_split([len(mixed) - min(len(raw.test), HELD_OUT)])
     splits = {
-        "train": (_resized(raw.training[train], size), raw.training_labels[train]),
-        "held_out": (_resized(raw.training[held_out], size), raw.training_labels[held_out]),
-        "test": (_resized(raw.test, size), raw.test_labels),
+        "train": (resized(raw.training[train], size), raw.training_labels[train]),
+        "held_out": (resized(raw.training[held_out], size), raw.training_labels[held_out]),
+        "test": (resized(raw.test, size), raw.test_labels),
     }
     std, mean = torch.std_mean(splits["train"][0], (0, 2, 3), keepdim=True)
     for pixels, _ in splits.values():
@@ -68,7 +68,8 @@ def _images(name: str, size: int, folder: Path) -> Dataset:
     return Dataset(name, splits, raw.classes)
 
 
-def _resized(images: Tensor, size: int) -> Tensor:
+def resized(images: Tensor, size: int) -> Tensor:
+    """Images (n, channels, size, size) as float32, averaged down by area."""
     # In parts, so that the images at their full size are never all there as floats.
     parts = images.split(CHUNK)  # type: ignore[no-untyped-call]
     return torch.cat([interpolate(part.float(), size, mode="area") for part in parts])

@@ -211,23 +211,22 @@ class RelationalMLP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (n, ...) to logits (n, classes)."""
-        # Neurons stand in rows, as wired layers gather them.
-        x = images.flatten(1).T
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = norm(_columns(layer, x)[None])[0].relu()
-        logits: Tensor = self.head(x.T)
+        x = images.flatten(1)
+        if any(isinstance(layer, BlockLinear) for layer in self.layers):
+            x = self._in_rows(x.T).T
+        else:
+            for layer, norm in zip(self.layers, self.norms, strict=True):
+                x = norm(layer(x)).relu()
+        logits: Tensor = self.head(x)
         return logits
 
-
-def _columns(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a layer to neurons in rows (in, samples)."""
-    if isinstance(layer, BlockLinear):
-        return layer.columns(x)
-    if isinstance(layer, MaskedLinear):
-        return (layer.weight * layer.mask) @ x
-    weight: Any = layer.weight
-    product: Tensor = weight @ x
-    return product
+    def _in_rows(self, x: Tensor) -> Tensor:
+        """Hidden neurons (neurons, n) of inputs (in, n), as wired layers gather them."""
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            weight: Any = layer.weight
+            y = layer.columns(x) if isinstance(layer, BlockLinear) else weight @ x
+            x = norm(y[None])[0].relu()
+        return x
 
 
 class RelationalCNN(nn.Sequential):
@@ -283,6 +282,26 @@ class _Residual(nn.Module):
         """Map images to images."""
         summed: Tensor = self.inner(input) + self.shortcut(input)
         return summed.relu()
+
+
+def dense_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and state buffers by the names they have if wired layers are masked dense ones.
+
+    They are copies; masks are left out.
+
+    Args:
+        network: made by :func:`network`.
+    """
+    modules = dict(network.named_modules())
+    found = {}
+    for name, tensor in network.state_dict().items():
+        owner, _, own = name.rpartition(".")
+        module = modules[owner]
+        if own == "mask":
+            continue
+        blocks = isinstance(module, BlockLinear | BlockConv2d)
+        found[name] = module.dense().detach() if blocks else tensor.detach().clone()
+    return found
 
 
 def _linear(layer: Layer, graph: Graph, compute: Compute) -> nn.Module:

@@ -33,9 +33,9 @@ FITS = {
 CAPTION = (
     "Test error in percent after the last epoch: mean over seeds, with its 95 % interval "
     "(Student's t). Against complete: difference of the means, with its interval (Welch's t). "
-    "Sweet spot: graphs whose test error is not significantly above (one-sided t test, p < 0.05) that of the "
-    "graph with the lowest error on held-out images. All networks take at least as many operations "
-    "as the complete one, and the next smaller width takes fewer."
+    "Sweet spot: graphs whose test error is not significantly above (one-sided t test, p < 0.05) "
+    "that of the graph with the lowest error on held-out images. All networks take at least as "
+    "many operations as the complete one, and those of the next smaller width take fewer."
 )
 
 

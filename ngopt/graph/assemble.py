@@ -62,7 +62,8 @@ def assemble(
         for name, axes in tensors.items()
         if all(size(axis) for axis in axes)
     }
-    names = _Names(around, [p for parts in pieces.values() for p in parts])
+    activations = _activations(recorder)
+    names = _Names(around, [p for parts in pieces.values() for p in parts], activations)
     deepest = max((use.depth or 0 for use in recorder.uses.values()), default=0) or 1
     layouts = {}
     for name, axes in tensors.items():
@@ -76,6 +77,15 @@ def assemble(
             name in buffers,
         )
     return NeuralGraph(names.spaces, layouts, dict(aliases), tuple(recorder.unknown))
+
+
+def _activations(recorder: Recorder) -> Mapping[Atom, set[str]]:
+    """The activation functions that are applied to neurons."""
+    found: dict[Atom, set[str]] = {}
+    for activation, axis in recorder.activated:
+        for atom in leaves(axis):
+            found.setdefault(atom, set()).add(activation)
+    return found
 
 
 def _around(axis: Term) -> set[Atom]:
@@ -119,8 +129,13 @@ def _is_whole(term: Term, around: set[Atom]) -> bool:
 class _Names:
     """Gives names to spaces, in the order in which the forward pass meets their neurons."""
 
-    def __init__(self, around: set[Atom], pieces: Sequence[_Piece]) -> None:
-        self._around = around
+    def __init__(
+        self,
+        around: set[Atom],
+        pieces: Sequence[_Piece],
+        activations: Mapping[Atom, set[str]],
+    ) -> None:
+        self._around, self._activations = around, activations
         found = {self._key(term): size(term) for piece in pieces for term, _ in piece.dims}
         keys = sorted((key for key in found if key), key=lambda key: min(map(age, key)))
         self._names: dict[tuple[Atom, ...], str] = {}
@@ -141,7 +156,9 @@ class _Names:
             around, key=lambda atom: (len(nested(atom)), age(atom), self._names[(atom,)])
         )
         names = tuple(self._names[(atom,)] for atom in order)
-        return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin)
+        applied = {name for atom in key for name in self._activations.get(atom, ())}
+        activation = " ".join(sorted(applied)) or "none"
+        return Space(self._names[key], count, bool(key[0].pin), names, key[0].pin, activation)
 
     def factor(self, term: Term) -> Factor:
         """Name of the space of a dimension, or its size if it does not run over neurons."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ngopt.graph.activations import activation_of
 from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.record import Record
@@ -94,6 +95,9 @@ class Following(TorchFunctionMode):
             for tensor in inputs:
                 self.recorder.pin(f"its values are read by {name}", *self.recorder.axes(tensor))
         self.recorder.derive(tensors(out), origins, known.kind if known else "other")
+        activation = activation_of(name) if known else ""
+        if activation and any(origin.live for origin in origins):
+            self.recorder.activate(activation, tensors(out))
         if name not in _TURNS:
             for tensor, origin in written:
                 self.recorder.wrote(tensor, origin.axes, origins)

@@ -25,6 +25,7 @@ class Recorder:
         self.uses: dict[str, Use] = {}
         self.unknown: dict[str, None] = {}
         self._records: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.activated: list[tuple[str, Term]] = []
         self._clock = 0
 
     def add_parameter(self, name: str, tensor: Tensor) -> list[Term]:
@@ -117,6 +118,11 @@ class Recorder:
             self._exists(record)
             if is_functorch_wrapped_tensor(tensor):
                 self._transform(tensor)
+
+    def activate(self, activation: str, outputs: Iterable[Tensor]) -> None:
+        """Record that an activation function made some tensors."""
+        axes = [axis for tensor in outputs for axis in self.axes(tensor)]
+        self.activated += [(activation, axis) for axis in axes]
 
     def wrote(self, tensor: Tensor, before: Sequence[Term], inputs: Sequence[Record]) -> None:
         """Record that an operation wrote into a tensor, and so into what that is a view of.

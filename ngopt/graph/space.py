@@ -1,6 +1,6 @@
 """A space: a set of neurons that an axis of a parameter runs over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Space:
             dimensions. The neurons of a nested space are permuted independently for each neuron of
             the spaces around it.
         reason: why the space is pinned, empty for a hidden one.
+        activation: which of :data:`~ngopt.graph.activations.ACTIVATIONS` are applied to the
+            neurons, separated by spaces if there are several; empty if the model was not traced.
+            Spaces that differ in nothing else are equal: their neurons are permuted alike.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Space:
     pinned: bool = False
     within: tuple[str, ...] = ()
     reason: str = ""
+    activation: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         nested = f" within {' '.join(self.within)}" if self.within else ""

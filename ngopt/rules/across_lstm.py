@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ngopt.rules.layers.feed_forward import FeedForward
-from ngopt.rules.layers.lstm_cell import LSTMCell
+from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.recurrent import LSTMCell
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene

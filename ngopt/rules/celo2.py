@@ -22,9 +22,9 @@ from ngopt.features.adafactor import (
 from ngopt.features.factored import averaged
 from ngopt.features.moments import compute_dtype
 from ngopt.graph.layout import Layout
+from ngopt.nn.feed_forward import Perceptron
 from ngopt.rules.adam import Adam
 from ngopt.rules.layers.newton_schulz import orthogonalize
-from ngopt.rules.layers.perceptron import Perceptron
 from ngopt.rules.tensor_rule import TensorRule
 
 FEATURES = 30

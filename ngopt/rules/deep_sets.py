@@ -2,37 +2,14 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ngopt.rules.layers.affine import Affine
+from ngopt.nn.affine import Affine
+from ngopt.nn.set_layer import SetLayer
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
 from ngopt.rules.sizes import check_sizes
-
-
-class SetLayer(nn.Module):
-    r"""The linear map of a set to a set that commutes with permutations of its elements.
-
-    .. math::
-        y_e = A x_e + B \operatorname{mean}_{e'} x_{e'} + c
-
-    Args:
-        inputs: number of features of an element.
-        outputs: number of features of its image.
-        generator: draws the weights.
-    """
-
-    def __init__(self, inputs: int, outputs: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.each = Affine(inputs, outputs, generator)
-        self.all = Affine(inputs, outputs, generator, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(..., inputs)` to `(..., outputs)`; all dimensions but the last are the set."""
-        result: Tensor = self.each(x) + self.all(x.flatten(0, -2).mean(0))
-        return result
 
 
 class DeepSets(NetworkRule):

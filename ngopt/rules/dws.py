@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ngopt.rules.layers.relations import RelationLayer, RelationNetwork
+from ngopt.nn.relations import RelationLayer, RelationNetwork
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
@@ -18,7 +18,7 @@ class DWS(NetworkRule):
     so on, and averages what the blocks say; inputs and outputs of the model are not permuted. Its
     maps are those of :class:`~ngopt.rules.nfn.NFN` with `variant="hnp"`: both papers find all that
     are equivariant. So once weights are shared by relation there is one layer,
-    :class:`~ngopt.rules.layers.relations.RelationLayer`, and what is left of the difference is
+    :class:`~ngopt.nn.relations.RelationLayer`, and what is left of the difference is
     this: at a neuron each *bundle* counts alike, as blocks do here, and not each edge; the
     activation is ReLU; and it is deeper. The mean over the blocks is a sum here, as their number is
     the same for all graphs. Features are kept below an RMS of 1 after each layer, as in `NFN`.
@@ -59,4 +59,4 @@ class DWS(NetworkRule):
 
     def network(self, scene: Scene) -> tuple[list[Tensor], State]:
         """Run the network on all bundles."""
-        return self.net(scene), {}
+        return self.net(scene.wiring, scene.inputs()), {}

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ngopt.rules.layers.feed_forward import FeedForward
+from ngopt.nn.feed_forward import FeedForward
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene

@@ -1,28 +1,27 @@
-"""Rules by name and by file: safetensors with the rule's class, config and a hash of theta."""
+"""Rules by name and by file."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
-from inspect import isabstract
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
-from ngopt.errors import OF_DAMAGED_DATA, RuleError
-from ngopt.rules.bounded import Bounded
+from ngopt.errors import RuleError
+from ngopt.nn.files import SUFFIX, Files, fingerprint
 from ngopt.rules.rule import Rule
 
-FORMAT = "ngopt-rule-1"
-SUFFIX = ".safetensors"
-SPARE = 2**16
-"""Numbers that a rule may make as it is built, beside a hundred for each of its weights."""
+__all__ = [
+    "FORMAT",
+    "PRETRAINED",
+    "SUFFIX",
+    "fingerprint",
+    "list_rules",
+    "load_rule",
+    "rule_classes",
+    "rule_path",
+    "save_rule",
+]
 
+FORMAT = "ngopt-rule-1"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
@@ -84,121 +83,24 @@ def save_rule(rule: Rule, path: str | PathLike[str]) -> None:
     Raises:
         RuleError: if the path has another ending.
     """
-    if Path(path).suffix != SUFFIX:
-        raise RuleError(f"cannot save a rule as `{path}`.\n  Use a path that ends in {SUFFIX}.")
-    theta = {name: tensor.detach().cpu().contiguous() for name, tensor in _theta(rule).items()}
-    metadata = {
-        "format": FORMAT,
-        "rule": type(rule).__name__,
-        "config": json.dumps(rule.config, sort_keys=True),
-        "lr": repr(rule.lr),
-        "sha256": fingerprint(theta),
-    }
-    partial = Path(f"{path}.partial")
-    try:
-        save_file(theta, partial, metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    _FILES.write(rule, path, lr=repr(rule.lr))
 
 
 def _read(path: Path) -> Rule:
     if not path.is_file():
         raise RuleError(f"there is no file `{path}`.\n  Known rules: {', '.join(list_rules())}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            theta = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise RuleError(
-            f"the file `{path}` is damaged ({error}).\n  Copy or save it again."
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise RuleError(
-            f"the file `{path}` holds no rule of this version of ngopt: its format is "
-            f"{metadata.get('format')!r}, not {FORMAT!r}.\n  Save the rule with ngopt.save_rule."
-        )
-    if metadata.get("sha256") != fingerprint(theta):
-        raise RuleError(
-            f"the file `{path}` is damaged: its weights are not those that were saved.\n"
-            "  Copy or save it again."
-        )
-    _check_numbers(path, theta)
-    rule = _build(path, metadata, sum(tensor.numel() for tensor in theta.values()))
-    _fill(path, rule, theta)
-    return rule
+    return _FILES.read(path)
 
 
-def _check_numbers(path: Path, theta: Mapping[str, Tensor]) -> None:
-    for name, tensor in theta.items():
-        if not (tensor.is_floating_point() and tensor.isfinite().all()):
-            raise RuleError(
-                f"the weights `{name}` in `{path}` are not all finite numbers ({tensor.dtype}).\n"
-                "  Save the rule again, from before its meta-training diverged."
-            )
-
-
-def _build(path: Path, metadata: Mapping[str, str], weights: int) -> Rule:
-    name = metadata.get("rule")
-    classes = rule_classes()
-    if name not in classes:
-        raise RuleError(
-            f"the file `{path}` holds a `{name}`, which is none of the known rules: "
-            f"{', '.join(sorted(classes))}.\n  Import the module that defines it first."
-        )
-    try:
-        config: dict[str, Any] = json.loads(metadata["config"])
-        with Bounded(SPARE + 100 * weights):
-            rule = classes[name](**config)
-        rule.lr = float(metadata["lr"])
-        if not 0 <= rule.lr < math.inf:
-            raise ValueError(f"its learning rate is {rule.lr}")
-        return rule
-    except OF_DAMAGED_DATA as error:
-        raise RuleError(
-            f"the file `{path}` does not tell how to build its `{name}` ({error}).\n"
-            "  It was saved by another version of ngopt: save it again with this one."
-        ) from error
-
-
-def _fill(path: Path, rule: Rule, theta: Mapping[str, Tensor]) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in _theta(rule).items()}
-    found = {name: tuple(tensor.shape) for name, tensor in theta.items()}
-    wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-    if wrong:
-        details = "; ".join(
-            f"`{name}` is {found.get(name, 'absent')}, should be {expected.get(name, 'absent')}"
-            for name in wrong[:3]
-        )
-        raise RuleError(
-            f"the weights in `{path}` do not fit a {type(rule).__name__} of its config: {details} "
-            f"({len(wrong)} in all).\n  Save the rule again with ngopt.save_rule."
-        )
-    rule.load_state_dict(theta)
-
-
-def _theta(rule: Rule) -> dict[str, Tensor]:
-    return dict(rule.state_dict())
-
-
-def fingerprint(theta: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a rule's weights: names, dtypes, shapes and values, whatever the device."""
-    digest = hashlib.sha256()
-    for name in sorted(theta):
-        tensor = theta[name]
-        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(data.numpy().tobytes())
-    return digest.hexdigest()
+def _set_lr(rule: Rule, metadata: Mapping[str, str]) -> None:
+    rule.lr = float(metadata["lr"])
+    if not 0 <= rule.lr < math.inf:
+        raise ValueError(f"its learning rate is {rule.lr}")
 
 
 def rule_classes() -> dict[str, type[Rule]]:
     """Every class of rules that has been imported and can be built, by name."""
-    waiting: list[type[Rule]] = Rule.__subclasses__()
-    found = {}
-    while waiting:
-        cls = waiting.pop()
-        waiting.extend(cls.__subclasses__())
-        if not isabstract(cls):
-            found[cls.__name__] = cls
-    return found
+    return _FILES.classes()
+
+
+_FILES = Files("rule", FORMAT, Rule, RuleError, "ngopt.save_rule", _set_lr)  # type: ignore[type-abstract]

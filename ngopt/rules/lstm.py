@@ -10,8 +10,8 @@ from ngopt.errors import RuleError
 from ngopt.features.log_sign import LOG_SIGN, log_sign
 from ngopt.features.moments import compute_dtype
 from ngopt.graph.layout import Layout
-from ngopt.rules.layers.affine import Affine
-from ngopt.rules.layers.lstm_cell import LSTMCell
+from ngopt.nn.affine import Affine
+from ngopt.nn.recurrent import LSTMCell
 from ngopt.rules.tensor_rule import TensorRule
 
 

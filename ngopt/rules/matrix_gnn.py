@@ -18,14 +18,14 @@ from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.nn.affine import Affine
+from ngopt.nn.messages import Round
 from ngopt.rules.buckets.compiled import changes, look, spread
 from ngopt.rules.buckets.in_place import step_in_place
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, Stepped, plans_of
 from ngopt.rules.buckets.stored import count
-from ngopt.rules.layers.affine import Affine
 from ngopt.rules.layers.entry_head import EntryHead
-from ngopt.rules.layers.messages import Round
 from ngopt.rules.plans import kept
 from ngopt.rules.rule import Change, Moves, Rule, State
 from ngopt.rules.shards import Shards

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from ngopt.errors import RuleError
-from ngopt.rules.layers.relations import RelationLayer, RelationNetwork
+from ngopt.nn.relations import RelationLayer, RelationNetwork
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
@@ -19,7 +19,7 @@ class NFN(NetworkRule):
 
     The papers' layers have a matrix for each pair of layers, which ties them to one depth. Here
     there is one for each *relation* between bundles, so theta fits any graph; see
-    :class:`~ngopt.rules.layers.relations.RelationLayer`. Kernel taps, which the papers take for
+    :class:`~ngopt.nn.relations.RelationLayer`. Kernel taps, which the papers take for
     features, are averaged for the layers, and told apart by the network of each entry before and
     after.
 
@@ -93,4 +93,4 @@ class NFN(NetworkRule):
 
     def network(self, scene: Scene) -> tuple[list[Tensor], State]:
         """Run the network on all bundles."""
-        return self.net(scene), {}
+        return self.net(scene.wiring, scene.inputs()), {}

@@ -9,12 +9,11 @@ from torch.nn.functional import silu
 from ngopt.errors import RuleError
 from ngopt.features.positions import NODE_POSITIONS
 from ngopt.graph.layout import Layout
-from ngopt.rules.layers import pna_dense
-from ngopt.rules.layers.affine import Affine
-from ngopt.rules.layers.feed_forward import FeedForward
+from ngopt.nn import pna_dense
+from ngopt.nn.affine import Affine, PairAffine
+from ngopt.nn.feed_forward import FeedForward
+from ngopt.nn.pna import AGGREGATORS, Aggregate, PNALayer
 from ngopt.rules.layers.node_memory import NodeMemory
-from ngopt.rules.layers.pair_affine import PairAffine
-from ngopt.rules.layers.pna import AGGREGATORS, Aggregate, PNALayer
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
@@ -28,7 +27,7 @@ class NGGNN(NetworkRule):
 
     A pair of neurons that a bundle joins is one edge, whatever the number of its kernel taps: its
     first state is the mean over taps of an embedding of the entries. After the layers
-    (:class:`~ngopt.rules.layers.pna.PNALayer`), a feed-forward network sees each entry's own
+    (:class:`~ngopt.nn.pna.PNALayer`), a feed-forward network sees each entry's own
     features, the edge's state and the states of the two nodes. A bias is an edge from a node of its
     own.
 
@@ -138,7 +137,7 @@ class NGGNN(NetworkRule):
 def _aggregate(backend: str) -> Aggregate:
     if backend == "dense":
         return pna_dense.aggregate
-    from ngopt.rules.layers import pna_pyg  # takes seconds to import
+    from ngopt.nn import pna_pyg  # takes seconds to import
 
     return pna_pyg.aggregate
 

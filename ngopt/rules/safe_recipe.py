@@ -19,7 +19,7 @@ from ngopt.features.numbers import Number
 from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.matrix import matrices
-from ngopt.rules.layers.affine import Affine
+from ngopt.nn.affine import Affine
 from ngopt.rules.recipe import Recipe
 from ngopt.rules.scene import Part
 from ngopt.rules.skeleton import Skeleton

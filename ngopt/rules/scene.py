@@ -12,6 +12,7 @@ from ngopt.graph.incidence import Incidence, incidences
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import Nodes, nodes_of
+from ngopt.nn.wiring import Wiring
 from ngopt.rules.rule import State
 
 
@@ -47,7 +48,7 @@ class Scene:
         context: features of each bundle as a whole, `(bundles, context)`.
         taps: coordinates of each bundle's taps, `(tap, TAP_POSITIONS)`.
         nodes: the sets of nodes of the graph.
-        ends: numbers of the nodes at both ends of each bundle.
+        wiring: how the bundles hang together at the nodes.
         positions: features of each node, `(nodes, NODE_POSITIONS)`.
         memory: state of each parameter, by the name that its parts have.
     """
@@ -58,7 +59,7 @@ class Scene:
     context: Tensor
     taps: tuple[Tensor, ...]
     nodes: Nodes
-    ends: tuple[Incidence, ...]
+    wiring: Wiring
     positions: Tensor
     memory: State
 
@@ -73,7 +74,7 @@ class Scene:
         memory: State,
     ) -> "Scene":
         """Complete the description of some bundles by their nodes."""
-        nodes = nodes_of(graph)
+        nodes, bundles = nodes_of(graph), [part.bundle for part in parts]
         ends = dict(zip(graph.bundles, incidences(graph, nodes, context.device), strict=True))
         return cls(
             graph,
@@ -82,10 +83,15 @@ class Scene:
             context,
             tuple(shown.taps(part.bundle, context) for part in parts),
             nodes,
-            tuple(ends[part.bundle] for part in parts),
+            Wiring.of_one(nodes, bundles, [ends[bundle] for bundle in bundles], context),
             shown.nodes(nodes, context),
             memory,
         )
+
+    @property
+    def ends(self) -> tuple[Incidence, ...]:
+        """Numbers of the nodes at both ends of each bundle."""
+        return self.wiring.ends
 
     def inputs(self) -> list[Tensor]:
         """All that is known of each entry without its neighbours.

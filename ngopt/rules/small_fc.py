@@ -20,7 +20,7 @@ from ngopt.features.adafactor import (
 )
 from ngopt.features.moments import compute_dtype
 from ngopt.graph.layout import Layout
-from ngopt.rules.layers.perceptron import Perceptron
+from ngopt.nn.feed_forward import Perceptron
 from ngopt.rules.tensor_rule import TensorRule
 
 HORIZONS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)

@@ -54,7 +54,7 @@ def test_other_versions_are_refused():
     assert "ngopt.trace" in str(error.value)
 
 
-OPTIONAL = {"pinned", "reason", "kind", "depth", "buffer"}
+OPTIONAL = {"pinned", "reason", "activation", "kind", "depth", "buffer"}
 
 
 def test_missing_data_is_refused_unless_it_has_a_default():

@@ -7,6 +7,7 @@ import pytest
 from meta_train import cli
 from meta_train.config import Config
 from meta_train.presets import PRESETS
+from meta_train.zoo.store import Zoo
 
 
 def test_presets_give_the_defaults_and_options_change_them():
@@ -39,7 +40,7 @@ def test_command_line_lists_commands():
     done = subprocess.run(
         [sys.executable, "-m", "meta_train", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("train", "evaluate", "export", "tasks"):
+    for command in ("train", "evaluate", "export", "tasks", "zoo"):
         assert command in done.stdout
 
 
@@ -50,6 +51,25 @@ def test_a_wrong_option_ends_with_its_message(tmp_path):
         )
     assert "there is no family `nope`" in str(ended.value)
     assert "mlp" in str(ended.value)
+
+
+@pytest.mark.parametrize("kind", ["inr", "cnn"])
+def test_help_teaches_every_option_of_a_zoo(kind, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["zoo", kind, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--folder", "--networks", "--seed", "--processes", "--device"):
+        assert option in text
+
+
+def test_zoo(tmp_path, capsys):
+    tiny = ["--data", "digits", "--networks", "20", "--steps", "2", "--device", "cpu"]
+    cli.main(["zoo", "inr", "--folder", str(tmp_path), *tiny])
+    assert len(Zoo.open(tmp_path)) == 20
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["zoo", "inr", "--folder", str(tmp_path), *tiny, "--seed", "1"])
+    assert "holds another zoo: seed is 0, not 1" in str(ended.value)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

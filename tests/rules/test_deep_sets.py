@@ -3,19 +3,10 @@ import torch
 
 from ngopt.errors import RuleError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.deep_sets import DeepSets, SetLayer
+from ngopt.rules.deep_sets import DeepSets
 from tests.rules.rule_inputs import MLP, draw, randomize, relative_error, trajectory
 
 LONE = NeuralGraph.per_tensor({"w": (4, 6)})
-
-
-def test_layer_is_the_formula():
-    layer = randomize(SetLayer(3, 2, torch.Generator())).double()
-    x = torch.randn(2, 4, 5, 1, 3, dtype=torch.float64)
-    mean = sum(x.reshape(-1, 3)) / 40
-    expected = [row @ layer.each.weight + mean @ layer.all.weight for row in x.reshape(-1, 3)]
-    expected = torch.stack(expected) + layer.each.bias
-    torch.testing.assert_close(layer(x), expected.view(2, 4, 5, 1, 2))
 
 
 def test_all_entries_of_a_tensor_are_alike():

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ngopt.errors import RuleError
+from ngopt.nn import files
 from ngopt.rules import library
 from ngopt.rules.adam import Adam
 from ngopt.rules.cards import rule_card
@@ -162,7 +163,7 @@ def test_a_failure_while_saving_leaves_what_was_there(path, monkeypatch):
         to.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(library, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(OSError, match="no space left"):
         save_rule(MatrixGNN(), path)
     assert path.read_bytes() == before

@@ -6,17 +6,18 @@ from torch.utils._pytree import tree_leaves
 from ngopt.errors import RuleError
 from ngopt.graph.incidence import Incidence, incidences
 from ngopt.graph.nodes import nodes_of
+from ngopt.nn.relational_transformer import TransformerLayer
 from ngopt.rules.ff import FF
-from ngopt.rules.ng_t import NGT, Layer
+from ngopt.rules.ng_t import NGT
 from tests.hand_built import graph, layout, spaces
-from tests.rules.attention_by_loops import attention_by_loops
+from tests.nn.attention_by_loops import attention_by_loops
 from tests.rules.rule_inputs import GRAPHS, MLP, randomize, relative_error, warm
 
 WIDTH, EDGE = 6, 4
 
 
 def layer():
-    return randomize(Layer(WIDTH, EDGE, 2, torch.Generator())).double()
+    return randomize(TransformerLayer(WIDTH, EDGE, 2, torch.Generator())).double()
 
 
 def states(described):

@@ -8,9 +8,9 @@ from torch import Tensor
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
 from ngopt.features.survey import Products
 from ngopt.features.tensors import TENSOR_FEATURES, step_features
+from ngopt.nn.messages import Round
 from ngopt.rules.buckets.entries import Surveyed
 from ngopt.rules.buckets.plan import Plan
-from ngopt.rules.layers.messages import Round
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN

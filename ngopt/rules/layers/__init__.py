@@ -1,1 +1,1 @@
-"""Parts that rules are built from: layers that follow the dtype and device of their input."""
+"""Parts of rules that only optimizers have: memories, heads for steps, orthogonalization."""

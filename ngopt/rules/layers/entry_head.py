@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.features.entries import Entries
-from ngopt.rules.layers.affine import Affine
+from ngopt.nn.affine import Affine
 
 
 class EntryHead(nn.Module):

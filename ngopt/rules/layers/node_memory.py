@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ngopt.features.moments import compute_dtype
 from ngopt.graph.layout import Layout
-from ngopt.rules.layers.gru import GRU
+from ngopt.nn.recurrent import GRU
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
 
