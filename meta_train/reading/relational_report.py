@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,29 +201,45 @@ def _columns(terms: Sequence[str], c: NDArray[Any], l: NDArray[Any]) -> NDArray[
     return np.stack([values[term] for term in terms])
 
 
+class _Gap(NamedTuple):
+    """Difference of two means, its standard error, and its degrees of freedom by Welch."""
+
+    size: float
+    error: float
+    freedom: float
+
+
+def _gap(point: Point, other: Point) -> _Gap:
+    variances, freedoms = [], []
+    for errors in (point.test_errors, other.test_errors):
+        variances.append(float(np.var(errors, ddof=1)) / len(errors))
+        freedoms.append(len(errors) - 1)
+    total = sum(variances)
+    parts = sum(v * v / freedom for v, freedom in zip(variances, freedoms, strict=True))
+    return _Gap(point.mean - other.mean, math.sqrt(total), total * total / parts if parts else 1.0)
+
+
 def _interval(errors: Sequence[float]) -> str:
     if len(errors) == 1:
         return ""
-    half = stats.t.ppf(1 - LEVEL / 2, len(errors) - 1) * stats.sem(errors)
-    return f" ± {half:.2f}"
+    error = float(np.std(errors, ddof=1)) / math.sqrt(len(errors))
+    return f" ± {stats.t.ppf(1 - LEVEL / 2, len(errors) - 1) * error:.2f}"
 
 
 def _difference(point: Point, reference: Point) -> str:
-    gap = point.mean - reference.mean
     if len(point.test_errors) == 1:
-        return f"{gap:+.2f}"
-    found = stats.ttest_ind(point.test_errors, reference.test_errors, equal_var=False)
-    low, high = found.confidence_interval(1 - LEVEL)
-    if math.isnan(low):
-        return f"{gap:+.2f}"
-    return f"{gap:+.2f} [{low:+.2f}, {high:+.2f}]"
+        return f"{point.mean - reference.mean:+.2f}"
+    gap = _gap(point, reference)
+    half = float(stats.t.ppf(1 - LEVEL / 2, gap.freedom)) * gap.error
+    return f"{gap.size:+.2f} [{gap.size - half:+.2f}, {gap.size + half:+.2f}]"
 
 
 def _p_value(point: Point, first: Point) -> float:
-    found = stats.ttest_ind(point.test_errors, first.test_errors, alternative="greater")
-    if math.isnan(found.pvalue):  # no error differs from another
-        return 1.0 if point.mean <= first.mean else 0.0
-    return float(found.pvalue)
+    """How likely so much higher a mean would be, were there no difference."""
+    gap = _gap(point, first)
+    if not gap.error:  # no seed differs from another
+        return float(gap.size <= 0)
+    return float(stats.t.sf(gap.size / gap.error, gap.freedom))
 
 
 def draw_map(points: Sequence[Point]) -> Any:
