@@ -15,6 +15,7 @@ from meta_train.presets import PRESETS
 from meta_train.reading.edit import EditOptions, run_edit
 from meta_train.reading.emulate import EmulateOptions, run_emulate
 from meta_train.reading.predict import PredictOptions, run_predict
+from meta_train.reading.relational import RelationalOptions, run_relational
 from meta_train.train import meta_train
 from meta_train.zoo.command import ZooOptions, run_zoo
 from ngopt.errors import NgoptError
@@ -28,6 +29,7 @@ COMMANDS: dict[type, Callable[[Any], object]] = {
     EmulateOptions: run_emulate,
     EditOptions: run_edit,
     ZooOptions: run_zoo,
+    RelationalOptions: run_relational,
 }
 
 
@@ -87,6 +89,12 @@ def read(arguments: Sequence[str]) -> Any:
         | Annotated[
             ZooOptions,
             tyro.conf.subcommand("zoo", description="Train many networks, to be read by others."),
+        ]
+        | Annotated[
+            RelationalOptions,
+            tyro.conf.subcommand(
+                "relational", description="Train networks wired as graphs of all kinds."
+            ),
         ]
     )
     return tyro.cli(

@@ -24,12 +24,12 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks.workloads import trained
-from benchmarks.workloads.claims import claim
 from benchmarks.workloads.discovery import chosen, discovered
 from benchmarks.workloads.optimizers import OPTIMIZERS
 from benchmarks.workloads.report import report
 from benchmarks.workloads.run import Result, run, seed_all
 from benchmarks.workloads.workload import Training, Workload
+from meta_train.claims import claim
 from meta_train.errors import MetaTrainError
 from ngopt.errors import NgoptError
 

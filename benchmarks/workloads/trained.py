@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.workloads.claims import claim
 from benchmarks.workloads.optimizers import its_own
 from benchmarks.workloads.run import run
 from benchmarks.workloads.workload import Workload
+from meta_train.claims import claim
 
 
 class Shelf:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
-from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up
 from meta_train.tasks.activations import activation as make_activation
+from meta_train.tasks.block_layers import block_sizes, dense_mask
 from meta_train.tasks.family import Family, register
 from meta_train.tasks.model_task import ModelTask
 from meta_train.tasks.ws_flex import Graph, connected, with_measures
@@ -33,16 +33,8 @@ def block_mask(graph: Graph, width: int) -> Tensor:
     Raises:
         MetaTrainError: if there are fewer neurons than nodes.
     """
-    nodes = len(graph)
-    if width < nodes:
-        raise MetaTrainError(
-            f"{nodes} nodes cannot share {width} neurons.\n"
-            "  Use a width that is at least the number of nodes."
-        )
-    sizes = torch.full((nodes,), width // nodes)
-    sizes[: width % nodes] += 1
-    mask = torch.from_numpy(graph).float().fill_diagonal_(1)
-    return mask.repeat_interleave(sizes, 0).repeat_interleave(sizes, 1)
+    sizes = block_sizes(width, len(graph))
+    return dense_mask(graph, sizes, sizes)
 
 
 class MaskedLinear(nn.Linear):
@@ -50,13 +42,14 @@ class MaskedLinear(nn.Linear):
 
     Args:
         mask: 1 where there is a weight, (out, in).
+        bias: whether there is one.
     """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, bias: bool = True) -> None:
         out, into = mask.shape
-        super().__init__(into, out)
+        super().__init__(into, out, bias)
         self.register_buffer("mask", mask)
         _start_masked(self, mask)
 
@@ -66,23 +59,27 @@ class MaskedLinear(nn.Linear):
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A 3 x 3 convolution from some channels to some; the other weights are 0 and stay it.
+    """A convolution from some channels to some; the other weights are 0 and stay it.
 
     Args:
         mask: 1 where there are weights, (out, in).
+        kernel: size of the kernel, odd; the input is padded so that a stride of 1 keeps its size.
+        stride: of the kernel.
+        bias: whether there is one.
     """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, kernel: int = 3, stride: int = 1, bias: bool = True) -> None:
         out, into = mask.shape
-        super().__init__(into, out, 3, padding=1)
+        super().__init__(into, out, kernel, stride, kernel // 2, bias=bias)
         self.register_buffer("mask", mask[:, :, None, None])
         _start_masked(self, self.mask)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map images (n, in, height, width) to (n, out, height, width)."""
-        return nn.functional.conv2d(input, self.weight * self.mask, self.bias, padding=1)
+        weight = self.weight * self.mask
+        return nn.functional.conv2d(input, weight, self.bias, self.stride, self.padding)
 
 
 def _start_masked(layer: nn.Linear | nn.Conv2d, mask: Tensor) -> None:

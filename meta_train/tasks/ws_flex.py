@@ -60,9 +60,11 @@ def ws_flex(nodes: int, degree: float, rewiring: float, generator: torch.Generat
     for u, v in ring:
         graph[u, v] = graph[v, u] = True
     for u, v in ring:
+        if random.random() >= rewiring:
+            continue
         free = np.flatnonzero(~graph[u])
         free = free[free != u]
-        if random.random() < rewiring and len(free):
+        if len(free):
             w = random.choice(free)
             graph[u, v] = graph[v, u] = False
             graph[u, w] = graph[w, u] = True
@@ -93,8 +95,7 @@ def _path_length(ones: NDArray[np.float64]) -> float:
     return total / (nodes * (nodes - 1)) if reached.all() else math.inf
 
 
-@cache
-def connected(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
+def drawn(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
     """Draw a connected graph; the same for the same arguments.
 
     Raises:
@@ -109,6 +110,12 @@ def connected(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
         f"no graph of {nodes} nodes, degree {degree} and rewiring {rewiring} is connected among "
         f"{_TRIES} that were drawn.\n  Use a higher degree or less rewiring."
     )
+
+
+@cache
+def connected(nodes: int, degree: float, rewiring: float, seed: int) -> Graph:
+    """Return what :func:`drawn` draws; kept, so do not change it."""
+    return drawn(nodes, degree, rewiring, seed)
 
 
 @cache

@@ -9,11 +9,13 @@ import tyro
 from meta_train.zoo.cnn import CnnOptions, run_cnn
 from meta_train.zoo.inr import InrOptions, run_inr
 from meta_train.zoo.rnn import RnnOptions, run_rnn
+from meta_train.zoo.relational import RelationalZooOptions, run_relational_zoo
 
 ZOOS: dict[type, Callable[[Any], object]] = {
     InrOptions: run_inr,
     CnnOptions: run_cnn,
     RnnOptions: run_rnn,
+    RelationalZooOptions: run_relational_zoo,
 }
 """What makes the zoo of each kind of options."""
 
@@ -37,6 +39,10 @@ class ZooOptions:
         | Annotated[
             RnnOptions,
             tyro.conf.subcommand("rnn", description="LSTMs on formal languages or turned digits."),
+        ]
+        | Annotated[
+            RelationalZooOptions,
+            tyro.conf.subcommand("relational", description="Networks that are wired as graphs."),
         ],
         tyro.conf.OmitSubcommandPrefixes,
         tyro.conf.OmitArgPrefixes,

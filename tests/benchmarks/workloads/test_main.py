@@ -11,7 +11,7 @@ from benchmarks import workloads
 from benchmarks.workloads import __main__ as command
 from benchmarks.workloads import trained
 from benchmarks.workloads.__main__ import Options, do
-from benchmarks.workloads.claims import claim
+from meta_train.claims import claim
 from meta_train.errors import MetaTrainError
 from tests.benchmarks.workloads.toy import toy
 
