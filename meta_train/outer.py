@@ -1,7 +1,7 @@
 """The outer optimizer: how theta moves along the meta-gradient."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class OuterOptions:
         inputs: matrices of more inputs than this learn at a learning rate that is smaller by as
             much, so that all layers change what they put out by as much (the maximal update
             parametrization of Yang et al., 2022); 0 for the same learning rate everywhere.
+        factors: what the learning rate is multiplied with for parts of theta, by the beginning of
+            their names, such as `head`.
     """
 
     lr: float = 1e-3
@@ -37,14 +39,16 @@ class OuterOptions:
     beta2: float = 0.99
     clip: float = 1.0
     inputs: int = 0
+    factors: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sane = self.lr > 0 and 0 <= self.final <= 1 and self.warmup >= 0 and self.clip > 0
         sane = sane and self.weight_decay >= 0 and self.inputs >= 0
+        sane = sane and all(factor > 0 for factor in self.factors.values())
         if not (sane and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise MetaTrainError(
                 f"{self} makes no sense.\n  Use lr > 0, 0 <= final <= 1, warmup >= 0, clip > 0, "
-                "weight_decay >= 0, inputs >= 0, and betas from 0 to below 1."
+                "weight_decay >= 0, inputs >= 0, factors > 0, and betas from 0 to below 1."
             )
 
     def rate(self, step: int, steps: int) -> float:
@@ -74,19 +78,20 @@ class Outer:
                 "  Choose a rule with a network, such as MatrixGNN."
             )
         groups: dict[float, list[nn.Parameter]] = {}
-        for weight in self.theta.values():
-            groups.setdefault(self._factor(weight), []).append(weight)
+        for name, weight in self.theta.items():
+            groups.setdefault(self._factor(name, weight), []).append(weight)
         self._adam = torch.optim.AdamW(
             [{"params": weights, "factor": factor} for factor, weights in groups.items()],
             betas=(options.beta1, options.beta2),
             weight_decay=options.weight_decay,
         )
 
-    def _factor(self, weight: Tensor) -> float:
+    def _factor(self, name: str, weight: Tensor) -> float:
         """What the learning rate of a weight is multiplied with."""
-        if weight.dim() < 2 or not self.options.inputs:
-            return 1.0
-        return min(1.0, self.options.inputs / weight.shape[0])  # of Affine: inputs come first
+        factor = math.prod(f for part, f in self.options.factors.items() if name.startswith(part))
+        if weight.dim() > 1 and self.options.inputs:
+            factor *= min(1.0, self.options.inputs / weight.shape[0])  # Affine has inputs first.
+        return float(factor)
 
     def step(self, gradient: Mapping[str, Tensor], step: int, steps: int) -> Tensor:
         """Move theta.

@@ -84,7 +84,7 @@ _SIZES = replace(
         rescale=(*["none"] * 5, "tensor"), factors=(10.0, 3.0), labels=0.1, wrong=0.3, few=0.15
     ),
     unroll=UnrollOptions(lr=1e-3, lr_spread=1.5, looks="due"),
-    outer=OuterOptions(lr=0.01, final=0.1, warmup=10, inputs=4),
+    outer=OuterOptions(lr=1.5e-3, final=0.1, warmup=10, inputs=4, factors={"head": 3.0}),
     frozen=("head",),
     checkpoint_every=20,
 )
