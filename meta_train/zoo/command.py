@@ -9,7 +9,8 @@ import tyro
 from meta_train.zoo.cnn import CnnOptions, run_cnn
 from meta_train.zoo.inr import InrOptions, run_inr
 from meta_train.zoo.relational import RelationalZooOptions, run_relational_zoo
-from meta_train.zoo.rnn import RnnOptions, run_rnn
+from meta_train.zoo.rnn import run_rnn
+from meta_train.zoo.rnn_options import RnnOptions
 
 ZOOS: dict[type, Callable[[Any], object]] = {
     InrOptions: run_inr,

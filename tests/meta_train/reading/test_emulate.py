@@ -7,7 +7,17 @@ import torch
 
 from meta_train.cli import main, read
 from meta_train.errors import MetaTrainError
-from meta_train.reading.emulate import ALL, CONSTANT, EmulateOptions, emulation, run_emulate
+from meta_train.reading.bench import place
+from meta_train.reading.downstream import property_of
+from meta_train.reading.emulate import (
+    ALL,
+    CONSTANT,
+    EmulateOptions,
+    downstream,
+    emulation,
+    run_emulate,
+)
+from meta_train.reading.emulator import read_kept
 from meta_train.reading.options import FitOptions
 
 FIT = FitOptions(epochs=2, batch=12, evaluations=2, device="cpu")
@@ -113,12 +123,12 @@ def test_encoders_go_on_learning_or_start_anew(rnn_zoo, done):
     )
     tables = run_emulate(more, silent)
     assert list(tables) == ["emulation", "language, fine_tuned", "language, scratch"]
-    states = {}
-    for mode in ("fine_tuned", "scratch"):
-        (path,) = (out / mode / "language").rglob("result.json")
-        states[mode] = json.loads(path.read_text())["result"]
-    assert states["fine_tuned"]["weights"] == states["scratch"]["weights"]
-    assert states["fine_tuned"]["history"][0] != states["scratch"]["history"][0]
+    first, wanted = emulation(more, rnn_zoo), property_of(rnn_zoo, "language")
+    state, _ = read_kept(place(out / "emulation", FIXED, 0))
+    for mode, same in (("fine_tuned", True), ("scratch", False)):
+        head = downstream(more, rnn_zoo, first, wanted, mode).build(FIXED, 0)
+        own = head.encoder.state_dict()
+        assert all(torch.equal(own[name], tensor) for name, tensor in state.items()) == same
 
 
 def test_a_state_is_chosen_without_the_test_split(rnn_zoo, tmp_path):

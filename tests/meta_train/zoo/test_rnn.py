@@ -9,10 +9,12 @@ from torch.nn.functional import cross_entropy
 from meta_train.cli import main, read
 from meta_train.data.raw import RawImages
 from meta_train.errors import MetaTrainError
+from meta_train.seeds import mixed
 from meta_train.zoo import rnn_problems
 from meta_train.zoo.languages import Corpus, Language, languages, one_hot
 from meta_train.zoo.languages import read as read_before
-from meta_train.zoo.rnn import RnnOptions, assignment, rnn_chunk, run_rnn
+from meta_train.zoo.rnn import CHUNKS, assignment, rnn_chunk, run_rnn
+from meta_train.zoo.rnn_options import RnnOptions
 from meta_train.zoo.store import Zoo
 from ngopt.encoders.recurrent import LSTMs
 from tests.meta_train.zoo.tiny_rnn import tiny
@@ -112,9 +114,6 @@ def test_networks_learn_alone_what_they_learn_together(zoo, tmp_path):
 
 
 def rnn_seed(options, number):
-    from meta_train.seeds import mixed
-    from meta_train.zoo.rnn import CHUNKS
-
     return mixed(options.seed, CHUNKS + number)
 
 

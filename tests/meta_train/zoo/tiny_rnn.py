@@ -1,6 +1,6 @@
 """Options of zoos of LSTMs that take a moment."""
 
-from meta_train.zoo.rnn import RnnOptions
+from meta_train.zoo.rnn_options import RnnOptions
 
 TINY = {
     "networks": 16,
