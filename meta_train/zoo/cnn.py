@@ -112,7 +112,8 @@ def run_cnn(options: CnnOptions, echo: Callable[[str], None] = tqdm.write) -> Zo
     writer = ZooWriter(options.folder, "cnn", options.plain(), chunks)
     with world(options.device) as processes:
         make = partial(cnn_chunk, options, str(processes.device))
-        zoo = make_zoo(writer, make, categories(options), options.chunk, options.processes)
+        sizes = (options.chunk, options.processes, options.networks)
+        zoo = make_zoo(writer, make, categories(options), *sizes)
     echo("\n".join(report(zoo)))
     return zoo
 

@@ -123,7 +123,7 @@ def run_inr(options: InrOptions, echo: Callable[[str], None] = tqdm.write) -> Zo
     writer = ZooWriter(options.folder, "inr", options.plain(), chunks)
     with world(options.device) as processes:
         make = partial(inr_chunk, options, str(processes.device))
-        zoo = make_zoo(writer, make, {}, options.chunk, options.processes)
+        zoo = make_zoo(writer, make, {}, options.chunk, options.processes, options.networks)
     echo("\n".join(report(zoo)))
     return zoo
 

@@ -19,6 +19,7 @@ def make_zoo(
     categories: Mapping[str, Sequence[str]],
     each: int = 1,
     processes: int = 1,
+    networks: int | None = None,
 ) -> Zoo:
     """Make the chunks that are missing, with a progress bar, and put all together.
 
@@ -31,11 +32,13 @@ def make_zoo(
         categories: names of the values of the columns that are labels.
         each: number of networks in a chunk, for the progress bar.
         processes: how many work at the same time.
+        networks: in all, if the last chunk has fewer.
     """
     missing = writer.missing()
+    total = writer.chunks * each if networks is None else networks
     progress = tqdm(
-        total=writer.chunks * each,
-        initial=(writer.chunks - len(missing)) * each,
+        total=total,
+        initial=max(0, total - len(missing) * each),
         desc=writer.kind,
         unit="network",
         dynamic_ncols=True,
@@ -46,7 +49,7 @@ def make_zoo(
         if processes == 1:
             for number in missing:
                 make_chunk(writer, make, number)
-                progress.update(each)
+                progress.update(min(each, total - progress.n))
         else:
             spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(processes, spawn) as pool:
@@ -54,7 +57,7 @@ def make_zoo(
                 try:
                     for work in as_completed(works):
                         work.result()
-                        progress.update(each)
+                        progress.update(min(each, total - progress.n))
                 finally:
                     pool.shutdown(wait=True, cancel_futures=True)
     return writer.finish(categories)
