@@ -14,7 +14,6 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from benchmarks.pieces import write
 from meta_train.table import table_lines
 from ngopt import trace
 from ngopt.encoders import ENCODERS, Encoder, Networks
@@ -79,7 +78,7 @@ def main(options: Options) -> None:
         took = seconds(encoder, networks, options.repeats)
         weights = sum(p.numel() for p in encoder.parameters())
         rows.append([name, f"{weights:,}", f"{options.batch / took:,.0f}"])
-    write("\n".join(table_lines(["encoder", "weights", "graphs/s"], rows)))
+    print("\n".join(table_lines(["encoder", "weights", "graphs/s"], rows)))
 
 
 if __name__ == "__main__":

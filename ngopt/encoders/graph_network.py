@@ -11,7 +11,7 @@ from ngopt.encoders.encoder import Example, check_sizes
 from ngopt.encoders.graph_encoder import GraphEncoder
 from ngopt.errors import EncoderError
 from ngopt.nn import pna_dense
-from ngopt.nn.chunks import by_chunks
+from ngopt.nn.chunks import at_once, by_chunks
 from ngopt.nn.pna import AGGREGATORS, PNALayer
 from ngopt.nn.relational_transformer import TransformerLayer
 
@@ -84,9 +84,11 @@ class NGGNN(GraphEncoder):
 
     def body(self, batch: Batch, nodes: Tensor, edges: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Pass messages."""
-        aggregate = partial(pna_dense.aggregate, apply=by_chunks)
+        # With the mean alone there are no messages, whose arrays are worth computing twice.
+        apply = at_once if self.sizes["aggregators"] == ["mean"] else by_chunks
+        aggregate = partial(pna_dense.aggregate, apply=apply)
         for layer in self.layers:
-            nodes, edges = layer(nodes, edges, batch.wiring.ends, aggregate, by_chunks)
+            nodes, edges = layer(nodes, edges, batch.wiring.ends, aggregate, apply)
         return nodes, edges
 
 

@@ -80,7 +80,9 @@ def _mean(stream: Stream, near: Tensor, far: Tensor) -> Tensor:
     scale, shift = stream.modulation(stream.edges.mean(2)).chunk(2, -1)
     there = far[stream.out_of]
     width = there.shape[-1]
-    products = stream.edges.transpose(2, 3) @ there.unsqueeze(1) / there.shape[1]
+    # One large product for each group, instead of one for each node.
+    flat = stream.edges.transpose(2, 3).flatten(1, 2) @ (there / there.shape[1])
+    products = torch.unflatten(flat, 1, (-1, stream.edges.shape[-1]))
     weight = stream.modulation.weight.to(there)[:, :width]
     of_no_edge = stream.modulation(there.new_zeros(stream.edges.shape[-1]))[:width]
     from_there = (products * weight).sum(2) + of_no_edge * there.mean(1, keepdim=True)

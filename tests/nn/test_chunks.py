@@ -1,6 +1,9 @@
+from functools import partial
+
 import pytest
 import torch
 
+from ngopt.graph.incidence import Incidence
 from ngopt.nn import chunks, pna_dense
 from ngopt.nn.chunks import at_once, by_chunks
 from ngopt.nn.pna import AGGREGATORS, PNALayer
@@ -43,11 +46,11 @@ def test_a_layer_is_the_same_by_chunks(monkeypatch, aggregators):
     randomize(layer).double()
     nodes = torch.randn(5 * 7, WIDTH, dtype=torch.float64, requires_grad=True)
     numbers = torch.arange(35).view(5, 7)
-    ends = [(numbers[:, :3], numbers[:, 3:])]
+    ends = [Incidence(numbers[:, :3], numbers[:, 3:])]
     edges = [torch.randn(5, 3, 4, 2, dtype=torch.float64, requires_grad=True)]
     results = []
     for apply in (at_once, by_chunks):
-        aggregate = lambda m, names, apply=apply: pna_dense.aggregate(m, names, apply)  # noqa: E731
+        aggregate = partial(pna_dense.aggregate, apply=apply)
         found, (after,) = layer(nodes, edges, ends, aggregate, apply)
         loss = found.square().sum() + after.sin().sum()
         results.append((found, after, *torch.autograd.grad(loss, [nodes, *edges])))
