@@ -59,7 +59,7 @@ class GraphEncoder(Encoder):
             `"attention"`, weighted means over all nodes; `"outputs"`, the states of the outputs
             beside each other, as many as the example has.
         probes: arguments of :class:`~ngopt.encoders.probes.Probes`, such as `{"shape": (2,)}`;
-            nodes then hear what networks make of them. None for no probes, as those of kind `"none"`.
+            nodes then hear what networks make of them. None for no probes.
         entry_outputs: number of outputs of :meth:`entries`; 0 for none.
         seed: of the draw of the weights.
 

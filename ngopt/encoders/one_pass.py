@@ -264,11 +264,13 @@ class OnePass(Encoder):
         """The order in which networks of a stack are read."""
         device = next(iter(stack.parameters.values())).device
         key = id(stack.graph), device
-        if key not in self.passages:
-            while len(self.passages) >= KEPT:
+        graph, passage = self.passages.get(key, (None, None))
+        if passage is None or graph is not stack.graph:  # in a copy, numbers are of other graphs
+            passage = Passage.of(stack.graph, self.positions, device)
+            self.passages[key] = stack.graph, passage
+            while len(self.passages) > KEPT:
                 del self.passages[next(iter(self.passages))]
-            self.passages[key] = stack.graph, Passage.of(stack.graph, self.positions, device)
-        return self.passages[key][1]
+        return passage
 
 
 def _architecture(example: Example | None) -> Architecture:

@@ -1,5 +1,6 @@
 """The one-pass encoder: against loops over neurons, invariant, and blind to its neighbours."""
 
+import copy
 import math
 
 import pytest
@@ -218,6 +219,20 @@ def test_saved_and_loaded(tmp_path):
     networks = Networks((stack,)).to(torch.float32)
     assert back.config == reader.config
     assert torch.equal(back(networks), reader(networks))
+
+
+def test_a_copy_knows_its_graphs_only():
+    (stack,), (other,) = siren(), convnet()
+    reader = encoder()
+    expected = reader(Networks((stack, other)))
+    copied = copy.deepcopy(reader)
+    # As if the graph of the one had been freed, and that of the other stood in its place.
+    copied.passages = {
+        (id(other.graph), device): kept
+        for (number, device), kept in copied.passages.items()
+        if number == id(stack.graph)
+    }
+    assert torch.equal(copied(Networks((stack, other))), expected)
 
 
 def test_the_seed_alone_decides_the_weights():
