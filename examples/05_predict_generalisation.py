@@ -28,7 +28,7 @@ READERS = {
     "one_pass": "one pass through the graph",
     "probes": "learned inputs",
 }
-MADE = {"data": "digits", "size": 8, "architectures": 4, "shortest": 20, "longest": 300}
+MADE = {"data": "digits", "size": 8, "architectures": 4, "shortest": 20}
 BATCH = 32
 
 
@@ -66,12 +66,14 @@ def main() -> None:
     """Train the networks, train what reads them, print how well it orders, save the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", type=int, default=80, help="each gives three snapshots")
+    parser.add_argument("--training", type=int, default=300, help="longest training, in steps")
     parser.add_argument("--steps", type=int, default=200, help="of each reader")
     parser.add_argument("--out", type=Path, default=Path("runs/cnns"), help="folder of the picture")
     options = parser.parse_args()
     torch.manual_seed(0)
-    made = {**MADE, "networks": options.networks}
-    zoo = run_cnn(CnnOptions(options.out / f"zoo-{options.networks}", **made))
+    made = {**MADE, "networks": options.networks, "longest": options.training}
+    folder = options.out / f"zoo-{options.networks}-{options.training}"
+    zoo = run_cnn(CnnOptions(folder, **made))
     test, target = zoo.split("test"), target_of(zoo, "accuracy")
     true, told = target.values[test], {}
     told["hyper-parameters alone"] = by_hyperparameters(zoo, target, seed=0)[test]

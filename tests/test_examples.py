@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FEW = {"--steps": "3", "--networks": "12", "--training": "4"}
+FEW = {"--steps": "3", "--networks": "12", "--training": "20"}
 """What examples are asked to do here."""
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from meta_train.board.panel import open_writer
 from meta_train.errors import MetaTrainError
 from meta_train.rates import warmed_cosine
 from meta_train.reading.options import FitOptions, optimizer_of
+from meta_train.reading.results import Fitted
 from meta_train.reading.scores import Score
 
 SPLITS = ("validation", "test")
@@ -78,27 +79,6 @@ class Reading(ABC):
     def keep(self, module: nn.Module, folder: Path) -> None:
         """Write what is to be shown of a trained module, beside its scores, to a folder."""
         return
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What came of a training run.
-
-    Args:
-        step: after which the best state was reached.
-        score: of that state on the validation split.
-        history: of each evaluation: step, epoch, loss, and the scores of both splits.
-        seconds: of training, evaluations not counted.
-        rate: networks per second of training.
-        skipped: number of steps whose gradient was not finite, which changed nothing.
-    """
-
-    step: int
-    score: float
-    history: list[dict[str, Any]]
-    seconds: float
-    rate: float
-    skipped: int
 
 
 def fit(

@@ -13,6 +13,27 @@ from meta_train.reading.scores import Interval, Resamples, Score
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What came of a training run.
+
+    Args:
+        step: after which the best state was reached.
+        score: of that state on the validation split.
+        history: of each evaluation: step, epoch, loss, and the scores of both splits.
+        seconds: of training, evaluations not counted.
+        rate: networks per second of training.
+        skipped: number of steps whose gradient was not finite, which changed nothing.
+    """
+
+    step: int
+    score: float
+    history: list[dict[str, Any]]
+    seconds: float
+    rate: float
+    skipped: int
+
+
+@dataclass(frozen=True)
 class Result:
     """One run of one reader, or a baseline that reads nothing.
 
@@ -20,7 +41,7 @@ class Result:
         reader: its name.
         seed: of the run.
         predicted: classes or numbers by split, in the order of the split.
-        history: of each evaluation; see :class:`~meta_train.reading.fit.Fitted`.
+        history: of each evaluation; see :class:`Fitted`.
         step: after which the state was reached that is best on the validation split.
         weights: number of weights; 0 of a baseline.
         seconds: of training.
