@@ -9,6 +9,7 @@ multiplications. The picture shows the graphs on circles, and the errors of thei
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from meta_train.data.images import images
-from meta_train.reading.relational_networks import Shape, matched_width, network
+from meta_train.reading.relational_networks import network
+from meta_train.reading.relational_plan import Shape, matched_width
 from meta_train.reading.relational_training import Recipe, train
 from meta_train.tasks.ws_sweep import WSGraph, named
 
@@ -37,7 +39,7 @@ def draw_graph(axes: Axes, graph: WSGraph) -> None:
     """Draw nodes on a circle and the edges between them."""
     turns = [2 * math.pi * node / NODES for node in range(NODES)]
     x, y = [math.sin(turn) for turn in turns], [math.cos(turn) for turn in turns]
-    for u, v in graph.graph.nonzero()[0:2] and zip(*graph.graph.nonzero(), strict=True):
+    for u, v in zip(*graph.graph.nonzero(), strict=True):
         axes.plot([x[u], x[v]], [y[u], y[v]], color="C0", linewidth=0.3)
     axes.scatter(x, y, s=6, color="black", zorder=2)
     clustering, length = graph.measures
@@ -54,7 +56,8 @@ def main() -> None:
     options = parser.parse_args()
 
     data = images("digits", 8)
-    data.splits["train"] = tuple(tensor[:HARD] for tensor in data.splits["train"])
+    fewer = tuple(tensor[:HARD] for tensor in data.splits["train"])
+    data = replace(data, splits={**data.splits, "train": fewer})
     shape = Shape("mlp", channels=1, size=8, classes=10, width=64, depth=3)
     recipe = Recipe(options.steps, batch=50, flip=False, shift=1)
     found = graphs()

@@ -1,5 +1,6 @@
 """The outer optimizer: how theta moves along the meta-gradient."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

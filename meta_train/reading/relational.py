@@ -14,17 +14,17 @@ from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
-from meta_train.reading.relational_networks import (
+from meta_train.reading.relational_networks import Compute, network
+from meta_train.reading.relational_plan import (
     DEPTHS,
     WIDTHS,
-    Compute,
     Kind,
     Shape,
     matched_width,
-    network,
     operations,
 )
-from meta_train.reading.relational_report import Point, report
+from meta_train.reading.relational_report import report
+from meta_train.reading.relational_scores import Point
 from meta_train.reading.relational_training import Outcome, Recipe, train
 from meta_train.spec import look_up
 from meta_train.tasks.ws_sweep import NAMED, WSGraph, named, sweep

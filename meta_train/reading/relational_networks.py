@@ -1,167 +1,26 @@
-"""Classifiers wired as relational graphs, of as many operations as the complete graph takes.
+"""Classifiers wired as relational graphs.
 
 The first and the last layer are dense, all others are wired. Source: You et al., Graph Structure of
 Neural Networks (2020), arXiv:2007.06559, section 5 and appendix.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from meta_train.errors import MetaTrainError
-from meta_train.tasks.block_layers import BlockConv2d, BlockLinear, block_sizes, dense_mask
+from meta_train.reading.relational_plan import Layer, Shape, plan, sizes
+from meta_train.tasks.block_layers import BlockConv2d, BlockLinear
 from meta_train.tasks.relational import MaskedConv2d, MaskedLinear
+from meta_train.tasks.wiring import dense_mask
 from meta_train.tasks.ws_flex import Graph
 
-Kind: TypeAlias = Literal["mlp", "cnn", "resnet"]
 Compute: TypeAlias = Literal["auto", "blocks", "masked"]
-
-SIZES_SEED = 1
-"""Which nodes have one neuron more than others, where they cannot be shared out evenly."""
 
 DENSEST = 0.2
 """Share of weights that are there up to which gathered blocks are faster than a masked product."""
-
-WIDTHS = {"mlp": 512, "cnn": 64, "resnet": 64}
-"""Published widths of the first hidden layer of the complete graph."""
-
-DEPTHS = {"mlp": 3, "cnn": 3, "resnet": 3}
-"""Number of wired layers, or of residual blocks of each of the three stages."""
-
-STAGES = 3
-
-
-class Layer(NamedTuple):
-    """A layer of a plan.
-
-    Args:
-        into: number of neurons or channels that it hears.
-        out: number of its neurons or channels.
-        wired: whether it is wired as the graph; else it is dense.
-        kernel: size of the kernel, 1 of a linear layer.
-        stride: of the kernel.
-        places: number of places of its output that its weights are used at.
-    """
-
-    into: int
-    out: int
-    wired: bool = True
-    kernel: int = 1
-    stride: int = 1
-    places: int = 1
-
-
-class Shape(NamedTuple):
-    """What a network has to do, and how large it is if its graph is complete.
-
-    Args:
-        kind: `mlp`, `cnn` or `resnet`.
-        channels: of the images.
-        size: of the images, in pixels.
-        classes: number of them.
-        width: of the first hidden layer, for the complete graph.
-        depth: number of wired layers of an MLP or a CNN; of residual blocks in each stage.
-    """
-
-    kind: Kind
-    channels: int
-    size: int
-    classes: int
-    width: int
-    depth: int
-
-
-def plan(shape: Shape, width: int) -> list[Layer]:
-    """List the layers of a network.
-
-    In an MLP the first hidden layer keeps its width, and the wired ones have another. The channels
-    of convolutions double where their size halves: at each layer of a CNN but the first, and at the
-    second and third stage of a ResNet.
-
-    Args:
-        shape: of the network.
-        width: of the wired layers; in the first stage, if there are stages.
-    """
-    if shape.kind == "mlp":
-        features = shape.channels * shape.size**2
-        wired = [Layer(shape.width if n == 0 else width, width) for n in range(shape.depth)]
-        return [
-            Layer(features, shape.width, wired=False),
-            *wired,
-            Layer(width, shape.classes, wired=False),
-        ]
-    layers = [Layer(shape.channels, width, False, 3, 1, shape.size**2)]
-    for into, out, stride, size in _blocks(shape, width):
-        layers.append(Layer(into, out, True, 3, stride, size**2))
-        if shape.kind == "resnet":
-            layers.append(Layer(out, out, True, 3, 1, size**2))
-            if into != out:
-                layers.append(Layer(into, out, True, 1, stride, size**2))
-    return [*layers, Layer(layers[-1].out, shape.classes, wired=False)]
-
-
-def _blocks(shape: Shape, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Channels into and out of each block of a convolutional network, its stride and its size."""
-    if shape.kind == "cnn":
-        factors = [2 ** min(n, STAGES - 1) for n in range(shape.depth)]
-    else:
-        factors = [2**stage for stage in range(STAGES) for _ in range(shape.depth)]
-    before, size = 1, shape.size
-    for factor in factors:
-        stride = factor // before
-        size = -(-size // stride)
-        yield before * width, factor * width, stride, size
-        before = factor
-
-
-def operations(shape: Shape, width: int, graph: Graph) -> int:
-    """Multiplications of a forward pass of one image, without those of absent weights."""
-    return sum(_weights(layer, graph) * layer.places for layer in plan(shape, width))
-
-
-def _weights(layer: Layer, graph: Graph) -> int:
-    if not layer.wired:
-        return layer.into * layer.out * layer.kernel**2
-    live = torch.tensor(graph).fill_diagonal_(True).double()
-    into, out = (_sizes(width, graph).double() for width in (layer.into, layer.out))
-    return round(float(out @ live @ into)) * layer.kernel**2
-
-
-def _sizes(width: int, graph: Graph) -> Tensor:
-    return block_sizes(width, len(graph), SIZES_SEED)
-
-
-def matched_width(shape: Shape, graph: Graph) -> int:
-    """Return the smallest width with at least as many operations as the complete graph takes.
-
-    Args:
-        shape: of the network.
-        graph: adjacency of the nodes.
-
-    Raises:
-        MetaTrainError: if the network has fewer neurons than the graph has nodes.
-    """
-    nodes = len(graph)
-    if shape.width < nodes:
-        raise MetaTrainError(
-            f"a network of width {shape.width} has no neuron for each of {nodes} nodes.\n"
-            "  Use a larger width or fewer nodes."
-        )
-    complete = ~torch.eye(nodes, dtype=torch.bool).numpy()
-    wanted = operations(shape, shape.width, complete)
-    low, high = nodes - 1, shape.width
-    while operations(shape, high, graph) < wanted:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if operations(shape, middle, graph) < wanted:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 def network(
@@ -175,7 +34,7 @@ def network(
     Args:
         shape: of the network.
         graph: adjacency of the nodes.
-        width: of the wired layers; see :func:`matched_width`.
+        width: of the wired layers; see `matched_width`.
         seed: of the weights.
         compute: wired layers by gathered `blocks` or as `masked` dense ones; by default whichever
             is faster on a CPU.
@@ -307,7 +166,7 @@ def dense_tensors(network: nn.Module) -> dict[str, Tensor]:
 def _linear(layer: Layer, graph: Graph, compute: Compute) -> nn.Module:
     if not layer.wired:
         return nn.Linear(layer.into, layer.out, bias=False)
-    into, out = _sizes(layer.into, graph), _sizes(layer.out, graph)
+    into, out = sizes(layer.into, graph), sizes(layer.out, graph)
     if _in_blocks(graph, compute):
         return BlockLinear(graph, into, out)
     return MaskedLinear(dense_mask(graph, into, out), bias=False)
@@ -317,7 +176,7 @@ def _convolution(layer: Layer, graph: Graph, compute: Compute) -> nn.Module:
     kernel, stride = layer.kernel, layer.stride
     if not layer.wired:
         return nn.Conv2d(layer.into, layer.out, kernel, stride, kernel // 2, bias=False)
-    into, out = _sizes(layer.into, graph), _sizes(layer.out, graph)
+    into, out = sizes(layer.into, graph), sizes(layer.out, graph)
     if _in_blocks(graph, compute):
         return BlockConv2d(graph, into, out, kernel, stride)
     return MaskedConv2d(dense_mask(graph, into, out), kernel, stride, bias=False)

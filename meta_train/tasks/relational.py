@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from meta_train.data.images import images
 from meta_train.spec import look_up
 from meta_train.tasks.activations import activation as make_activation
-from meta_train.tasks.block_layers import block_sizes, dense_mask
 from meta_train.tasks.family import Family, register
 from meta_train.tasks.model_task import ModelTask
+from meta_train.tasks.wiring import block_sizes, dense_mask
 from meta_train.tasks.ws_flex import Graph, connected, with_measures
 
 

@@ -15,13 +15,8 @@ from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
-from meta_train.reading.relational_networks import (
-    Kind,
-    Shape,
-    dense_tensors,
-    matched_width,
-    network,
-)
+from meta_train.reading.relational_networks import dense_tensors, network
+from meta_train.reading.relational_plan import Kind, Shape, matched_width
 from meta_train.reading.relational_training import Recipe, error, train
 from meta_train.seeds import mixed
 from meta_train.tasks.ws_sweep import WSGraph, sweep

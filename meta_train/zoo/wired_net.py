@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from meta_train.reading.relational_networks import Shape, network
+from meta_train.reading.relational_networks import network
+from meta_train.reading.relational_plan import Shape
 from meta_train.tasks.ws_sweep import WSGraph
 from meta_train.zoo.architecture import model
 

@@ -40,7 +40,8 @@ def test_command_line_lists_commands():
     done = subprocess.run(
         [sys.executable, "-m", "meta_train", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("train", "evaluate", "export", "tasks", "predict", "edit", "zoo"):
+    commands = "train evaluate export tasks predict edit emulate zoo relational"
+    for command in commands.split():
         assert command in done.stdout
 
 
@@ -53,7 +54,7 @@ def test_a_wrong_option_ends_with_its_message(tmp_path):
     assert "mlp" in str(ended.value)
 
 
-@pytest.mark.parametrize("kind", ["inr", "cnn"])
+@pytest.mark.parametrize("kind", ["inr", "cnn", "relational"])
 def test_help_teaches_every_option_of_a_zoo(kind, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["zoo", kind, "--help"])

@@ -8,7 +8,8 @@ from meta_train import checkpoint
 from meta_train.data.images import images
 from meta_train.errors import MetaTrainError
 from meta_train.reading import relational_training
-from meta_train.reading.relational_networks import Shape, network
+from meta_train.reading.relational_networks import network
+from meta_train.reading.relational_plan import Shape
 from meta_train.reading.relational_training import Recipe, changed, error, train
 from meta_train.tasks.ws_sweep import named
 

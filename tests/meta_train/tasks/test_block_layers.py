@@ -1,13 +1,11 @@
 import copy
 
-import numpy
 import pytest
 import torch
 from torch.nn.functional import conv2d, linear
 
-from meta_train.errors import MetaTrainError
-from meta_train.tasks.block_layers import BlockConv2d, BlockLinear, Wiring, block_sizes, dense_mask
-from meta_train.tasks.relational import block_mask
+from meta_train.tasks.block_layers import BlockConv2d, BlockLinear
+from meta_train.tasks.wiring import block_sizes, dense_mask
 from meta_train.tasks.ws_flex import connected
 
 GRAPHS = {
@@ -83,13 +81,6 @@ def test_gradients_pass_finite_differences():
     assert torch.autograd.gradcheck(layer.columns, (x,))
 
 
-def test_the_mask_is_that_of_the_family_of_tasks():
-    graph, even = GRAPHS["small world"], block_sizes(37, 16)
-    mask = dense_mask(graph, even, even)
-    assert torch.equal(mask, block_mask(graph, 37))
-    assert Wiring(graph, even, even).weights == int(mask.sum())
-
-
 def test_training_leaves_what_fills_up_blocks_at_zero():
     layer = BlockLinear(GRAPHS["small world"], sizes(20), sizes(33))
     layer.load_dense(torch.randn(33, 20))
@@ -103,21 +94,3 @@ def test_training_leaves_what_fills_up_blocks_at_zero():
         optimizer.step()
     assert not layer.weight[~live].any()
     assert (layer.weight != before)[live].all()
-
-
-def test_sizes_are_even_and_drawn_from_the_seed():
-    assert block_sizes(20, 8).tolist() == [3, 3, 3, 3, 2, 2, 2, 2]
-    drawn = block_sizes(20, 8, seed=1)
-    assert sorted(drawn.tolist()) == [2, 2, 2, 2, 3, 3, 3, 3]
-    assert drawn.tolist() == block_sizes(20, 8, seed=1).tolist() != block_sizes(20, 8).tolist()
-
-
-def test_a_layer_leaves_the_graph_alone():
-    graph = numpy.array(GRAPHS["random"])
-    Wiring(graph, sizes(16), sizes(16))
-    assert not graph.diagonal().any()
-
-
-def test_fewer_neurons_than_nodes_are_refused():
-    with pytest.raises(MetaTrainError, match="8 nodes cannot share 7 neurons"):
-        block_sizes(7, 8)

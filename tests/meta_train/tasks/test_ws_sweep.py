@@ -1,3 +1,4 @@
+import networkx
 import pytest
 import torch
 
@@ -57,3 +58,12 @@ def test_too_many_graphs_are_refused(monkeypatch):
         sweep(8, 100)
     with pytest.raises(MetaTrainError, match="graph with a name"):
         named("star", 8)
+
+
+def test_measures_of_graphs_with_names_are_networkx_own():
+    for name in ("complete", "lattice", "small_world", "random"):
+        graph = named(name, 64).graph
+        known = networkx.from_numpy_array(graph.astype(int))
+        assert measure(graph) == pytest.approx(
+            (networkx.average_clustering(known), networkx.average_shortest_path_length(known))
+        )
