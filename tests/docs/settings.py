@@ -4,6 +4,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import distributed, nn
@@ -11,6 +12,7 @@ from torch import distributed, nn
 import ngopt
 from meta_train.board.options import BoardOptions
 from meta_train.tasks.family import FAMILIES
+from meta_train.zoo.inr import InrOptions, run_inr
 from tests import learn2learn
 
 
@@ -99,11 +101,19 @@ def few_shots():
     FAMILIES.pop("characters", None)
 
 
+@contextmanager
+def zoo():
+    """Of the page about networks that read networks: a small zoo."""
+    run_inr(InrOptions(Path("runs/zoo/inr"), data="digits", networks=96, steps=2, width=8))
+    yield {}
+
+
 SETTINGS = {
     "README.md": loop_with_own_rule,
     "learn2learn.md": few_shots,
     "meta_training.md": meta_training,
     "pretrained.md": loop,
+    "reading_networks.md": zoo,
     "scale_out.md": process,
     "trainers.md": trainers,
 }
