@@ -8,7 +8,7 @@ from meta_train.reading.readers import ENCODERS, Reader, encoder_of, weights
 from ngopt.errors import NgoptError
 from tests.meta_train.reading.tiny import Moments
 
-RECURRENT = {"neuron_transformer", "fixed_probing", "interactive_probing"}
+RECURRENT = {"fixed_probing", "interactive_probing"}
 """Encoders of recurrent networks only."""
 
 OF_IMAGES = sorted(set(ENCODERS) - RECURRENT - {"moments"})
