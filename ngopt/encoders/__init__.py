@@ -30,8 +30,7 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "one_pass": OnePass,
     "one_pass_own": partial(OnePass, own_weights=True),
 }
-"""Encoders by name. Each is built from an example of the networks, and may have options: `width=`
-and `seed=` always."""
+"""Encoders by name, built from an example of the networks; all take `width=` and `seed=`."""
 
 __all__ = [
     "DWS",

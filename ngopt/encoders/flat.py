@@ -73,7 +73,7 @@ class FlatMLP(Encoder):
             self.size[place] = torch.where(size > 0, size, 1).to(self.size)
 
     def encode(self, networks: Networks) -> Tensor:
-        """Return a vector for each network, `(networks, width)`; see :meth:`Encoder.encode`."""
+        """Return a vector for each network, `(networks, width)`; as every `Encoder` does."""
         self._check(networks)
         rows = []
         for stack in networks:

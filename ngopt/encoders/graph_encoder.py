@@ -168,7 +168,7 @@ class GraphEncoder(Encoder):
         self.scale.fit(self._batch(networks))
 
     def encode(self, networks: Networks) -> Tensor:
-        """Return a vector for each network, `(networks, width)`; see :meth:`Encoder.encode`."""
+        """Return a vector for each network, `(networks, width)`; as every `Encoder` does."""
         batch = self._batch(networks)
         nodes, _, _ = self._states(batch)
         frame = batch.frame

@@ -163,7 +163,7 @@ class OnePass(Encoder):
         }
 
     def encode(self, networks: Networks) -> Tensor:
-        """Return a vector for each network, `(networks, width)`; see :meth:`Encoder.encode`."""
+        """Return a vector for each network, `(networks, width)`; as every `Encoder` does."""
         check_some(networks)
         if self.architecture is not None:
             self.architecture.check(networks, "OnePass")

@@ -86,7 +86,7 @@ class Probes(nn.Module):
         return values
 
     def outputs(self, stack: Stack) -> Tensor:
-        """Outputs of networks on the probes, `(networks, count, *outputs)`; see :func:`outputs_of`.
+        """Outputs of networks on the probes, `(networks, count, *outputs)`; see `outputs_of`.
 
         Raises:
             EncoderError: also if there are no probes.
@@ -94,7 +94,7 @@ class Probes(nn.Module):
         return outputs_of(stack, self._for(stack))
 
     def responses(self, stack: Stack) -> Responses:
-        """Outputs and activations of networks on the probes; see :func:`responses_of`.
+        """Outputs and activations of networks on the probes; see `responses_of`.
 
         Raises:
             EncoderError: also if there are no probes.
@@ -109,7 +109,7 @@ class Probes(nn.Module):
             for nodes that are no neurons. It moves with the neurons.
 
         Raises:
-            EncoderError: as :func:`responses_of`. Without probes there is nothing to run.
+            EncoderError: as `responses_of`. Without probes there is nothing to run.
         """
         sets = nodes_of(stack.graph).sets
         like = next(iter(stack.parameters.values()))

@@ -21,7 +21,7 @@ class Probing(Encoder):
 
     A core, an LSTM, reads the answers of the sequences at each step; an affine map of its last
     hidden state is the encoding; both are computed in the dtype of the encoder. The networks are
-    LSTMs with a linear read-out; see :class:`ngopt.encoders.recurrent.LSTMs`.
+    LSTMs with a linear read-out.
 
     Args:
         inputs: number of numbers that a network reads in each step.
@@ -117,7 +117,7 @@ class Probing(Encoder):
 class FixedProbing(Probing):
     """Asks every network the same: sequences that are learned (non-interactive probing).
 
-    See :class:`Probing` for the arguments.
+    See :class:`~ngopt.encoders.probing.Probing` for the arguments.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -137,7 +137,7 @@ class FixedProbing(Probing):
 class InteractiveProbing(Probing):
     """Asks every network what its answers so far suggest: the core puts out the next probe.
 
-    See :class:`Probing` for the arguments. Gradients go through the networks that are asked, so
+    See :class:`~ngopt.encoders.probing.Probing` for the arguments. Gradients go through the networks that are asked, so
     they can be very large: shorten them, and use a smaller learning rate if training diverges.
     """
 

@@ -76,7 +76,7 @@ class StatNN(Encoder):
         self.size.copy_(torch.where(known, size, 1))
 
     def encode(self, networks: Networks) -> Tensor:
-        """Return a vector for each network, `(networks, width)`; see :meth:`Encoder.encode`."""
+        """Return a vector for each network, `(networks, width)`; as every `Encoder` does."""
         x = self.statistics(networks)
         result: Tensor = self.net((x - self.mean.to(x)) / self.size.to(x))
         return networks.in_order([result])

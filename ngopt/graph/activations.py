@@ -13,7 +13,7 @@ ACTIVATIONS = (
     "other",
     "none",
 )
-"""What is applied to neurons entry by entry: a function of this name, another one, or nothing."""
+"""Functions that are applied to neurons, entry by entry; `other` for those without a name here."""
 
 _OTHER_NAMES = {"rnn_relu": "relu", "rnn_relu_cell": "relu"} | dict.fromkeys(
     ("lstm", "gru", "rnn_tanh", "lstm_cell", "gru_cell", "rnn_tanh_cell"), "tanh"
