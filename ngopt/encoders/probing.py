@@ -137,8 +137,9 @@ class FixedProbing(Probing):
 class InteractiveProbing(Probing):
     """Asks every network what its answers so far suggest: the core puts out the next probe.
 
-    See :class:`~ngopt.encoders.probing.Probing` for the arguments. Gradients go through the networks that are asked, so
-    they can be very large: shorten them, and use a smaller learning rate if training diverges.
+    See :class:`~ngopt.encoders.probing.Probing` for the arguments. Gradients go through the
+    networks that are asked, so they can be very large: clip them, and use a smaller learning rate
+    if training diverges.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
