@@ -4,8 +4,8 @@ import sys
 import pytest
 import torch
 
-from ngopt import images
-from ngopt.images import DIVERGING, NOT_FINITE, SEQUENTIAL, as_image, graph_image, pooled
+from ngopt.monitor import images
+from ngopt.monitor.images import DIVERGING, NOT_FINITE, SEQUENTIAL, as_image, graph_image, pooled
 from tests.rules.rule_inputs import MLP
 
 
