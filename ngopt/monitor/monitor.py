@@ -8,6 +8,7 @@ from itertools import repeat
 from os import PathLike
 from pathlib import Path
 from textwrap import indent
+from threading import Thread
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import Options
 
 SAMPLE = 2**16
-"""Number of entries of a tensor that a histogram looks at, at most about."""
+"""Number of entries that a histogram looks at, at most about."""
 
 
 TRAINING, OPTIMIZER = "1 training", "2 optimizer"
@@ -50,10 +51,11 @@ class Monitor:
     """Writes what an optimizer does to a folder that TensorBoard shows.
 
     Every so many steps: what :meth:`log` is given, such as the loss; then, in one group, the
-    learning rate and the norms of all weights, gradients and updates, and the update's over the
-    weights'. Of a :class:`~ngopt.NeuralGraphOptimizer` also what its rule decided inside: the mean
-    factor of steps and the correction of directions; and the graph, as text and picture. With
-    `per_tensor=True`, the same of each tensor. Then run `tensorboard --logdir FOLDER`.
+    learning rate, the norms of all weights, gradients and updates, and the update's norm over the
+    weights'. Of a :class:`~ngopt.NeuralGraphOptimizer` also the graph, as text and picture, and,
+    but for the first step, what its rule decided inside: the mean factor of steps and the
+    correction of directions. With `per_tensor=True`, the same of each tensor, from the first step
+    on. Then run `tensorboard --logdir FOLDER`.
 
     Monitors of several optimizers, torch's own among them, can write to the same folder: their
     curves are laid over each other, under the name of each.
@@ -109,11 +111,13 @@ class Monitor:
     ) -> None:
         _check(optimizer, every=every, pictures=pictures)
         self._writer = _open(Path(folder) / (name or _name(optimizer)), first_step)
+        self._drawings: list[Thread] = []
         # Also if nobody closes the monitor, down to the end of the program.
-        self._finish = weakref.finalize(self, self._writer.close)
+        self._finish = weakref.finalize(self, _end, self._writer, self._drawings)
         self._every, self._pictures, self._per_tensor = every, pictures, per_tensor
         self._adam = AdamBeside() if angle_to_adam else None
         self._steps = first_step
+        self._begun = False
         self._written: int | None = None
         self._copies: dict[str, Tensor] = {}
         self._seen: Seen | None = None
@@ -153,11 +157,14 @@ class Monitor:
     def _before(self, optimizer: Optimizer, *_: object) -> None:
         if self._steps % self._every == 0:
             self._copies = {name: p.detach().clone() for name, p, _ in _members(optimizer)}
-            if isinstance(optimizer, NeuralGraphOptimizer):
+            # A watched rule needs kernels of its own: the first step is slow enough already.
+            watching = self._per_tensor or self._begun
+            if watching and isinstance(optimizer, NeuralGraphOptimizer):
                 self._seen = self._watching.enter_context(watch(optimizer.rule))
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
         self._watching.close()
+        self._begun = True
         step, self._steps = self._steps, self._steps + 1
         self._written = step if step % self._every == 0 else None
         if self._written is not None or self._adam is not None:
@@ -197,14 +204,15 @@ class Monitor:
             self._writer.add_scalar(tag, number, self._written)
 
     def _paint(self, optimizer: Optimizer, before: Mapping[str, Tensor]) -> None:
-        samples = {name: _sample(weight) for name, weight in before.items()}
         if self._per_tensor:
-            for name, sample in samples.items():
-                self._histogram(f"weight/{name}", sample)
+            for name, weight in before.items():
+                self._histogram(f"weight/{name}", _sample(weight, weight.numel()))
             for tag, picture in self._seen.images().items() if self._seen else ():
                 self._writer.add_image(tag, picture, self._written)
-        elif samples:
-            self._histogram("weights", torch.cat(list(samples.values())))
+        elif before:
+            entries = sum(weight.numel() for weight in before.values())
+            samples = [_sample(weight, entries) for weight in before.values()]
+            self._histogram("weights", torch.cat(samples))
         if isinstance(optimizer, NeuralGraphOptimizer) and optimizer.graph != self._graph:
             self._paint_graph(optimizer.graph)
 
@@ -217,9 +225,10 @@ class Monitor:
         if all(space.reason == "not traced" for space in graph.spaces.values()):
             return
         self._writer.add_text("graph", indent(graph.summary(), "    "), self._written)
-        picture = graph_image(graph)
-        if picture is not None:
-            self._writer.add_image("graph", picture, self._written)
+        # Beside the run: to load matplotlib and to draw takes seconds.
+        drawing = Thread(target=_draw, args=(self._writer, graph, self._written), daemon=True)
+        self._drawings.append(drawing)
+        drawing.start()
 
 
 def _outside(hook: Callable[..., None]) -> Any:
@@ -260,10 +269,22 @@ def _in_group(tag: str) -> str:
     return f"{TENSORS[kind]}/{name}"
 
 
-def _sample(weight: Tensor) -> Tensor:
-    """Some of the finite entries, on the CPU."""
-    sample = weight.flatten()[:: max(1, weight.numel() // SAMPLE)].float()
+def _sample(weight: Tensor, entries: int) -> Tensor:
+    """Its part, on the CPU, of about :data:`SAMPLE` of all entries, without those not finite."""
+    sample = weight.flatten()[:: max(1, entries // SAMPLE)].float()
     return sample[sample.isfinite()].cpu()
+
+
+def _draw(writer: Any, graph: NeuralGraph, step: int) -> None:
+    picture = graph_image(graph)
+    if picture is not None:
+        writer.add_image("graph", picture, step)
+
+
+def _end(writer: Any, drawings: list[Thread]) -> None:
+    for drawing in drawings:
+        drawing.join()
+    writer.close()
 
 
 def _members(optimizer: Optimizer) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
