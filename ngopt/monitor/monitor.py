@@ -8,7 +8,6 @@ from itertools import repeat
 from os import PathLike
 from pathlib import Path
 from textwrap import indent
-from threading import Thread
 from typing import Any
 
 import torch
@@ -111,9 +110,8 @@ class Monitor:
     ) -> None:
         _check(optimizer, every=every, pictures=pictures)
         self._writer = _open(Path(folder) / (name or _name(optimizer)), first_step)
-        self._drawings: list[Thread] = []
         # Also if nobody closes the monitor, down to the end of the program.
-        self._finish = weakref.finalize(self, _end, self._writer, self._drawings)
+        self._finish = weakref.finalize(self, self._writer.close)
         self._every, self._pictures, self._per_tensor = every, pictures, per_tensor
         self._adam = AdamBeside() if angle_to_adam else None
         self._steps = first_step
@@ -122,6 +120,7 @@ class Monitor:
         self._copies: dict[str, Tensor] = {}
         self._seen: Seen | None = None
         self._graph: NeuralGraph | None = None
+        self._undrawn: NeuralGraph | None = None
         self._watching = ExitStack()
         self._hooks = (
             optimizer.register_step_pre_hook(_outside(self._before)),
@@ -145,6 +144,7 @@ class Monitor:
         for hook in self._hooks:
             hook.remove()
         self._watching.close()
+        self._draw_graph()
         self._written = None
         self._finish()
 
@@ -192,7 +192,9 @@ class Monitor:
             written |= {_in_group(tag): value for tag, value in each.items()}
         self._write(written)
         if self._written // self._every % self._pictures == 0:
-            self._paint(optimizer, before)
+            self._paint(before)
+        if isinstance(optimizer, NeuralGraphOptimizer):
+            self._show_graph(optimizer.graph)
 
     def _write(self, numbers: Mapping[str, Tensor | float]) -> None:
         tensors = [value for value in numbers.values() if isinstance(value, Tensor)]
@@ -203,7 +205,7 @@ class Monitor:
             number = next(known) if isinstance(value, Tensor) else value
             self._writer.add_scalar(tag, number, self._written)
 
-    def _paint(self, optimizer: Optimizer, before: Mapping[str, Tensor]) -> None:
+    def _paint(self, before: Mapping[str, Tensor]) -> None:
         if self._per_tensor:
             for name, weight in before.items():
                 self._histogram(f"weight/{name}", _sample(weight, weight.numel()))
@@ -213,22 +215,26 @@ class Monitor:
             entries = sum(weight.numel() for weight in before.values())
             samples = [_sample(weight, entries) for weight in before.values()]
             self._histogram("weights", torch.cat(samples))
-        if isinstance(optimizer, NeuralGraphOptimizer) and optimizer.graph != self._graph:
-            self._paint_graph(optimizer.graph)
 
     def _histogram(self, tag: str, sample: Tensor) -> None:
         if sample.numel():
             self._writer.add_histogram(tag, sample, self._written)
 
-    def _paint_graph(self, graph: NeuralGraph) -> None:
-        self._graph = graph
-        if all(space.reason == "not traced" for space in graph.spaces.values()):
+    def _show_graph(self, graph: NeuralGraph) -> None:
+        """Write a new graph as text, and its picture at the next call: to draw takes seconds."""
+        self._draw_graph()
+        if graph == self._graph:
             return
-        self._writer.add_text("graph", indent(graph.summary(), "    "), self._written)
-        # Beside the run: to load matplotlib and to draw takes seconds.
-        drawing = Thread(target=_draw, args=(self._writer, graph, self._written), daemon=True)
-        self._drawings.append(drawing)
-        drawing.start()
+        self._graph = graph
+        if any(space.reason != "not traced" for space in graph.spaces.values()):
+            self._writer.add_text("graph", indent(graph.summary(), "    "), self._written)
+            self._undrawn = graph
+
+    def _draw_graph(self) -> None:
+        picture = None if self._undrawn is None else graph_image(self._undrawn)
+        if picture is not None:
+            self._writer.add_image("graph", picture, self._steps - 1)
+        self._undrawn = None
 
 
 def _outside(hook: Callable[..., None]) -> Any:
@@ -273,18 +279,6 @@ def _sample(weight: Tensor, entries: int) -> Tensor:
     """Its part, on the CPU, of about :data:`SAMPLE` of all entries, without those not finite."""
     sample = weight.flatten()[:: max(1, entries // SAMPLE)].float()
     return sample[sample.isfinite()].cpu()
-
-
-def _draw(writer: Any, graph: NeuralGraph, step: int) -> None:
-    picture = graph_image(graph)
-    if picture is not None:
-        writer.add_image("graph", picture, step)
-
-
-def _end(writer: Any, drawings: list[Thread]) -> None:
-    for drawing in drawings:
-        drawing.join()
-    writer.close()
 
 
 def _members(optimizer: Optimizer) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:

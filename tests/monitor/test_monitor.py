@@ -172,8 +172,16 @@ def test_the_graph_is_shown_once_it_is_traced(tmp_path):
     with Monitor(optimizer, tmp_path, every=1, pictures=1):
         run(model, optimizer, 3)
     events = read(tmp_path)
-    assert [event.step for event in events.Images("graph")] == [0]
+    assert [event.step for event in events.Images("graph")] == [1]  # the first step is slow enough
     assert f"{len(optimizer.graph.hidden)} hidden" in text(tmp_path, "graph")
+
+
+def test_the_graph_of_a_short_run_is_drawn_at_its_end(tmp_path):
+    model = Small()
+    optimizer = ours(model)
+    with Monitor(optimizer, tmp_path):
+        run(model, optimizer, 1)
+    assert [event.step for event in read(tmp_path).Images("graph")] == [0]
 
 
 def test_lone_tensors_have_no_graph_to_show(tmp_path):
