@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 
 import ngopt
-from ngopt.graph.draw import draw
-from ngopt.graph.summary import summary
 
 
 class ResidualConvNet(nn.Module):
@@ -72,8 +70,8 @@ def main() -> None:
     for name, (model, inputs) in examples.items():
         graph = ngopt.trace(model, inputs, verify=True)
         path = folder / f"{name}.png"
-        draw(graph).figure.savefig(path)
-        print(f"{name}, drawn in {path}\n\n{summary(graph)}\n")
+        graph.draw().figure.savefig(path)
+        print(f"{name}, drawn in {path}\n\n{graph.summary()}\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from ngopt.graph.operations.patterns import register_operation
 from ngopt.graph.permute import permute
 from ngopt.graph.pyg import from_pyg, to_pyg
 from ngopt.graph.trace import trace
-from ngopt.monitor import Monitor
+from ngopt.monitor.monitor import Monitor
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.cards import rule_card
 from ngopt.rules.library import list_rules, load_rule, save_rule

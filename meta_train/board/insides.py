@@ -11,11 +11,11 @@ from torch.func import grad_and_value
 
 from meta_train.curves import Setting
 from meta_train.tasks.task import Task, Tensors
-from ngopt.adam_beside import AdamBeside
-from ngopt.measures import angle, change, rms
+from ngopt.monitor.adam_beside import AdamBeside
+from ngopt.monitor.measures import angle, change, rms
+from ngopt.monitor.watch import Seen, watch
 from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.rule import Rule
-from ngopt.rules.watch import Seen, watch
 
 POINTS = 50
 """Number of inner steps that are shown, at most about."""

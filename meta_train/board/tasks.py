@@ -11,7 +11,7 @@ from meta_train.config import Config
 from meta_train.tasks.family import family_of
 from meta_train.tasks.task import Task
 from meta_train.trainer import MetaTrainer
-from ngopt.images import graph_image
+from ngopt.monitor.images import graph_image
 
 GROUP = "10 graph"
 

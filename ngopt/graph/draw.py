@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.picture import MARGIN, TURN, Arrow, Box, Picture, place
+from ngopt.graph.blocks import collapse
+from ngopt.graph.picture import (
+    CONTINUED,
+    LETTER,
+    LINE,
+    MARGIN,
+    TURN,
+    Arrow,
+    Band,
+    Box,
+    Picture,
+    place,
+)
+from ngopt.graph.structure import Structure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,16 +27,20 @@ FONT = 8
 HIDDEN, PINNED, EDGE, NOTE = "#9ecae1", "#d9d9d9", "#404040", "#606060"
 
 
-def draw(graph: NeuralGraph, ax: Axes | None = None) -> Axes:
+def draw(graph: Structure, ax: Axes | None = None, *, full: bool = False) -> Axes:
     """Draw a graph: boxes are sets of neurons, arrows are parameters, in the order of their use.
 
     The height of a box grows with the logarithm of its number of neurons; hidden ones are blue,
     pinned ones grey. A set that is read or written several times, such as a residual stream, is a
     long box. Parameters without input neurons (biases, norms) are listed below their neurons.
+    Repeated blocks are drawn once, in a dashed frame that says how many there are. A wide picture
+    goes on in further rows.
 
     Args:
-        graph: the graph.
-        ax: matplotlib axes to draw into; by default new ones in a figure of fitting size.
+        graph: the graph, a :class:`ngopt.NeuralGraph`.
+        ax: matplotlib axes to draw into; by default new ones in a figure of fitting size, at most
+            14 inches wide.
+        full: whether to draw every block.
 
     Returns:
         The axes; `draw(graph).figure.savefig("graph.png")` stores the picture.
@@ -39,26 +55,75 @@ def draw(graph: NeuralGraph, ax: Axes | None = None) -> Axes:
             "drawing a graph needs matplotlib, which is not installed.\n"
             '  Install it with: pip install "ngopt[draw]"'
         ) from error
-    picture = place(graph)
+    picture = place(graph) if full else place(*collapse(graph))
+    key = _key(picture)
+    height = picture.height + 2 * LINE * len(key) + MARGIN / 2
     if ax is None:
-        figure = Figure(figsize=(picture.width, picture.height), dpi=120)
+        figure = Figure(figsize=(picture.width, height), dpi=100)
         ax = figure.add_axes((0, 0, 1, 1))
-    ax.set(xlim=(0, picture.width), ylim=(0, picture.height))
+    ax.set(xlim=(0, picture.width), ylim=(0, height))
     ax.set_axis_off()
-    for box in picture.boxes:
-        _paint_box(ax, graph, box, picture)
-    for arrow in picture.arrows:
-        _paint_arrow(ax, arrow, picture.rights[arrow.gap], picture.lefts[arrow.gap + 1])
-    for x, colour, text in ((0.0, HIDDEN, "hidden"), (0.8, PINNED, "pinned")):
-        key = {"facecolor": colour, "edgecolor": EDGE, "linewidth": 0.8}
-        ax.text(MARGIN + x, picture.height - 0.25, text, fontsize=FONT, bbox=key)
+    for band in picture.bands:
+        _paint_band(ax, band)
+    for number, line in enumerate(key):
+        for x, text, colour in line:
+            style = {"facecolor": colour, "edgecolor": EDGE, "linewidth": 0.8} if colour else None
+            y = height - MARGIN / 2 - (2 * number + 0.5) * LINE
+            ax.text(x, y, text, fontsize=FONT, va="center", bbox=style)
     return ax
 
 
-def _paint_box(ax: Axes, graph: NeuralGraph, box: Box, picture: Picture) -> None:
+def _key(picture: Picture) -> list[list[tuple[float, str, str]]]:
+    """What the signs mean, in lines that fit: where a text begins, the text, and its colour."""
+    frames = any(band.frames for band in picture.bands)
+    signs = [
+        ("hidden neurons", HIDDEN),
+        ("pinned neurons", PINNED),
+        ("in a box: their number", ""),
+        ("arrow: weights", ""),
+        ("below a box: biases, norms", ""),
+        ("dashed frame: repeated block" if frames else "", ""),
+        (f"{CONTINUED} from the row above" if len(picture.bands) > 1 else "", ""),
+    ]
+    lines: list[list[tuple[float, str, str]]] = [[]]
+    x = MARGIN
+    for text, colour in signs:
+        if x + LETTER * len(text) > picture.width and lines[-1]:
+            lines.append([])
+            x = MARGIN
+        if text:
+            lines[-1].append((x, text, colour))
+            x += LETTER * len(text) + MARGIN
+    return lines
+
+
+def _paint_band(ax: Axes, band: Band) -> None:
+    from matplotlib.patches import Rectangle
+
+    for frame in band.frames:
+        left = band.lefts[frame.first] - MARGIN / 2 + 0.04 * frame.depth
+        right = band.rights[frame.last] + MARGIN / 2 - 0.04 * frame.depth
+        bottom = band.bottom + MARGIN / 4 + 0.04 * frame.depth
+        top = band.top - 1.5 * LINE * frame.depth
+        size = (right - left, top - bottom)
+        dashed: dict[str, Any] = {
+            "fill": False,
+            "linestyle": "--",
+            "edgecolor": EDGE,
+            "linewidth": 0.8,
+        }
+        ax.add_patch(Rectangle((left, bottom), *size, zorder=0, **dashed))
+        ax.text(left + MARGIN / 2, top - 0.04, frame.title, fontsize=FONT, va="top", weight="bold")
+    for box in band.boxes:
+        _paint_box(ax, box, band)
+    for arrow in band.arrows:
+        _paint_arrow(ax, arrow, band.rights[arrow.gap], band.lefts[arrow.gap + 1])
+
+
+def _paint_box(ax: Axes, box: Box, band: Band) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    lefts, rights = picture.lefts, picture.rights
+    lefts, rights = band.lefts, band.rights
     left, right = lefts[box.first], rights[box.last]
     ax.add_patch(
         FancyBboxPatch(
@@ -73,8 +138,7 @@ def _paint_box(ax: Axes, graph: NeuralGraph, box: Box, picture: Picture) -> None
         )
     )
     middle = (left + rights[box.first]) / 2
-    sizes = " x ".join(str(graph.spaces[name].size) for name in box.nodes.spaces) or "1"
-    _write(ax, middle, box.y, [sizes], "center")
+    _write(ax, middle, box.y, [box.sizes], "center")
     _write(ax, middle, box.y + box.half + 0.03, box.title, "bottom", weight="bold")
     for column, lines in box.notes.items():
         middle = (lefts[column] + rights[column]) / 2

@@ -9,15 +9,19 @@ from torch import Tensor
 
 from ngopt.errors import GraphError
 from ngopt.graph.bundle import Bundle, Role
+from ngopt.graph.draw import draw
 from ngopt.graph.layout import Layout
+from ngopt.graph.shortest_path import shortest_path
 from ngopt.graph.space import Space
+from ngopt.graph.structure import Structure
+from ngopt.graph.summary import summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
-class NeuralGraph:
+class NeuralGraph(Structure):
     """A model as a graph of its neurons: nodes are neurons, edges are parameter entries.
 
     It describes structure only and holds no tensor, so it can be compared, copied, pickled and
@@ -34,12 +38,6 @@ class NeuralGraph:
     Source: Kofinas et al., "Graph Neural Networks for Learning Equivariant Representations of
     Neural Networks", ICLR 2024.
     """
-
-    spaces: Mapping[str, Space]
-    layouts: Mapping[str, Layout]
-    aliases: Mapping[str, str]
-    unknown: tuple[str, ...] = ()
-    verified: bool = False
 
     @classmethod
     def per_tensor(cls, shapes: Mapping[str, Sequence[int]]) -> "NeuralGraph":
@@ -68,45 +66,30 @@ class NeuralGraph:
         return cls(spaces, layouts, {})
 
     @cached_property
-    def parameters(self) -> dict[str, Layout]:
-        """Layouts of the parameters, without state buffers."""
-        return {name: layout for name, layout in self.layouts.items() if not layout.buffer}
-
-    @cached_property
-    def bundles(self) -> tuple[Bundle, ...]:
-        """All bundles of all parameters."""
-        return tuple(b for layout in self.parameters.values() for b in layout.bundles)
-
-    @cached_property
-    def hidden(self) -> tuple[Space, ...]:
-        """The spaces whose neurons can be permuted."""
-        return tuple(space for space in self.spaces.values() if not space.pinned)
-
-    @cached_property
     def shortest_path(self) -> int:
         """Number of layers; see :func:`ngopt.graph.shortest_path.shortest_path`."""
-        from ngopt.graph.shortest_path import shortest_path
-
         return shortest_path(self)
 
-    def neurons(self, spaces: Sequence[str]) -> int:
-        """Number of neurons in the product of the given spaces."""
-        count = 1
-        for name in spaces:
-            count *= self.spaces[name].size
-        return count
+    def summary(self, full: bool = False) -> str:
+        """Readable text: spaces, tensors with their axes in words, unknown operations.
 
-    def summary(self) -> str:
-        """Readable text: spaces, parameters with their axes in words, unknown operations."""
-        from ngopt.graph.summary import summary  # these describe graphs, so they import this module
+        Args:
+            full: whether every tensor has its line; by default, repeated blocks are shown once,
+                with their number, and tensors of a module with the same axes share a line.
+        """
+        return summary(self, full)
 
-        return summary(self)
+    def draw(self, ax: "Axes | None" = None, *, full: bool = False) -> "Axes":
+        """Draw the graph; see :func:`ngopt.graph.draw.draw`.
 
-    def draw(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the graph; see :func:`ngopt.graph.draw.draw`."""
-        from ngopt.graph.draw import draw
+        Args:
+            ax: matplotlib axes to draw into, by default new ones.
+            full: whether to draw every block; by default, repeated ones are drawn once.
 
-        return draw(self, ax)
+        Raises:
+            ImportError: if matplotlib is missing.
+        """
+        return draw(self, ax, full=full)
 
     def describes(self, name: str) -> bool:
         """Whether the graph has a tensor of this name or, of a tied one, of this other name."""

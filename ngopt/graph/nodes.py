@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ngopt.graph.bundle import Bundle
-from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.space import Space
+from ngopt.graph.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def rank(space: Space) -> tuple[int, str]:
     return len(space.within), space.name
 
 
-def nodes_of(graph: NeuralGraph) -> Nodes:
+def nodes_of(graph: Structure) -> Nodes:
     """Collect the nodes of a graph, in the order in which the parameters mention them.
 
     Two products of the same spaces are the same neurons, in whichever order an axis has them.
@@ -98,5 +98,5 @@ def nodes_of(graph: NeuralGraph) -> Nodes:
     return Nodes(tuple(sets), tuple(sources), tuple(targets))
 
 
-def _in_order(graph: NeuralGraph, names: Iterable[str]) -> tuple[str, ...]:
+def _in_order(graph: Structure, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: rank(graph.spaces[name])))

@@ -1,11 +1,11 @@
 """How many layers there are, at least, from the inputs of a model to its outputs."""
 
 from ngopt.graph.layout import Layout
-from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import nodes_of
+from ngopt.graph.structure import Structure
 
 
-def shortest_path(graph: NeuralGraph) -> int:
+def shortest_path(graph: Structure) -> int:
     """Count the layers on the shortest path from inputs to outputs.
 
     Plain networks have no other path, but residual connections lead past layers. What has no

@@ -95,7 +95,7 @@ class Rule(nn.Module, ABC):
     """Learning rate that it was meta-trained at, which is the default of the optimizer."""
 
     observer: Observer | None = None
-    """Set by :func:`ngopt.rules.watch.watch`. Rules without such insides tell it nothing."""
+    """Set by :func:`ngopt.monitor.watch.watch`. Rules without such insides tell it nothing."""
 
     spike_limit: float = math.inf
     """By what factor a gradient may be larger than usual. The optimizer scales a larger one down,

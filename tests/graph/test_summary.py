@@ -1,7 +1,10 @@
 import dataclasses
 
 import pytest
+import torch
+from torch import nn
 
+from ngopt import trace
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.summary import axes_in_words, summary
 from tests.hand_built import EXAMPLES, bundle, spaces
@@ -48,7 +51,8 @@ def test_mlp_in_full():
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 def test_every_space_and_tensor_has_its_row(example):
     graph = example()[1]
-    firsts = [line.split()[0] for line in summary(graph).splitlines() if line.strip()]
+    lines = summary(graph, full=True).splitlines()
+    firsts = [line.split()[0] for line in lines if line.strip()]
     for name in (*graph.spaces, *graph.layouts):
         assert firsts.count(name) == 1, name
 
@@ -61,13 +65,38 @@ def test_parts_of_a_tensor_have_a_line_each():
 
 def test_nesting_buffers_and_ties_are_told():
     attention, convnet = (
-        summary(EXAMPLES[n]()[1]) for n in ("attention_block", "residual_convnet")
+        summary(EXAMPLES[n]()[1], full=True) for n in ("attention_block", "residual_convnet")
     )
     assert "qk        2  hidden                       heads      qkv.weight, qkv.bias" in attention
     assert "norm.weight, norm.bias and 6 more" in attention
     assert "head.weight is tied to embedding.weight" in attention
     assert "9 parameters with 1,291 entries, 2 state buffers; " in convnet
     assert "normalization, buffer" in convnet
+
+
+def test_tensors_of_a_norm_share_a_line():
+    text = summary(EXAMPLES["residual_convnet"]()[1])
+    assert "norm.weight, bias, running_mean, running_var  12 " in text
+    assert "norm.running_mean" not in text
+
+
+def test_repeated_blocks_are_shown_once_with_their_number():
+    described = trace(nn.Sequential(*[nn.Linear(4, 4) for _ in range(7)]), torch.ones(1, 4))
+    lines = summary(described).splitlines()
+    assert lines[0] == "14 parameters with 140 entries; 6 hidden and 2 pinned spaces"
+    rows = {line.split()[0]: line.split() for line in lines if line.strip()}
+    assert rows["1.weight"][1:6] == ["x", "5", "4", "x", "4"]
+    assert rows["6.weight"][1:4] == ["4", "x", "4"]
+    assert "3.weight" not in rows
+    assert "1 to 5, x 5: alike, so the first stands for all" in lines
+    assert "3.weight" in summary(described, full=True)
+
+
+def test_the_summary_of_a_transformer_fits_a_screen():
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 12)
+    described = trace(model, torch.randn(1, 3, 8))
+    assert len(summary(described).splitlines()) < 40
+    assert len(summary(described, full=True).splitlines()) > 150
 
 
 def test_verification_is_told():

@@ -6,8 +6,8 @@ from meta_train.board.insides import ANGLE, POINTS, UPDATE, looks
 from meta_train.curves import Setting
 from meta_train.rules import rule_of
 from meta_train.tasks.family import family_of
+from ngopt.monitor.watch import watch
 from ngopt.rules import SGDM, Adam
-from ngopt.rules.watch import watch
 
 SETTING = Setting(lr=0.01)
 RULE = rule_of("MatrixGNN:rounds=1,width=4")

@@ -4,7 +4,7 @@ import torch
 
 from meta_train.board.options import BoardOptions
 from meta_train.board.tasks import GROUP, board_tasks
-from ngopt.images import graph_image
+from ngopt.monitor.images import graph_image
 from tests.meta_train.board.event_files import ALONE, events, go_on, quiet, trainer
 
 SEVERAL = ("mlp:width=3,depth=1", "quadratic", "mlp:width=4,depth=1")

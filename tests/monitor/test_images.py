@@ -4,8 +4,8 @@ import sys
 import pytest
 import torch
 
-from ngopt import images
-from ngopt.images import DIVERGING, NOT_FINITE, SEQUENTIAL, as_image, graph_image, pooled
+from ngopt.monitor import images
+from ngopt.monitor.images import DIVERGING, NOT_FINITE, SEQUENTIAL, as_image, graph_image, pooled
 from tests.rules.rule_inputs import MLP
 
 
@@ -82,8 +82,8 @@ def test_picture_of_a_graph():
 def test_large_pictures_of_graphs_get_smaller_until_they_are_illegible(monkeypatch, bound):
     _, height, width = graph_image(MLP).shape
     size = width if bound == "LONGEST" else width * height
-    monkeypatch.setattr(images, bound, size * (0.6 if bound == "LONGEST" else 0.36))
-    assert graph_image(MLP).shape[2] == pytest.approx(0.6 * width, abs=1)
+    monkeypatch.setattr(images, bound, size * (0.7 if bound == "LONGEST" else 0.49))
+    assert graph_image(MLP).shape[2] == pytest.approx(0.7 * width, abs=1)
     monkeypatch.setattr(images, bound, size * (0.4 if bound == "LONGEST" else 0.16))
     assert graph_image(MLP) is None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import repeat
 from os import PathLike
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -14,30 +15,49 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from ngopt.adam_beside import AdamBeside
 from ngopt.errors import OptionError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.images import graph_image
-from ngopt.measures import angle, change, sizes
+from ngopt.monitor.adam_beside import AdamBeside
+from ngopt.monitor.images import graph_image
+from ngopt.monitor.measures import angle, change, sizes, totals
+from ngopt.monitor.watch import Seen, watch
 from ngopt.optim.annealing import Clock
 from ngopt.optim.naming import name_all
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.uncompiled import uncompiled
 from ngopt.optim.update import Options
-from ngopt.rules.watch import Seen, watch
 
 SAMPLE = 2**16
-"""Number of entries of a tensor that a histogram looks at, at most about."""
+"""Number of entries that a histogram looks at, at most about."""
+
+
+TRAINING, OPTIMIZER = "1 training", "2 optimizer"
+"""Groups of numbers that TensorBoard shows first, unfolded."""
+
+TENSORS = {
+    "relative_update": "3 relative update",
+    "update_rms": "4 update RMS",
+    "gradient_rms": "5 gradient RMS",
+    "weight_rms": "6 weight RMS",
+    "scale": "7 learned step size",
+    "correction": "8 correction",
+    "angle_to_adam": "9 angle to Adam",
+}
+"""Groups of numbers of single tensors, by what they are."""
 
 
 class Monitor:
     """Writes what an optimizer does to a folder that TensorBoard shows.
 
-    Every so many steps: what :meth:`log` is given, the learning rate, and for each tensor the RMS
-    of its weights, gradient and update, and of the update relative to the weights. Of a
-    :class:`~ngopt.NeuralGraphOptimizer` also what its rule decided inside: learned factors of
-    steps, corrections of directions, states of neurons; and the graph, as text and picture. Less
-    often, histograms and pictures. Then run `tensorboard --logdir FOLDER`.
+    Every so many steps: what :meth:`log` is given, such as the loss; then, in one group, the
+    learning rate, the norms of all weights, gradients and updates, and the update's norm over the
+    weights'. Of a :class:`~ngopt.NeuralGraphOptimizer` also the graph, as text and picture, and,
+    but for the first step, what its rule decided inside: the mean factor of steps and the
+    correction of directions. With `per_tensor=True`, the same of each tensor, from the first step
+    on. Then run `tensorboard --logdir FOLDER`.
+
+    Monitors of several optimizers, torch's own among them, can write to the same folder: their
+    curves are laid over each other, under the name of each.
 
     The run is the same to the last bit with and without a monitor. Only steps that are written cost
     anything: a copy of the weights while they last, and a wait for the device.
@@ -46,11 +66,14 @@ class Monitor:
 
     Args:
         optimizer: any optimizer of torch's interface, before or during its use.
-        folder: where to write; created if need be.
+        folder: where to write, in a folder of the run's name; created if need be.
         every: steps from one that is written to the next; the first is written.
         pictures: histograms and pictures come with every so many of the written steps.
+        name: of the run, by default that of the optimizer's rule or class, such as `Adam`.
+        per_tensor: whether to write numbers, histograms and pictures of each tensor too: for a
+            ResNet-18, about 400 curves and 62 histograms.
         angle_to_adam: whether to follow the run with Adam (lr of the same group, no weight decay)
-            and write the angle, in degrees, between both steps: of each tensor and of all as one.
+            and write the angle, in degrees, between both steps.
             Its moments, which no checkpoint holds, take 8 bytes and some time per weight and step.
         first_step: number of the next step, in a run that is resumed; what was written of it and
             of later ones is taken back.
@@ -80,20 +103,24 @@ class Monitor:
         *,
         every: int = 20,
         pictures: int = 10,
+        name: str | None = None,
+        per_tensor: bool = False,
         angle_to_adam: bool = False,
         first_step: int = 0,
     ) -> None:
         _check(optimizer, every=every, pictures=pictures)
-        self._writer = _open(folder, first_step)
+        self._writer = _open(Path(folder) / (name or _name(optimizer)), first_step)
         # Also if nobody closes the monitor, down to the end of the program.
         self._finish = weakref.finalize(self, self._writer.close)
-        self._every, self._pictures = every, pictures
+        self._every, self._pictures, self._per_tensor = every, pictures, per_tensor
         self._adam = AdamBeside() if angle_to_adam else None
         self._steps = first_step
+        self._begun = False
         self._written: int | None = None
         self._copies: dict[str, Tensor] = {}
         self._seen: Seen | None = None
         self._graph: NeuralGraph | None = None
+        self._undrawn: NeuralGraph | None = None
         self._watching = ExitStack()
         self._hooks = (
             optimizer.register_step_pre_hook(_outside(self._before)),
@@ -110,13 +137,14 @@ class Monitor:
         if self._written is not None:
             for name, value in values.items():
                 number = value.item() if isinstance(value, Tensor) else value
-                self._writer.add_scalar(name, number, self._written)
+                self._writer.add_scalar(f"{TRAINING}/{name}", number, self._written)
 
     def close(self) -> None:
         """Leave the optimizer alone from now on, and write what is left."""
         for hook in self._hooks:
             hook.remove()
         self._watching.close()
+        self._draw_graph()
         self._written = None
         self._finish()
 
@@ -129,11 +157,14 @@ class Monitor:
     def _before(self, optimizer: Optimizer, *_: object) -> None:
         if self._steps % self._every == 0:
             self._copies = {name: p.detach().clone() for name, p, _ in _members(optimizer)}
-            if isinstance(optimizer, NeuralGraphOptimizer):
+            # A watched rule needs kernels of its own: the first step is slow enough already.
+            watching = self._per_tensor or self._begun
+            if watching and isinstance(optimizer, NeuralGraphOptimizer):
                 self._seen = self._watching.enter_context(watch(optimizer.rule))
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
         self._watching.close()
+        self._begun = True
         step, self._steps = self._steps, self._steps + 1
         self._written = step if step % self._every == 0 else None
         if self._written is not None or self._adam is not None:
@@ -147,12 +178,23 @@ class Monitor:
         if self._written is None:
             return
         before = {name: copy for name, copy in self._copies.items() if name in after}
-        numbers = {**sizes(before, after, grads), **_angles(before, after, adam)}
+        numbers = {**_whole(optimizer), **totals(before, after, grads)}
+        steps = change(before, after) if adam else {}
+        if adam:
+            numbers["angle_to_adam"] = angle(steps, {name: adam[name] for name in steps})
         if self._seen is not None:
-            numbers |= self._seen.numbers()
-        self._write({**_whole(optimizer), **numbers})
+            numbers |= self._seen.totals()
+        written = {f"{OPTIMIZER}/{tag}": value for tag, value in numbers.items()}
+        if self._per_tensor:
+            each = sizes(before, after, grads)
+            each |= {f"angle_to_adam/{n}": angle(step, adam[n]) for n, step in steps.items()}
+            each |= self._seen.numbers() if self._seen is not None else {}
+            written |= {_in_group(tag): value for tag, value in each.items()}
+        self._write(written)
         if self._written // self._every % self._pictures == 0:
-            self._paint(optimizer, before)
+            self._paint(before)
+        if isinstance(optimizer, NeuralGraphOptimizer):
+            self._show_graph(optimizer.graph)
 
     def _write(self, numbers: Mapping[str, Tensor | float]) -> None:
         tensors = [value for value in numbers.values() if isinstance(value, Tensor)]
@@ -163,25 +205,36 @@ class Monitor:
             number = next(known) if isinstance(value, Tensor) else value
             self._writer.add_scalar(tag, number, self._written)
 
-    def _paint(self, optimizer: Optimizer, before: Mapping[str, Tensor]) -> None:
-        for name, weight in before.items():
-            sample = weight.flatten()[:: max(1, weight.numel() // SAMPLE)].float()
-            sample = sample[sample.isfinite()]
-            if sample.numel():
-                self._writer.add_histogram(f"weight/{name}", sample.cpu(), self._written)
-        for tag, picture in self._seen.images().items() if self._seen else ():
-            self._writer.add_image(tag, picture, self._written)
-        if isinstance(optimizer, NeuralGraphOptimizer) and optimizer.graph != self._graph:
-            self._paint_graph(optimizer.graph)
+    def _paint(self, before: Mapping[str, Tensor]) -> None:
+        if self._per_tensor:
+            for name, weight in before.items():
+                self._histogram(f"weight/{name}", _sample(weight, weight.numel()))
+            for tag, picture in self._seen.images().items() if self._seen else ():
+                self._writer.add_image(tag, picture, self._written)
+        elif before:
+            entries = sum(weight.numel() for weight in before.values())
+            samples = [_sample(weight, entries) for weight in before.values()]
+            self._histogram("weights", torch.cat(samples))
 
-    def _paint_graph(self, graph: NeuralGraph) -> None:
-        self._graph = graph
-        if all(space.reason == "not traced" for space in graph.spaces.values()):
+    def _histogram(self, tag: str, sample: Tensor) -> None:
+        if sample.numel():
+            self._writer.add_histogram(tag, sample, self._written)
+
+    def _show_graph(self, graph: NeuralGraph) -> None:
+        """Write a new graph as text, and its picture at the next call: to draw takes seconds."""
+        self._draw_graph()
+        if graph == self._graph:
             return
-        self._writer.add_text("graph", indent(graph.summary(), "    "), self._written)
-        picture = graph_image(graph)
+        self._graph = graph
+        if any(space.reason != "not traced" for space in graph.spaces.values()):
+            self._writer.add_text("graph", indent(graph.summary(), "    "), self._written)
+            self._undrawn = graph
+
+    def _draw_graph(self) -> None:
+        picture = None if self._undrawn is None else graph_image(self._undrawn)
         if picture is not None:
-            self._writer.add_image("graph", picture, self._written)
+            self._writer.add_image("graph", picture, self._steps - 1)
+        self._undrawn = None
 
 
 def _outside(hook: Callable[..., None]) -> Any:
@@ -200,7 +253,7 @@ def _check(optimizer: Optimizer, **intervals: int) -> None:
         )
 
 
-def _open(folder: str | PathLike[str], first_step: int) -> Any:
+def _open(folder: Path, first_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter  # takes a while
     except ImportError as error:
@@ -209,6 +262,23 @@ def _open(folder: str | PathLike[str], first_step: int) -> Any:
             '  Install it with: pip install "ngopt[monitor]"'
         ) from error
     return SummaryWriter(str(folder), purge_step=first_step or None, flush_secs=10)
+
+
+def _name(optimizer: Optimizer) -> str:
+    known = optimizer.rule if isinstance(optimizer, NeuralGraphOptimizer) else optimizer
+    return type(known).__name__
+
+
+def _in_group(tag: str) -> str:
+    """Tag of a number of one tensor, such as `weight_rms/NAME`, in its numbered group."""
+    kind, _, name = tag.partition("/")
+    return f"{TENSORS[kind]}/{name}"
+
+
+def _sample(weight: Tensor, entries: int) -> Tensor:
+    """Its part, on the CPU, of about :data:`SAMPLE` of all entries, without those not finite."""
+    sample = weight.flatten()[:: max(1, entries // SAMPLE)].float()
+    return sample[sample.isfinite()].cpu()
 
 
 def _members(optimizer: Optimizer) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
@@ -228,21 +298,10 @@ def _options(optimizer: Optimizer) -> dict[str, Options]:
     return {name: Options.of(group) for name, _, group in _members(optimizer)}
 
 
-def _angles(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], adam: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    if not adam:
-        return {}
-    ours = change(before, after)
-    theirs = {name: adam[name] for name in ours}
-    each = {f"angle_to_adam/{name}": angle(step, theirs[name]) for name, step in ours.items()}
-    return {"angle_to_adam": angle(ours, theirs), **each}
-
-
 def _whole(optimizer: Optimizer) -> dict[str, float | Tensor]:
     rates = [Options.of(group).lr for group in optimizer.param_groups]
     one = len(rates) == 1
-    numbers = {"lr" if one else f"lr/{number}": rate for number, rate in enumerate(rates)}
+    numbers = {f"lr{'' if one else f'_{number}'}": rate for number, rate in enumerate(rates)}
     if isinstance(optimizer, NeuralGraphOptimizer):
         numbers["skipped_steps"] = optimizer.skipped_steps
     return numbers

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ngopt.errors import OptionError
-from ngopt.measures import angle, change, rms, sizes
+from ngopt.monitor.measures import angle, change, rms, sizes, totals
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
@@ -48,6 +48,19 @@ def test_sizes():
         "update_rms/b": 1.0,
         "relative_update/b": math.inf,
     }
+
+
+def test_totals():
+    before = {"w": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0], dtype=torch.bfloat16)}
+    after = {"w": torch.tensor([3.0, 3.0]), "b": torch.tensor([8.0], dtype=torch.bfloat16)}
+    gradients = {"w": torch.tensor([6.0, 8.0]), "b": torch.zeros(1), "more": torch.ones(2)}
+    assert {tag: number.item() for tag, number in totals(before, after, gradients).items()} == {
+        "weight_norm": 5.0,
+        "gradient_norm": 10.0,
+        "update_norm": 5.0,
+        "relative_update": 1.0,
+    }
+    assert all(number.isnan() for number in totals({}, {}, {}).values())
 
 
 @pytest.mark.parametrize("degrees", [0.0, 1e-3, 1.0, 30.0, 90.0, 150.0, 179.999, 180.0])

@@ -9,8 +9,14 @@ from tests.rules.rule_inputs import randomize
 
 
 def read(folder):
-    """What TensorBoard would show."""
-    events = EventAccumulator(str(folder), {"images": 0, "histograms": 0, "tensors": 0})
+    """What TensorBoard would show of the only run in a folder."""
+    (run,) = folder.iterdir()
+    return events_of(run)
+
+
+def events_of(run):
+    """What TensorBoard would show of a run."""
+    events = EventAccumulator(str(run), {"images": 0, "histograms": 0, "tensors": 0})
     return events.Reload()
 
 

@@ -11,9 +11,9 @@ from torch.func import vmap
 from ngopt.features.moments import update_moments
 from ngopt.features.scale import rms
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.monitor.watch import watch
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import FF, NGGNN, MatrixGNN
-from ngopt.rules.watch import watch
 from tests.contract import Small, assert_same, backward, copy_of
 from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize, warm
 from tests.rules.table import every_rule

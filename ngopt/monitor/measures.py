@@ -64,6 +64,32 @@ def sizes(
     return result
 
 
+def totals(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """How large weights, gradients and updates are in one step, over all tensors.
+
+    Args:
+        before: as for :func:`sizes`.
+        after: as for :func:`sizes`.
+        gradients: as for :func:`sizes`.
+
+    Returns:
+        0-dim tensors: the norms `weight_norm` (before the step), `gradient_norm` and `update_norm`
+        of all entries as one long vector, and `relative_update`, the update's over the weights'.
+    """
+    moves = change(before, after)
+    weight, gradient, update = (
+        _norm([_wide(tensors[name]) for name in moves]) for tensors in (before, gradients, moves)
+    )
+    return {
+        "weight_norm": weight,
+        "gradient_norm": gradient,
+        "update_norm": update,
+        "relative_update": update / weight,
+    }
+
+
 def angle(first: Tensors, second: Tensors) -> Tensor:
     """Angle between two updates, in degrees from 0 to 180.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.adam_beside import AdamBeside
+from ngopt.monitor.adam_beside import AdamBeside
 from ngopt.optim.update import Options
 from tests.contract import assert_same
 

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 import ngopt
-from ngopt import Monitor, NeuralGraphOptimizer, monitor
+from ngopt import Monitor, NeuralGraphOptimizer
 from ngopt.errors import OptionError
-from ngopt.measures import angle
+from ngopt.monitor import monitor
+from ngopt.monitor.measures import angle
 from ngopt.rules import MatrixGNN
 from tests.contract import Small, backward, copy_of
-from tests.monitored import ours, read, run, series, text
+from tests.monitor.monitored import events_of, ours, read, run, series, text
 from tests.rules.rule_inputs import randomize
 
 
@@ -23,15 +24,15 @@ def test_losses_of_written_steps(tmp_path):
         watcher.log(loss=7.0)  # of no step
         losses = run(model, optimizer, 7, watcher)
         watcher.log(accuracy=0.25)
-    assert series(tmp_path, "loss") == {n: losses[n].item() for n in (0, 3, 6)}
-    assert series(tmp_path, "accuracy") == {6: 0.25}
-    assert set(series(tmp_path, "skipped_steps").values()) == {0}
+    assert series(tmp_path, "1 training/loss") == {n: losses[n].item() for n in (0, 3, 6)}
+    assert series(tmp_path, "1 training/accuracy") == {6: 0.25}
+    assert set(series(tmp_path, "2 optimizer/skipped_steps").values()) == {0}
 
 
 def test_numbers_of_each_tensor(tmp_path):
     model = Small()
     optimizer = ours(model, weight_decay=0.1)
-    with Monitor(optimizer, tmp_path, every=1):
+    with Monitor(optimizer, tmp_path, every=1, per_tensor=True):
         run(model, optimizer, 2)
         before = copy_of(model)
         run(model, optimizer, 1, start=2)
@@ -39,25 +40,75 @@ def test_numbers_of_each_tensor(tmp_path):
     for name, param in model.named_parameters():
         sizes = {"weight": before[name], "gradient": param.grad, "update": param - before[name]}
         rms = {key: tensor.square().mean().sqrt().item() for key, tensor in sizes.items()}
-        for key, value in rms.items():
-            assert events.Scalars(f"{key}_rms/{name}")[2].value == pytest.approx(value, rel=1e-5)
+        groups = {"weight": "6 weight RMS", "gradient": "5 gradient RMS", "update": "4 update RMS"}
+        for key, group in groups.items():
+            written = events.Scalars(f"{group}/{name}")[2].value
+            assert written == pytest.approx(rms[key], rel=1e-5)
         relative = rms["update"] / rms["weight"] if rms["weight"] else math.inf
-        written = events.Scalars(f"relative_update/{name}")[2].value
+        written = events.Scalars(f"3 relative update/{name}")[2].value
         assert written == pytest.approx(relative, rel=1e-5)
+
+
+def norm(tensors):
+    return math.sqrt(sum(tensor.square().sum().item() for tensor in tensors))
+
+
+def test_sums_over_all_tensors_and_nothing_of_single_ones(tmp_path):
+    model = Small()
+    rule = randomize(MatrixGNN(width=4))
+    optimizer = NeuralGraphOptimizer(model, rule=rule)
+    with Monitor(optimizer, tmp_path, every=1, angle_to_adam=True) as watcher:
+        run(model, optimizer, 2, watcher)
+        before = copy_of(model)
+        losses = run(model, optimizer, 1, watcher, start=2)
+        watcher.log(accuracy=0.5)
+    events = read(tmp_path)
+    last = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+    moves = [p.detach() - before[name] for name, p in model.named_parameters()]
+    expected = {
+        "1 training/loss": losses[0].item(),
+        "2 optimizer/weight_norm": norm(before.values()),
+        "2 optimizer/gradient_norm": norm(p.grad for p in model.parameters()),
+        "2 optimizer/update_norm": norm(moves),
+        "2 optimizer/relative_update": norm(moves) / norm(before.values()),
+    }
+    assert {tag: last[tag] for tag in expected} == pytest.approx(expected, rel=1e-4)
+    assert abs(math.log(last["2 optimizer/scale"])) <= rule.skeleton.scale_bound
+    assert 0 < last["2 optimizer/correction"] < 0.9
+    groups = [tag.split("/")[0] for tag in last]
+    assert set(groups) == {"1 training", "2 optimizer"}
+    assert len(groups) <= 12
+    assert events.Tags()["histograms"] == ["weights"]
+    assert events.Tags()["images"] == ["graph"]
+
+
+def test_monitors_of_other_optimizers_write_runs_beside_it(tmp_path):
+    nets = [Small(), Small(), Small()]
+    optimizers = [
+        ours(nets[0]),
+        torch.optim.Adam(nets[1].parameters()),
+        torch.optim.SGD(nets[2].parameters(), lr=0.1),
+    ]
+    for model, optimizer, name in zip(nets, optimizers, (None, None, "fast"), strict=True):
+        with Monitor(optimizer, tmp_path, name=name) as watcher:
+            run(model, optimizer, 1, watcher)
+    tags = {path.name: set(events_of(path).Tags()["scalars"]) for path in tmp_path.iterdir()}
+    assert tags.keys() == {"MatrixGNN", "Adam", "fast"}
+    assert tags["Adam"] == tags["fast"] < tags["MatrixGNN"]
 
 
 def test_what_the_rule_decides(tmp_path):
     model = Small()
     rule = randomize(MatrixGNN(width=4))
     optimizer = NeuralGraphOptimizer(model, rule=rule)
-    with Monitor(optimizer, tmp_path):
+    with Monitor(optimizer, tmp_path, per_tensor=True):
         run(model, optimizer, 1)
     assert rule.observer is None
     events = read(tmp_path)
     tags = events.Tags()
     for name in copy_of(model):
-        (scale,) = events.Scalars(f"scale/{name}")
-        (correction,) = events.Scalars(f"correction/{name}")
+        (scale,) = events.Scalars(f"7 learned step size/{name}")
+        (correction,) = events.Scalars(f"8 correction/{name}")
         assert abs(math.log(scale.value)) <= rule.skeleton.scale_bound
         assert 0 < correction.value < 0.9
         assert f"correction/{name}" in tags["images"]
@@ -72,7 +123,7 @@ def test_angle_to_adam(lr, tmp_path):
     optimizer = ours(model)
     beside = torch.optim.Adam(twin.parameters(), lr=1e-2)
     optimizer.param_groups[0]["lr"] = lr
-    with Monitor(optimizer, tmp_path, every=2, angle_to_adam=True):
+    with Monitor(optimizer, tmp_path, every=2, per_tensor=True, angle_to_adam=True):
         for seed in range(3):
             backward(model, seed)
             twin.load_state_dict(model.state_dict())
@@ -87,12 +138,12 @@ def test_angle_to_adam(lr, tmp_path):
     expected = angle(mine, adams).item()
     assert 1 < expected < 90
     events = read(tmp_path)
-    whole = events.Scalars("angle_to_adam")
+    whole = events.Scalars("2 optimizer/angle_to_adam")
     assert [event.step for event in whole] == [0, 2]
     assert whole[1].value == pytest.approx(expected, rel=1e-3)
     for name, step in mine.items():
         wanted = pytest.approx(angle(step, adams[name]).item(), rel=1e-2, abs=0.05)
-        assert events.Scalars(f"angle_to_adam/{name}")[1].value == wanted
+        assert events.Scalars(f"9 angle to Adam/{name}")[1].value == wanted
 
 
 @pytest.mark.parametrize("maximize", [False, True])
@@ -101,16 +152,16 @@ def test_adam_is_at_no_angle_to_itself(maximize, tmp_path):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, maximize=maximize)
     with Monitor(optimizer, tmp_path, every=1, angle_to_adam=True):
         run(model, optimizer, 3)
-    assert max(series(tmp_path, "angle_to_adam").values()) < 0.05
+    assert max(series(tmp_path, "2 optimizer/angle_to_adam").values()) < 0.05
 
 
 def test_pictures_come_less_often(tmp_path):
     model = Small()
     optimizer = ours(model)
-    with Monitor(optimizer, tmp_path, every=2, pictures=2):
+    with Monitor(optimizer, tmp_path, every=2, pictures=2, per_tensor=True):
         run(model, optimizer, 9)
     events = read(tmp_path)
-    assert [event.step for event in events.Scalars("lr")] == [0, 2, 4, 6, 8]
+    assert [event.step for event in events.Scalars("2 optimizer/lr")] == [0, 2, 4, 6, 8]
     assert [event.step for event in events.Histograms("weight/linear.weight")] == [0, 4, 8]
     assert [event.step for event in events.Images("correction/linear.weight")] == [0, 4, 8]
 
@@ -121,8 +172,16 @@ def test_the_graph_is_shown_once_it_is_traced(tmp_path):
     with Monitor(optimizer, tmp_path, every=1, pictures=1):
         run(model, optimizer, 3)
     events = read(tmp_path)
-    assert [event.step for event in events.Images("graph")] == [0]
+    assert [event.step for event in events.Images("graph")] == [1]  # the first step is slow enough
     assert f"{len(optimizer.graph.hidden)} hidden" in text(tmp_path, "graph")
+
+
+def test_the_graph_of_a_short_run_is_drawn_at_its_end(tmp_path):
+    model = Small()
+    optimizer = ours(model)
+    with Monitor(optimizer, tmp_path):
+        run(model, optimizer, 1)
+    assert [event.step for event in read(tmp_path).Images("graph")] == [0]
 
 
 def test_lone_tensors_have_no_graph_to_show(tmp_path):
@@ -138,7 +197,7 @@ def test_histograms_are_of_finite_weights(tmp_path):
     optimizer = torch.optim.SGD([nn.Parameter(tensor) for tensor in params], lr=0.1)
     for param in optimizer.param_groups[0]["params"]:
         param.grad = torch.zeros_like(param)
-    with Monitor(optimizer, tmp_path):
+    with Monitor(optimizer, tmp_path, per_tensor=True):
         optimizer.step()
     events = read(tmp_path)
     assert events.Tags()["histograms"] == ["weight/tensor:0"]
@@ -150,7 +209,7 @@ def test_histograms_look_at_a_sample_of_large_tensors(tmp_path, monkeypatch):
     monkeypatch.setattr(monitor, "SAMPLE", 10)
     optimizer = torch.optim.SGD([nn.Parameter(torch.arange(100.0))], lr=0.1)
     optimizer.param_groups[0]["params"][0].grad = torch.zeros(100)
-    with Monitor(optimizer, tmp_path):
+    with Monitor(optimizer, tmp_path, per_tensor=True):
         optimizer.step()
     (event,) = read(tmp_path).Histograms("weight/tensor:0")
     assert event.histogram_value.num == 10
@@ -176,20 +235,20 @@ def test_every_group_has_its_learning_rate(tmp_path):
         for _ in range(2):
             optimizer.step()
             scheduler.step()
-    assert series(tmp_path, "lr/0") == {0: 0.5, 1: 0.25}
-    assert series(tmp_path, "lr/1") == {0: 0.25, 1: 0.125}
+    assert series(tmp_path, "2 optimizer/lr_0") == {0: 0.5, 1: 0.25}
+    assert series(tmp_path, "2 optimizer/lr_1") == {0: 0.25, 1: 0.125}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_precision(dtype, tmp_path):
     model = Small().to(dtype)
     optimizer = ours(model)
-    with Monitor(optimizer, tmp_path, every=1, angle_to_adam=True) as watcher:
+    with Monitor(optimizer, tmp_path, every=1, per_tensor=True, angle_to_adam=True) as watcher:
         losses = run(model, optimizer, 2, watcher)
-    assert series(tmp_path, "loss")[1] == pytest.approx(losses[1].item())
+    assert series(tmp_path, "1 training/loss")[1] == pytest.approx(losses[1].item())
     rms = model.linear.weight.grad.double().square().mean().sqrt().item()
-    assert series(tmp_path, "gradient_rms/linear.weight")[1] == pytest.approx(rms, rel=1e-5)
-    assert 0 < series(tmp_path, "angle_to_adam")[1] < 90
+    assert series(tmp_path, "5 gradient RMS/linear.weight")[1] == pytest.approx(rms, rel=1e-5)
+    assert 0 < series(tmp_path, "2 optimizer/angle_to_adam")[1] < 90
 
 
 def test_only_what_moves_is_written(tmp_path):
@@ -198,9 +257,10 @@ def test_only_what_moves_is_written(tmp_path):
     optimizer = ours(model)
     backward(model)
     model.linear.weight.grad = None
-    with Monitor(optimizer, tmp_path, angle_to_adam=True):
+    with Monitor(optimizer, tmp_path, per_tensor=True, angle_to_adam=True):
         optimizer.step()
-    written = {tag.split("/")[1] for tag in read(tmp_path).Tags()["scalars"] if "/" in tag}
+    tags = [tag.split("/") for tag in read(tmp_path).Tags()["scalars"]]
+    written = {name for group, name in tags if not group.startswith(("1", "2"))}
     assert written == copy_of(model).keys() - {"linear.bias", "linear.weight"}
 
 
@@ -211,7 +271,7 @@ def test_a_resumed_run_takes_back_what_will_come_again(tmp_path):
         run(model, optimizer, 6, watcher)
     with Monitor(optimizer, tmp_path, every=2, first_step=3) as watcher:
         losses = run(model, optimizer, 2, watcher)
-    shown = read(tmp_path).Scalars("loss")
+    shown = read(tmp_path).Scalars("1 training/loss")
     assert [event.step for event in shown] == [0, 2, 4]
     assert shown[2].value == losses[1].item()
 

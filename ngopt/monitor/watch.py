@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ngopt.features.neurons import ends
 from ngopt.graph.bundle import Bundle
-from ngopt.images import as_image, pooled
-from ngopt.measures import rms
+from ngopt.monitor.images import as_image, pooled
+from ngopt.monitor.measures import rms
 from ngopt.rules.rule import Rule
 
 
@@ -62,6 +62,26 @@ class Seen(dict[str, list[Insight]]):
             result[f"scale/{label}"] = insight.scale
             result[f"correction/{label}"] = insight.correction_rms
         return result
+
+    def totals(self) -> dict[str, Tensor]:
+        """Means over all entries of the model, 0-dim; empty if the rule told nothing.
+
+        Returns:
+            `scale`, the geometric mean of learned factors, and `correction`, the root mean square
+            of corrections.
+        """
+        insights = [insight for insights in self.values() for insight in insights]
+        if not insights:
+            return {}
+        device = insights[0].scale.device
+        logs = torch.stack([insight.scale.to(device).float().log() for insight in insights])
+        sizes = torch.stack([insight.correction_rms.to(device).float() for insight in insights])
+        entries = torch.tensor([float(insight.bundle.numel) for insight in insights], device=device)
+        share = entries / entries.sum()
+        return {
+            "scale": (share * logs).sum().exp(),
+            "correction": (share * sizes.square()).sum().sqrt(),
+        }
 
     def images(self) -> dict[str, Tensor]:
         """Pictures `(3, height, width)` of corrections and of states of neurons, to be shown.

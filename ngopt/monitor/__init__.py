@@ -1,0 +1,1 @@
+"""TensorBoard: what a training run does, and what a rule decides inside."""
