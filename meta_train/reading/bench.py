@@ -24,7 +24,7 @@ from meta_train.reading.results import Result, Table, Truth, table
 from meta_train.reading.scores import Score
 from ngopt.encoders.encoder import Encoder
 from ngopt.encoders.library import save_encoder
-from ngopt.images import figure_image
+from ngopt.monitor.images import figure_image
 
 Echo: TypeAlias = Callable[[str], None]
 
