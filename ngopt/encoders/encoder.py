@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from ngopt.encoders.networks import Networks, Stack
 from ngopt.errors import EncoderError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
+from ngopt.nn.sizes import check_whole
 
 
 class Encoder(nn.Module, ABC):
@@ -53,6 +55,9 @@ class Encoder(nn.Module, ABC):
         """Read networks; see :meth:`encode`."""
         return self.encode(networks)
 
+
+check_sizes = partial(check_whole, EncoderError)
+"""Raises `EncoderError` unless sizes are whole numbers of at least 1; see :func:`.check_whole`."""
 
 Example = NeuralGraph | Stack | Networks | Mapping[str, Any]
 """What tells an encoder the architecture that it is made for; a mapping is a stored graph."""
@@ -99,21 +104,6 @@ class Architecture:
                     f"({len(wrong)} of {len(expected)} parameters differ).\n"
                     f"  Make one from an example of these networks: {encoder}(stack.graph)."
                 )
-
-
-def check_sizes(encoder: str, **sizes: int) -> None:
-    """Raise `EncoderError` unless each of the sizes is a whole number of at least 1.
-
-    Args:
-        encoder: name of the encoder that is built.
-        sizes: its sizes, by the names of its arguments.
-    """
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise EncoderError(
-                f"{encoder} cannot be built with {name}={size!r}.\n"
-                f"  Use whole numbers of at least 1 for {', '.join(sizes)}."
-            )
 
 
 def check_choice(encoder: str, name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -1,5 +1,4 @@
 import math
-import sys
 
 import pytest
 import torch
@@ -89,5 +88,5 @@ def test_large_pictures_of_graphs_get_smaller_until_they_are_illegible(monkeypat
 
 
 def test_no_picture_of_a_graph_without_matplotlib(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    monkeypatch.setattr("ngopt.monitor.images.find_spec", lambda name: None)
     assert graph_image(MLP) is None
