@@ -1,7 +1,7 @@
 """The command `zoo cnn`: convolutional networks, each trained with hyper-parameters of its own."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.seeds import mixed
 from meta_train.zoo.architecture import Architecture
 from meta_train.zoo.conv_net import ACTIVATIONS, LAYERS, NO_SKIP, small_config, varied_config
-from meta_train.zoo.making import make_zoo
+from meta_train.zoo.making import MakingOptions, make_zoo
 from meta_train.zoo.pictures import pictures, split_of_runs
 from meta_train.zoo.store import SPLITS, Zoo
 from meta_train.zoo.training import OPTIMIZERS, Snapshot, draw_recipe, train
@@ -36,7 +36,7 @@ ABSENT = -1
 
 
 @dataclass(frozen=True)
-class CnnOptions:
+class CnnOptions(MakingOptions):
     """Train convolutional networks to classify CIFAR-10, with hyper-parameters drawn for each.
 
     By default the small zoo: three layers of 16 channels for grey images of 32 x 32 pixels; with
@@ -58,12 +58,6 @@ class CnnOptions:
         longest: largest number of steps.
         batch: images per step.
         test_images: number of test images, always the same, on which accuracy is measured.
-        validation: share of the runs to validate on.
-        test: share of the runs to test on.
-        seed: of everything random.
-        chunk: runs that are kept at once.
-        processes: how many work at the same time, each on one thread.
-        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
     """
 
     folder: Path = Path("runs/zoo/cnn")
@@ -75,12 +69,6 @@ class CnnOptions:
     longest: int = 2000
     batch: int = 64
     test_images: int = 10000
-    validation: float = 0.1
-    test: float = 0.3
-    seed: int = 0
-    chunk: int = 4
-    processes: int = 1
-    device: str = "auto"
 
     def __post_init__(self) -> None:
         least = (self.networks, self.batch, self.test_images, self.chunk, self.processes)
@@ -97,8 +85,7 @@ class CnnOptions:
 
     def plain(self) -> dict[str, Any]:
         """All that the zoo follows from, with defaults filled in."""
-        named = asdict(self) | {"size": self.size or SIZES[self.family]}
-        return {n: v for n, v in named.items() if n not in ("folder", "processes", "device")}
+        return super().plain() | {"size": self.size or SIZES[self.family]}
 
 
 def run_cnn(options: CnnOptions, echo: Callable[[str], None] = tqdm.write) -> Zoo:

@@ -1,7 +1,7 @@
 """The command `zoo inr`: sine networks, each of which is an image."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.seeds import mixed
 from meta_train.table import table_lines
 from meta_train.zoo.architecture import Architecture
-from meta_train.zoo.making import make_zoo
+from meta_train.zoo.making import MakingOptions, make_zoo
 from meta_train.zoo.pictures import BRIGHTEST, pictures, split_of_runs
 from meta_train.zoo.siren import SCALES, draw, evaluate, fit, points
 from meta_train.zoo.store import SPLITS, Zoo
@@ -42,7 +42,7 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class InrOptions:
+class InrOptions(MakingOptions):
     """Fit sine networks to images: 2-32-32-1 of MNIST by default, 40 to 80 a second and core.
 
     Killed at any moment, the same command goes on with what is missing, and the zoo is the same.
@@ -61,12 +61,7 @@ class InrOptions:
         pixels: per step, drawn at random; 0 for all pixels.
         width: of the two hidden layers.
         depth: number of hidden layers.
-        validation: share of the networks to validate on.
-        test: share of the networks to test on.
-        seed: of everything random.
         chunk: networks fitted at once; 16 to 64 are best on a CPU, thousands on a GPU.
-        processes: how many work at the same time, each on one thread.
-        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
     """
 
     folder: Path = Path("runs/zoo/inr")
@@ -79,12 +74,8 @@ class InrOptions:
     pixels: int = 196
     width: int = 32
     depth: int = 2
-    validation: float = 0.1
-    test: float = 0.15
-    seed: int = 0
-    chunk: int = 64
-    processes: int = 1
-    device: str = "auto"
+    test: float = field(default=0.15, kw_only=True)
+    chunk: int = field(default=64, kw_only=True)
 
     def __post_init__(self) -> None:
         least = (self.networks, self.width, self.depth, self.chunk, self.processes)
@@ -108,8 +99,7 @@ class InrOptions:
     def plain(self) -> dict[str, Any]:
         """All that the zoo follows from, with defaults filled in."""
         steps = STEPS["common" if self.start == "common" and self.init == "nfn" else self.init]
-        named = asdict(self) | {"steps": self.steps or steps, "lr": self.lr or LR[self.init]}
-        return {n: v for n, v in named.items() if n not in ("folder", "processes", "device")}
+        return super().plain() | {"steps": self.steps or steps, "lr": self.lr or LR[self.init]}
 
 
 def run_inr(options: InrOptions, echo: Callable[[str], None] = tqdm.write) -> Zoo:

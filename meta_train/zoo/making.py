@@ -5,12 +5,40 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from meta_train.zoo.store import Zoo
 from meta_train.zoo.writer import Chunk, ZooWriter
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakingOptions:
+    """Options that all zoos have.
+
+    Args:
+        validation: share of the runs to validate on.
+        test: share of the runs to test on.
+        seed: of everything random.
+        chunk: networks that are made and kept at once.
+        processes: how many work at the same time, each on one thread.
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+    """
+
+    validation: float = 0.1
+    test: float = 0.3
+    seed: int = 0
+    chunk: int = 4
+    processes: int = 1
+    device: str = "auto"
+
+    def plain(self) -> dict[str, Any]:
+        """All that the zoo follows from, with defaults filled in."""
+        free = ("folder", "processes", "device")
+        return {name: value for name, value in asdict(self).items() if name not in free}
 
 
 def make_zoo(

@@ -1,7 +1,7 @@
 """The command `zoo relational`: networks wired as graphs of all kinds, at matched operations."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from meta_train.reading.relational_training import Recipe, error, train
 from meta_train.seeds import mixed
 from meta_train.tasks.ws_sweep import WSGraph, sweep
 from meta_train.zoo.architecture import Architecture
-from meta_train.zoo.making import make_zoo
+from meta_train.zoo.making import MakingOptions, make_zoo
 from meta_train.zoo.pictures import split_of_runs
 from meta_train.zoo.store import SPLITS, Zoo
 from meta_train.zoo.writer import Chunk, Part, ZooWriter
@@ -34,7 +34,7 @@ SPLIT, RUNS = 0, 1
 
 
 @dataclass(frozen=True)
-class RelationalZooOptions:
+class RelationalZooOptions(MakingOptions):
     """Train networks that are wired as graphs, spread over the plane of their measures.
 
     The graphs are taken in turn. Three snapshots of each network are kept: after a quarter, half
@@ -54,12 +54,6 @@ class RelationalZooOptions:
         epochs: how often each network sees all images, at least 4.
         batch: images per step.
         lr: learning rate at the first step.
-        validation: share of the runs to validate on.
-        test: share of the runs to test on.
-        seed: of everything random.
-        chunk: runs that are kept at once.
-        processes: how many work at the same time, each on one thread.
-        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
     """
 
     folder: Path = Path("runs/zoo/relational")
@@ -74,12 +68,7 @@ class RelationalZooOptions:
     epochs: int = 12
     batch: int = 64
     lr: float = 0.1
-    validation: float = 0.1
-    test: float = 0.3
-    seed: int = 0
-    chunk: int = 8
-    processes: int = 1
-    device: str = "auto"
+    chunk: int = field(default=8, kw_only=True)
 
     def __post_init__(self) -> None:
         least = (self.networks, self.graphs, self.batch, self.depth, self.chunk, self.processes)
@@ -91,8 +80,7 @@ class RelationalZooOptions:
 
     def plain(self) -> dict[str, Any]:
         """All that the zoo follows from, with defaults filled in."""
-        named = asdict(self) | {"size": self.size or SIZES[self.data]}
-        return {n: v for n, v in named.items() if n not in ("folder", "processes", "device")}
+        return super().plain() | {"size": self.size or SIZES[self.data]}
 
 
 def run_relational_zoo(

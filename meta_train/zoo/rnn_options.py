@@ -1,16 +1,17 @@
 """Options of the command `zoo rnn`."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from meta_train.errors import MetaTrainError
 from meta_train.zoo.architecture import Architecture
+from meta_train.zoo.making import MakingOptions
 from meta_train.zoo.rnn_problems import sizes
 
 
 @dataclass(frozen=True)
-class RnnOptions:
+class RnnOptions(MakingOptions):
     """Train LSTMs on a formal language or a turn of MNIST each, and keep them on the way.
 
     The languages are a^n b^(n+m1) c^(n+m2) d^(n+m3); the networks predict each next letter. Digits
@@ -43,12 +44,8 @@ class RnnOptions:
         images: number of training images of each network.
         tile: pixels along a side of a tile of a digit.
         samples: sequences or images that a network is judged by.
-        validation: share of the languages, or of the angles, to validate on.
-        test: share of them to test on.
-        seed: of everything random.
+        validation: share of the languages, or of the angles, to validate on; `test` likewise.
         chunk: networks trained at once; 64 are best on a CPU, hundreds on a GPU.
-        processes: how many work at the same time, each on one thread.
-        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
     """
 
     folder: Path = Path("runs/zoo/rnn")
@@ -66,12 +63,9 @@ class RnnOptions:
     images: int = 2000
     tile: int = 7
     samples: int = 200
-    validation: float = 0.15
-    test: float = 0.15
-    seed: int = 0
-    chunk: int = 64
-    processes: int = 1
-    device: str = "auto"
+    validation: float = field(default=0.15, kw_only=True)
+    test: float = field(default=0.15, kw_only=True)
+    chunk: int = field(default=64, kw_only=True)
 
     def __post_init__(self) -> None:
         names = ("networks", "steps", "hidden", "layers", "batch", "images", "tile", "samples")
@@ -110,8 +104,7 @@ class RnnOptions:
 
     def plain(self) -> dict[str, Any]:
         """All that the zoo follows from."""
-        elsewhere = ("folder", "scale", "device", "processes")
-        return {name: value for name, value in asdict(self).items() if name not in elsewhere}
+        return {name: value for name, value in super().plain().items() if name != "scale"}
 
     @property
     def architecture(self) -> Architecture:
