@@ -40,7 +40,7 @@ class OuterOptions:
     beta2: float = 0.99
     clip: float = 1.0
     inputs: int = 0
-    factors: dict[str, float] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         sane = self.lr > 0 and 0 <= self.final <= 1 and self.warmup >= 0 and self.clip > 0

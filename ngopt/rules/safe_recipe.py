@@ -62,7 +62,7 @@ class SafeRecipe(Recipe):
         self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.skeleton = Skeleton.of(skeleton)
         self.scale = nn.Sequential(
-            Affine(TENSOR_FEATURES, hidden, generator), nn.ReLU(), Affine(hidden, 1)
+            Affine(TENSOR_FEATURES, hidden, generator), nn.SiLU(), Affine(hidden, 1)
         )
 
     @property
