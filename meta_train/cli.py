@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Union
 
 import tyro
 
@@ -20,17 +20,37 @@ from meta_train.train import meta_train
 from meta_train.zoo.command import ZooOptions, run_zoo
 from ngopt.errors import NgoptError
 
-COMMANDS: dict[type, Callable[[Any], object]] = {
-    Config: meta_train,
-    EvaluateOptions: run_evaluate,
-    ExportOptions: run_export,
-    TasksOptions: run_tasks,
-    PredictOptions: run_predict,
-    EmulateOptions: run_emulate,
-    EditOptions: run_edit,
-    ZooOptions: run_zoo,
-    RelationalOptions: run_relational,
+
+class Command(NamedTuple):
+    """A command, beside the class of its options.
+
+    Args:
+        name: on the command line.
+        run: what it does with its options.
+        description: one sentence for `--help`.
+    """
+
+    name: str
+    run: Callable[[Any], object]
+    description: str
+
+
+COMMANDS: dict[type, Command] = {
+    Config: Command("train", meta_train, "Learn theta, the weights of a rule."),
+    EvaluateOptions: Command("evaluate", run_evaluate, "Compare rules and tuned opponents."),
+    ExportOptions: Command(
+        "export", run_export, "Write the rule of a run to a file for NeuralGraphOptimizer."
+    ),
+    TasksOptions: Command("tasks", run_tasks, "List families of tasks."),
+    ZooOptions: Command("zoo", run_zoo, "Train many networks, to be read by others."),
+    PredictOptions: Command("predict", run_predict, "Tell properties of networks by weights."),
+    EditOptions: Command("edit", run_edit, "Change networks to edit their images."),
+    EmulateOptions: Command("emulate", run_emulate, "Encode recurrent networks, to do as they do."),
+    RelationalOptions: Command(
+        "relational", run_relational, "Train networks wired as graphs of all kinds."
+    ),
 }
+"""All commands, by the class of their options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = read(arguments)
-        COMMANDS[type(options)](options)
+        COMMANDS[type(options)].run(options)
     except NgoptError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
@@ -51,52 +71,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def read(arguments: Sequence[str]) -> Any:
     """Return the options of a command: a dataclass of :data:`COMMANDS`."""
-    train = PRESETS[preset(arguments)]
-    commands: Any = (
-        Annotated[
-            Config,
-            tyro.conf.subcommand(
-                "train", default=train, description="Learn theta, the weights of a rule."
-            ),
-        ]
-        | Annotated[
-            EvaluateOptions,
-            tyro.conf.subcommand("evaluate", description="Compare rules and tuned opponents."),
-        ]
-        | Annotated[
-            ExportOptions,
-            tyro.conf.subcommand(
-                "export", description="Write the rule of a run to a file for NeuralGraphOptimizer."
-            ),
-        ]
-        | Annotated[
-            TasksOptions, tyro.conf.subcommand("tasks", description="List families of tasks.")
-        ]
-        | Annotated[
-            PredictOptions,
-            tyro.conf.subcommand("predict", description="Tell properties of networks by weights."),
-        ]
-        | Annotated[
-            EditOptions,
-            tyro.conf.subcommand("edit", description="Change networks to edit their images."),
-        ]
-        | Annotated[
-            EmulateOptions,
-            tyro.conf.subcommand(
-                "emulate", description="Encode recurrent networks, to do as they do."
-            ),
-        ]
-        | Annotated[
-            ZooOptions,
-            tyro.conf.subcommand("zoo", description="Train many networks, to be read by others."),
-        ]
-        | Annotated[
-            RelationalOptions,
-            tyro.conf.subcommand(
-                "relational", description="Train networks wired as graphs of all kinds."
-            ),
-        ]
-    )
+    given: dict[type, dict[str, Any]] = {Config: {"default": PRESETS[preset(arguments)]}}
+    commands: Any = Union[  # noqa: UP007 - of as many as there are
+        tuple(
+            Annotated[
+                options,
+                tyro.conf.subcommand(
+                    command.name,
+                    description=command.description,
+                    **given.get(options, {}),
+                ),
+            ]
+            for options, command in COMMANDS.items()
+        )
+    ]
     return tyro.cli(
         commands,
         args=list(arguments),

@@ -89,7 +89,8 @@ _SIZES = replace(
     checkpoint_every=20,
 )
 """For the graph network and what it decides of whole tensors, on tasks of the kinds that people
-train. None of them is in a ring."""
+train. None of them is in a ring. The network of entries stays as it is, unless `--frozen` has
+nothing after it; it then learns three times as fast."""
 
 _AT_SCALE = replace(
     _SIZES,

@@ -1,6 +1,5 @@
 """The command `edit`: networks that change networks, so that their images are edited."""
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +16,7 @@ from meta_train.reading.bench import Bench, place
 from meta_train.reading.editor import ERROR, Editing, Editor, edited_images
 from meta_train.reading.filters import EDITS
 from meta_train.reading.fit import SPLITS
-from meta_train.reading.options import FitOptions
+from meta_train.reading.options import ComparisonOptions, FitOptions
 from meta_train.reading.pictures import draw_curves, draw_images
 from meta_train.reading.predict import description, identity
 from meta_train.reading.prediction import examples
@@ -28,7 +27,7 @@ from meta_train.zoo.store import Zoo
 
 
 @dataclass(frozen=True)
-class EditOptions:
+class EditOptions(ComparisonOptions):
     """Learn to change the weights of networks that are images, so that the images are edited.
 
     What an encoder tells of each weight is added to it. Beside each editor stand the networks as
@@ -40,22 +39,14 @@ class EditOptions:
         zoo: folder of a zoo of INRs, from `python -m meta_train zoo inr`.
         edit: `dilate` or `erode` (maximum or minimum of 3 x 3 pixels), or `contrast` (local).
         encoders: ways to read networks that tell of each weight, such as `ng_gnn:width=32`.
-        seeds: of first weights and batches; each encoder is trained with each.
         out: folder of the report (`report.md`, `report.json`), pictures, curves and checkpoints.
-        resamples: of the runs of the test split, for intervals.
-        report: only write the report of what is there.
-        imports: modules to import first, which define encoders of your own.
         fit: how they are trained.
     """
 
     zoo: Path
     edit: Literal["dilate", "erode", "contrast"] = "dilate"
     encoders: tuple[str, ...] = ("ng_gnn",)
-    seeds: tuple[int, ...] = (0, 1, 2)
     out: Path = Path("runs/edit")
-    resamples: int = 1000
-    report: bool = False
-    imports: tuple[str, ...] = ()
     fit: Annotated[FitOptions, tyro.conf.arg(name="")] = field(
         default_factory=lambda: FitOptions(clip=1.0)
     )
@@ -71,9 +62,7 @@ def run_edit(options: EditOptions, echo: Callable[[str], None] = tqdm.write) -> 
     Returns:
         The figures.
     """
-    for module in options.imports:
-        importlib.import_module(module)
-    zoo = Zoo.open(options.zoo)
+    zoo = options.open(options.zoo)
     check(zoo)
     return bench(options, zoo).run(echo, train=not options.report)
 

@@ -1,6 +1,5 @@
 """The command `emulate`: encoders of recurrent networks that teach an emulator to be them."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -26,7 +25,7 @@ from meta_train.reading.emulator import (
     read_kept,
 )
 from meta_train.reading.fit import SPLITS
-from meta_train.reading.options import FitOptions
+from meta_train.reading.options import ComparisonOptions, FitOptions
 from meta_train.reading.pictures import draw_confusion, draw_curves, draw_scatter
 from meta_train.reading.predict import description, identity
 from meta_train.reading.prediction import examples
@@ -71,7 +70,7 @@ Mode = Literal["frozen", "fine_tuned", "scratch"]
 
 
 @dataclass(frozen=True)
-class EmulateOptions:
+class EmulateOptions(ComparisonOptions):
     """Encode recurrent networks so that an emulator can do what they do, and compare encoders.
 
     An emulator, an LSTM, reads the encoding of a network and then what the network reads, and is to
@@ -87,7 +86,6 @@ class EmulateOptions:
         zoo: folder of a zoo, from `python -m meta_train zoo rnn`.
         encoders: ways to read networks, with options, such as `interactive_probing:length=12`; or
             `all`, which are the six of the source and `constant`.
-        seeds: of first weights and batches; each encoder is trained with each.
         scale: `full` is that of the source: emulator and cores of 2 layers of 256 units, 100,000
             steps of 64 networks, learning rate 1e-4.
         embedding: size of an encoding, whose length is 1.
@@ -100,9 +98,6 @@ class EmulateOptions:
         modes: whether encoders stay as emulation left them (`frozen`), go on learning with the head
             (`fine_tuned`), or start anew (`scratch`).
         out: folder of reports, pictures, curves and checkpoints.
-        resamples: of the runs of the test split, for intervals.
-        report: only write the reports of what is there.
-        imports: modules to import first, which define encoders of your own.
         fit: how encoders and emulators are trained. Gradients of the two are shortened each by
             itself.
         heads: how heads are trained, with encoders that go on learning too.
@@ -110,7 +105,6 @@ class EmulateOptions:
 
     zoo: Path = Path("runs/zoo/rnn")
     encoders: tuple[str, ...] = ("all",)
-    seeds: tuple[int, ...] = (0, 1, 2)
     scale: Literal["small", "full"] = "small"
     embedding: int = 16
     units: int = 64
@@ -120,9 +114,6 @@ class EmulateOptions:
     properties: tuple[str, ...] = ()
     modes: tuple[Mode, ...] = ("frozen",)
     out: Path = Path("runs/emulate")
-    resamples: int = 1000
-    report: bool = False
-    imports: tuple[str, ...] = ()
     fit: Annotated[FitOptions, tyro.conf.arg(name="")] = field(
         default_factory=lambda: FitOptions(
             epochs=60, batch=64, lr=2e-3, weight_decay=0.01, clip=0.1
@@ -167,9 +158,7 @@ def run_emulate(options: EmulateOptions, echo: Echo = tqdm.write) -> dict[str, T
     Returns:
         The figures of emulation, and of each property and mode.
     """
-    for module in options.imports:
-        importlib.import_module(module)
-    zoo = Zoo.open(options.zoo)
+    zoo = options.open(options.zoo)
     options = options.scaled(zoo)
     observer_of(zoo)  # so that a zoo of another kind shows at once
     first = emulation(options, zoo)

@@ -64,6 +64,10 @@ class Reading(ABC):
     def evaluate(self, module: nn.Module, split: str) -> Mapping[str, float]:
         """Scores on `validation` or `test`, by name; that of :attr:`score` is among them."""
 
+    @abstractmethod
+    def predict(self, module: nn.Module, split: str) -> Tensor:
+        """What is told of each network of a split, `(snapshots,)`, on the CPU."""
+
     def parts(self, module: nn.Module) -> list[nn.Module]:
         """Parts of the module, whose gradients are shortened by themselves; it is one by default.
 
@@ -71,10 +75,6 @@ class Reading(ABC):
             module: the network that reads networks.
         """
         return [module]
-
-    def predict(self, module: nn.Module, split: str) -> Tensor:
-        """What is told of each network of a split, `(snapshots,)`, on the CPU."""
-        raise NotImplementedError
 
     def keep(self, module: nn.Module, folder: Path) -> None:
         """Write what is to be shown of a trained module, beside its scores, to a folder."""

@@ -1,12 +1,15 @@
 """How networks that read networks are trained: options of all tasks, and the optimizer."""
 
+import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
 from meta_train.errors import MetaTrainError
+from meta_train.zoo.store import Zoo
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 
 
@@ -49,6 +52,29 @@ class FitOptions:
                 f"{self} makes no sense.\n  Use epochs > 0, minutes >= 0, batch >= 1, lr > 0, "
                 "warmup >= 0, 0 <= final <= 1, weight_decay >= 0, clip > 0, evaluations >= 1."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions:
+    """Options of all commands that compare encoders.
+
+    Args:
+        seeds: of first weights, batches and dropout; each encoder is trained with each.
+        resamples: of the runs of the test split, for intervals.
+        report: only write the reports of what is there.
+        imports: modules to import first, which define encoders of your own.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    resamples: int = 1000
+    report: bool = False
+    imports: tuple[str, ...] = ()
+
+    def open(self, zoo: Path) -> Zoo:
+        """Open a zoo, once what encoders need is imported."""
+        for module in self.imports:
+            importlib.import_module(module)
+        return Zoo.open(zoo)
 
 
 def optimizer_of(module: nn.Module, options: FitOptions) -> torch.optim.Optimizer:

@@ -1,6 +1,5 @@
 """The command `predict`: networks that tell the class, accuracy or another property of networks."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ from meta_train.cache import digest
 from meta_train.reading.augmentation import Augmentation
 from meta_train.reading.bench import Bench
 from meta_train.reading.fit import SPLITS
-from meta_train.reading.options import FitOptions
+from meta_train.reading.options import ComparisonOptions, FitOptions
 from meta_train.reading.pictures import draw_confusion, draw_curves, draw_scatter
 from meta_train.reading.prediction import Prediction, baselines, examples
 from meta_train.reading.readers import Reader, encoder_of
@@ -25,7 +24,7 @@ from meta_train.zoo.store import Zoo
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(ComparisonOptions):
     """Learn to tell a property of networks from their weights, and compare ways to read them.
 
     Beside each reader stand a constant and, where the zoo has hyper-parameters, boosted trees on
@@ -36,15 +35,11 @@ class PredictOptions:
         target: a column of it: `class`, `accuracy`, `gap` (accuracy on training data minus that on
             test data), or any other.
         encoders: ways to read networks, with options, such as `ng_gnn:width=32,layers=4`.
-        seeds: of first weights, batches and dropout; each encoder is trained with each.
         loss: `cross_entropy` of labels; `bce` of numbers from 0 to 1; `mse` of numbers; `auto` is
             the first of these that fits.
         hidden: width of the hidden layer that predicts from an encoding.
         dropout: in it, and of the encoding.
         out: folder of the report (`report.md`, `report.json`), pictures, curves and checkpoints.
-        resamples: of the runs of the test split, for intervals.
-        report: only write the report of what is there.
-        imports: modules to import first, which define encoders of your own.
         fit: how they are trained.
         augment: how networks are changed at random in training.
     """
@@ -52,14 +47,10 @@ class PredictOptions:
     zoo: Path
     target: str = "class"
     encoders: tuple[str, ...] = ("flat", "statistics", "ng_gnn", "one_pass")
-    seeds: tuple[int, ...] = (0, 1, 2)
     loss: Loss = "auto"
     hidden: int = 128
     dropout: float = 0.1
     out: Path = Path("runs/predict")
-    resamples: int = 1000
-    report: bool = False
-    imports: tuple[str, ...] = ()
     fit: Annotated[FitOptions, tyro.conf.arg(name="")] = field(default_factory=FitOptions)
     augment: Augmentation = field(default_factory=Augmentation)
 
@@ -74,9 +65,7 @@ def run_predict(options: PredictOptions, echo: Callable[[str], None] = tqdm.writ
     Returns:
         The figures.
     """
-    for module in options.imports:
-        importlib.import_module(module)
-    zoo = Zoo.open(options.zoo)
+    zoo = options.open(options.zoo)
     target = target_of(zoo, options.target, options.loss)
     return bench(options, zoo, target).run(echo, train=not options.report)
 

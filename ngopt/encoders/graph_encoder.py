@@ -246,9 +246,10 @@ class GraphEncoder(Encoder):
         if self.scale.by_bundle and self.architecture is not None:
             self.architecture.check(networks, type(self).__name__)
         batch = Batch.of(networks, self.positions)
-        if self.options["embedding"] == "learned":
+        learned = self.options["embedding"] == "learned"
+        if learned:
             self._check_count(batch, INPUT, "inputs")
-        if "learned" in self.options.values() or "outputs" in self.options.values():
+        if learned or self.options["read_out"] == "outputs":
             self._check_count(batch, OUTPUT, "outputs")
         return batch
 

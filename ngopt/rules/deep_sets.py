@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from ngopt.nn.affine import Affine
 from ngopt.nn.set_layer import SetLayer
-from ngopt.rules.network_rule import NetworkRule
+from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
-from ngopt.rules.sizes import check_sizes
 
 
 class DeepSets(NetworkRule):

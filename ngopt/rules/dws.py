@@ -5,10 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ngopt.nn.relations import RelationLayer, RelationNetwork
-from ngopt.rules.network_rule import NetworkRule
+from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
-from ngopt.rules.sizes import check_sizes
 
 
 class DWS(NetworkRule):

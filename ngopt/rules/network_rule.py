@@ -3,6 +3,7 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,11 +15,15 @@ from ngopt.features.numbers import Number
 from ngopt.features.positions import POSITIONS, TAP_POSITIONS, Positions
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.nn.sizes import check_whole
 from ngopt.rules.paper_recipe import PaperRecipe
 from ngopt.rules.recipe import Recipe
 from ngopt.rules.rule import Change, Rule, State
 from ngopt.rules.safe_recipe import SafeRecipe
 from ngopt.rules.scene import Part, Scene
+
+check_sizes = partial(check_whole, RuleError)
+"""Raises `RuleError` unless sizes are whole numbers of at least 1; see :func:`.check_whole`."""
 
 RECIPES: dict[str, type[SafeRecipe | PaperRecipe]] = {"safe": SafeRecipe, "paper": PaperRecipe}
 

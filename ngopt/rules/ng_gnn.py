@@ -14,10 +14,9 @@ from ngopt.nn.affine import Affine, PairAffine
 from ngopt.nn.feed_forward import FeedForward
 from ngopt.nn.pna import AGGREGATORS, Aggregate, PNALayer
 from ngopt.rules.layers.node_memory import NodeMemory
-from ngopt.rules.network_rule import NetworkRule
+from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
-from ngopt.rules.sizes import check_sizes
 
 BACKENDS = ("dense", "pyg")
 

@@ -10,10 +10,9 @@ from ngopt.features.positions import NODE_POSITIONS
 from ngopt.nn.affine import Affine
 from ngopt.nn.feed_forward import FeedForward
 from ngopt.nn.relational_transformer import TransformerLayer
-from ngopt.rules.network_rule import NetworkRule
+from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
-from ngopt.rules.sizes import check_sizes
 
 
 class NGT(NetworkRule):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class Scene:
         context: features of each bundle as a whole, `(bundles, context)`.
         taps: coordinates of each bundle's taps, `(tap, TAP_POSITIONS)`.
         nodes: the sets of nodes of the graph.
-        wiring: how the bundles hang together at the nodes.
+        ends: numbers of the nodes at both ends of each bundle.
         positions: features of each node, `(nodes, NODE_POSITIONS)`.
         memory: state of each parameter, by the name that its parts have.
     """
@@ -59,7 +60,7 @@ class Scene:
     context: Tensor
     taps: tuple[Tensor, ...]
     nodes: Nodes
-    wiring: Wiring
+    ends: tuple[Incidence, ...]
     positions: Tensor
     memory: State
 
@@ -74,7 +75,7 @@ class Scene:
         memory: State,
     ) -> "Scene":
         """Complete the description of some bundles by their nodes."""
-        nodes, bundles = nodes_of(graph), [part.bundle for part in parts]
+        nodes = nodes_of(graph)
         ends = dict(zip(graph.bundles, incidences(graph, nodes, context.device), strict=True))
         return cls(
             graph,
@@ -83,15 +84,16 @@ class Scene:
             context,
             tuple(shown.taps(part.bundle, context) for part in parts),
             nodes,
-            Wiring.of_one(nodes, bundles, [ends[bundle] for bundle in bundles], context),
+            tuple(ends[part.bundle] for part in parts),
             shown.nodes(nodes, context),
             memory,
         )
 
-    @property
-    def ends(self) -> tuple[Incidence, ...]:
-        """Numbers of the nodes at both ends of each bundle."""
-        return self.wiring.ends
+    @cached_property
+    def wiring(self) -> Wiring:
+        """How the bundles hang together at the nodes."""
+        bundles = [part.bundle for part in self.parts]
+        return Wiring.of_one(self.nodes, bundles, self.ends, self.context)
 
     def inputs(self) -> list[Tensor]:
         """All that is known of each entry without its neighbours.

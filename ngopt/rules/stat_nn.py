@@ -7,10 +7,9 @@ from torch import Tensor
 
 from ngopt.nn.feed_forward import FeedForward
 from ngopt.nn.statistics import STATISTICS, set_statistics
-from ngopt.rules.network_rule import NetworkRule
+from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
 from ngopt.rules.scene import Scene
-from ngopt.rules.sizes import check_sizes
 
 
 class StatNN(NetworkRule):

@@ -22,8 +22,8 @@ def test_public_names_are_in_the_reference(module):
 
 
 def test_commands_are_in_the_reference():
-    for options, run in cli.COMMANDS.items():
-        for item in (options, run):
+    for options, command in cli.COMMANDS.items():
+        for item in (options, command.run):
             name = f"{item.__module__}.{item.__qualname__}"
             assert re.search(rf":: {re.escape(name)}$", REFERENCE["meta_train"], re.MULTILINE)
 

@@ -99,16 +99,13 @@ def read_biases_at_the_wrong_nodes(self, scene, *rest):
     """Like published code: biases are read from the first node on, as if there were no inputs."""
     sets = [item for item in scene.nodes.sets if item.spaces]
     neurons = torch.cat([torch.arange(s.start, s.start + s.size) for s in sets])
-
-    def wrong(ends):
-        target = torch.searchsorted(neurons, ends.target) - sets[0].size
-        return Incidence(neurons[target], ends.source)
-
-    edges = tuple(
-        part._replace(ends=wrong(part.ends)) if part.bias else part for part in scene.wiring.edges
+    ends = tuple(
+        end
+        if "in" in part.bundle.roles
+        else Incidence(neurons[torch.searchsorted(neurons, end.target) - sets[0].size], end.source)
+        for part, end in zip(scene.parts, scene.ends, strict=True)
     )
-    wiring = dataclasses.replace(scene.wiring, edges=edges)
-    return read(self, dataclasses.replace(scene, wiring=wiring), *rest)
+    return read(self, dataclasses.replace(scene, ends=ends), *rest)
 
 
 @pytest.mark.parametrize("recipe", ["safe", "paper"])

@@ -21,7 +21,9 @@ FIT = FitOptions(epochs=3, batch=10, evaluations=2, lr=0.01, clip=1.0, device="c
 @pytest.fixture(scope="module")
 def done(zoo, tmp_path_factory):
     out = tmp_path_factory.mktemp("edit")
-    chosen = EditOptions(zoo.folder, "dilate", ("moments",), (0, 1), out, 50, fit=FIT)
+    chosen = EditOptions(
+        zoo.folder, "dilate", ("moments",), seeds=(0, 1), out=out, resamples=50, fit=FIT
+    )
     return out, run_edit(chosen, lambda text: None)
 
 

@@ -46,6 +46,9 @@ class Line(Reading):
         error = (module(self.x[part]) - self.y[part] + shift).square().mean()
         return {"squared error": float(error)}
 
+    def predict(self, module, split):
+        return module(self.x[40:60] if split == "validation" else self.x[60:80]).squeeze(1)
+
 
 class Jitter(nn.Module):
     """Draws from a generator of its own, as augmenting encoders do."""
