@@ -45,7 +45,9 @@ class Config:
             in place of the weights behind them.
         sigma: standard deviation of the noise on theta, for evolution strategies.
         sigma_outputs: the same of the noise on outputs, for `activity_pes`.
-        standardize: for `activity_pes`, let each stack count as much, whatever its losses.
+        standardize: for evolution strategies, let each stack count as much, whatever its losses.
+        segment: for `pes` and `activity_pes`, number of inner steps for which the first noise
+            stays; the next stays twice as long, and so on. 0 for new noise in each truncation.
         truncation: number of inner steps in an outer step.
         backend: `stacked` steps all runs of a stack at once; `modules` takes them one by one, for
             models that change their buffers.
@@ -78,6 +80,7 @@ class Config:
     sigma: float = 0.01
     sigma_outputs: float = 0.1
     standardize: bool = False
+    segment: int = 0
     truncation: int = 20
     backend: Literal["stacked", "modules"] = "stacked"
     augment: Augmentation = field(default_factory=Augmentation)

@@ -78,6 +78,7 @@ _SIZES = replace(
     sigma=0.03,
     sigma_outputs=0.2,
     standardize=True,
+    segment=100,
     truncation=100,
     lengths=Lengths(200, 5000),
     augment=Augmentation(

@@ -102,14 +102,17 @@ class MetaTrainer:
         backend = {"stacked": Stacked, "modules": Modules}[config.backend]
         unroll = backend(self.rule, config.unroll)
         common = (unroll, config.meta_loss, config.truncation)
-        by_noise: dict[str, type[ES | PES | NRES]] = {"es": ES, "pes": PES, "nres": NRES}
-        if config.estimator == "activity_pes":
-            return ActivityPES(
-                *common, config.sigma, config.sigma_outputs, standardize=config.standardize
-            )
-        if config.estimator in by_noise:
-            return by_noise[config.estimator](*common, sigma=config.sigma)
-        return {"backprop": TruncatedBackprop, "greedy": Greedy}[config.estimator](*common)
+        if config.estimator == "backprop":
+            return TruncatedBackprop(*common)
+        if config.estimator == "greedy":
+            return Greedy(*common)
+        options: dict[str, Any] = {"sigma": config.sigma, "standardize": config.standardize}
+        if config.estimator in ("es", "nres"):
+            return {"es": ES, "nres": NRES}[config.estimator](*common, **options)
+        options["segment"] = config.segment
+        if config.estimator == "pes":
+            return PES(*common, **options)
+        return ActivityPES(*common, sigma_outputs=config.sigma_outputs, **options)
 
     def step(self) -> Report:
         """Do one outer step."""

@@ -1,14 +1,12 @@
 """Persistent evolution strategies that perturb what a rule puts out, not the weights behind it."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.pes import PES
+from meta_train.estimators.pes import PES, now_and_past, together
 from meta_train.meta_loss import MetaLoss
 from meta_train.tasks.task import Tensors
 from meta_train.unroll.runs import Runs
@@ -18,11 +16,6 @@ from ngopt.rules.rule import Rule, State
 
 PERTURBATION = "perturbation"
 """Name of the rule's buffer that is added to its outputs for bundles."""
-
-
-SEGMENT = 100
-"""Number of inner steps for which the first noise on outputs stays; the next stays twice as long,
-and so on."""
 
 
 class ActivityPES(PES):
@@ -39,10 +32,8 @@ class ActivityPES(PES):
     output (those of the network of entries) are perturbed themselves. Of weights that do both, only
     the way through the outputs counts.
 
-    The variance of PES grows with the number of times that noise was drawn. What outputs do depends
-    on time in orders of magnitude, so the first noise on them stays for :data:`SEGMENT` steps, and
-    each other one twice as long as the one before. The derivative is that of the outputs as they
-    are at the beginning of a truncation, and at the end of each segment for what has been.
+    The derivative is that of the outputs as they are at the beginning of a truncation, and at the
+    end of each segment for what has been.
 
     Args:
         unroll: trains inner runs.
@@ -50,9 +41,8 @@ class ActivityPES(PES):
         truncation: number of inner steps per estimate.
         sigma: standard deviation of the noise on weights.
         sigma_outputs: standard deviation of the noise on outputs.
-        standardize: measure differences between pairs in units of their own root mean square, so
-            that each stack counts as much, whatever the scale and noise of its losses. The
-            estimates of a stack have the right direction, not the right size.
+        standardize: see :class:`~meta_train.estimators.antithetic.Antithetic`.
+        segment: see :class:`~meta_train.estimators.pes.PES`.
 
     Raises:
         MetaTrainError: if a standard deviation is not above 0, or the rule has no such outputs.
@@ -70,8 +60,11 @@ class ActivityPES(PES):
         sigma_outputs: float = 0.1,
         *,
         standardize: bool = False,
+        segment: int = 100,
     ) -> None:
-        super().__init__(unroll, meta_loss, truncation, sigma)
+        super().__init__(
+            unroll, meta_loss, truncation, sigma, standardize=standardize, segment=segment
+        )
         if not sigma_outputs > 0:
             raise MetaTrainError(
                 f"nothing can be learned from noise with sigma_outputs={sigma_outputs}.\n"
@@ -82,7 +75,7 @@ class ActivityPES(PES):
                 f"{type(unroll.rule).__name__} has no outputs for bundles that could be perturbed."
                 "\n  Use MatrixGNN, or the estimator `pes`."
             )
-        self.sigma_outputs, self.standardize = sigma_outputs, standardize
+        self.sigma_outputs = sigma_outputs
 
     def _perturbed(self, particles: Particles) -> tuple[Tensors, Tensors, Tensors]:
         runs = particles.runs
@@ -93,22 +86,22 @@ class ActivityPES(PES):
                 if weight.requires_grad
             }
             outputs = self._outputs(runs, weights)
-        before = dict(particles.noise)
-        now = before.pop(PERTURBATION, None)
-        if now is None or _begins(runs.made, self.truncation):
-            if now is not None:
-                before = self._since(before, self._pulled_back(now, outputs, weights))
-            now = self._noise_on(outputs, runs)
-        pulled = self._pulled_back(now, outputs, weights)
-        drawn = self._draw(runs)
-        behind = {name: torch.zeros_like(drawn[name]) for name in pulled}
-        theta = self._to_either_side({**drawn, **behind})
-        direct = {name: noise for name, noise in drawn.items() if name not in pulled}
-        kept = self._since(before, direct)
-        theta[PERTURBATION] = torch.cat([now, -now])
-        noise = self._since(kept, pulled)
-        ordered = {name: noise[name] for name in drawn}  # as theta is
-        return theta, ordered, {**kept, PERTURBATION: now}
+        now, past = now_and_past(particles.noise)
+        if not now or self._begins(runs.made):
+            if now:
+                past = self._since(past, self._in_place(now, outputs, weights)[0])
+            now = self._draw(runs) | {PERTURBATION: self._noise_on(outputs, runs)}
+        noise, direct = self._in_place(now, outputs, weights)
+        theta = self._to_either_side(direct)
+        theta[PERTURBATION] = torch.cat([now[PERTURBATION], -now[PERTURBATION]])
+        return theta, self._since(past, noise), together(now, past)
+
+    def _in_place(self, now: Tensors, outputs: Tensor, weights: Tensors) -> tuple[Tensors, Tensors]:
+        """Noise that stands in for that on outputs, and noise on weights that move none."""
+        drawn = {name: noise for name, noise in now.items() if name != PERTURBATION}
+        pulled = self._pulled_back(now[PERTURBATION], outputs, weights)
+        behind = {name: torch.zeros_like(noise) for name, noise in pulled.items()}
+        return drawn | pulled, drawn | behind
 
     def _noise_on(self, outputs: Tensor, runs: Runs) -> Tensor:
         """Noise on the outputs of each problem, `(problems, ...)`."""
@@ -131,13 +124,6 @@ class ActivityPES(PES):
             if slope is not None
         }
 
-    def _slope(self, noise: Tensors, losses: Tensor) -> Tensors:
-        if self.standardize:
-            first, second = losses.chunk(2)
-            gaps = torch.nan_to_num(first - second, 0.0, 0.0, 0.0)
-            losses = losses / gaps.square().mean().sqrt().clamp(min=1e-12)
-        return super()._slope(noise, losses)
-
     def _outputs(self, runs: Runs, theta: Tensors) -> Tensor:
         """What the rule puts out for each bundle, `(runs, bundles, outputs)`."""
         outputs: Tensor = functional_call(
@@ -146,16 +132,6 @@ class ActivityPES(PES):
             (runs.parameters, runs.gradients, runs.state, runs.task.graph),
         )
         return outputs
-
-
-def _begins(made: int, truncation: int) -> bool:
-    """Whether a segment has begun in the truncation that is over."""
-    return _segment(made) > _segment(made - truncation)
-
-
-def _segment(made: int) -> int:
-    """Number of the segment in which a step is."""
-    return int(math.log2(1 + max(0, made) / SEGMENT))
 
 
 class _Outputs(nn.Module):

@@ -25,7 +25,10 @@ class Antithetic(Estimator):
         unroll: trains inner runs; its back end must take a theta for each run.
         meta_loss: of their losses.
         truncation: number of inner steps per estimate.
-        sigma: standard deviation of the noise that is drawn in each truncation.
+        sigma: standard deviation of the noise each time it is drawn.
+        standardize: measure differences between pairs in units of their own root mean square, so
+            that each stack counts as much, whatever the scale and noise of its losses. The
+            estimates of a stack have the right direction, not the right size.
 
     Raises:
         MetaTrainError: if sigma is not above 0.
@@ -34,14 +37,20 @@ class Antithetic(Estimator):
     copies = 2
 
     def __init__(
-        self, unroll: Unroll, meta_loss: MetaLoss, truncation: int, sigma: float = 0.01
+        self,
+        unroll: Unroll,
+        meta_loss: MetaLoss,
+        truncation: int,
+        sigma: float = 0.01,
+        *,
+        standardize: bool = False,
     ) -> None:
         super().__init__(unroll, meta_loss, truncation)
         if not sigma > 0:
             raise MetaTrainError(
                 f"nothing can be learned from noise with sigma={sigma}.\n  Use sigma > 0."
             )
-        self.sigma = sigma
+        self.sigma, self.standardize = sigma, standardize
 
     @abstractmethod
     def _kept(self, runs: Runs, noise: Tensors) -> Particles:
@@ -66,6 +75,10 @@ class Antithetic(Estimator):
 
     def _slope(self, noise: Tensors, losses: Tensor) -> Tensors:
         """Estimate of the meta-gradient; see :func:`slope`."""
+        if self.standardize:
+            first, second = losses.chunk(2)
+            gaps = torch.nan_to_num(first - second, 0.0, 0.0, 0.0)
+            losses = losses / gaps.square().mean().sqrt().clamp(min=1e-12)
         return slope(noise, losses, self.sigma)
 
     def _to_either_side(self, noise: Tensors) -> Tensors:
@@ -102,7 +115,7 @@ def slope(noise: Mapping[str, Tensor], losses: Tensor, sigma: float) -> Tensors:
     Args:
         noise: what tells the two runs of each pair apart, with a leading dimension `problems`.
         losses: (2 * problems,). A pair whose difference is not finite counts as one without any.
-        sigma: standard deviation of the noise that is drawn in each truncation.
+        sigma: standard deviation of the noise each time it is drawn.
     """
     plus, minus = losses.chunk(2)
     difference = plus - minus

@@ -57,6 +57,8 @@ class MatrixGNN(Rule):
             has the same shape either way.
         graph_sizes: whether the learned sizes of steps depend on the mean states of the neurons at
             both ends of a bundle.
+        linear_sizes: whether they also depend on the features of the bundle directly, beside the
+            hidden units.
         neuron_statistics: whether neurons start from statistics of their rows and columns; without,
             all start alike, and learn of their weights and gradients from the first messages.
         context_every: number of steps after which it looks at the whole model again, in the
@@ -84,6 +86,7 @@ class MatrixGNN(Rule):
         *,
         graph_context: bool = True,
         graph_sizes: bool = False,
+        linear_sizes: bool = False,
         neuron_statistics: bool = True,
         context_every: int = 1,
         momentum_dtype: str = "bfloat16",
@@ -101,8 +104,8 @@ class MatrixGNN(Rule):
             )
         self.refresh_every = context_every
         self.width, self.hidden, self.seed = width, hidden, seed
-        self.graph_context, self.graph_sizes = graph_context, graph_sizes
-        self.neuron_statistics = neuron_statistics
+        self.graph_context, self.neuron_statistics = graph_context, neuron_statistics
+        self.graph_sizes, self.linear_sizes = graph_sizes, linear_sizes
         self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.positions = Positions(positions)
         self.skeleton = Skeleton.of(skeleton)
@@ -117,6 +120,8 @@ class MatrixGNN(Rule):
         if graph_sizes:
             self.scale_out = Affine(width, hidden, bias=False)
             self.scale_in = Affine(width, hidden, bias=False)
+        if linear_sizes:
+            self.scale_linear = Affine(TENSOR_FEATURES, OUTPUTS, bias=False)
         self.perturbation: Tensor
         self.register_buffer("perturbation", torch.zeros(()), persistent=False)
 
@@ -129,6 +134,7 @@ class MatrixGNN(Rule):
             "hidden": self.hidden,
             "graph_context": self.graph_context,
             "graph_sizes": self.graph_sizes,
+            "linear_sizes": self.linear_sizes,
             "neuron_statistics": self.neuron_statistics,
             "context_every": self.refresh_every,
             "momentum_dtype": self.momentum_dtype,
@@ -282,4 +288,6 @@ class MatrixGNN(Rule):
         if ends is not None:
             hidden = hidden + self.scale_out(ends[0]) + self.scale_in(ends[1])
         outputs: Tensor = last(activation(hidden))
+        if self.linear_sizes:
+            outputs = outputs + self.scale_linear(context)
         return outputs + self.perturbation.to(outputs)

@@ -155,7 +155,8 @@ def outputs_of(rule, b):
     if rule.graph_sizes and not b.blind:
         out, into = (x.mean((0, 1)) for x in b.states)
         hidden = hidden + rule.scale_out(out) + rule.scale_in(into)
-    return last(activation(hidden))
+    outputs = last(activation(hidden))
+    return outputs + rule.scale_linear(b.context) if rule.linear_sizes else outputs
 
 
 def step(rule, parameters, gradients, state, graph):

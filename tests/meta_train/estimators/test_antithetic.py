@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -92,3 +94,16 @@ def test_differences_that_are_not_finite_count_as_none():
 def test_noise_that_is_none_is_refused(cls, sigma):
     with pytest.raises(MetaTrainError, match="Use sigma > 0"):
         estimator(cls, sigma=sigma)
+
+
+@CLASSES
+def test_stacks_count_alike_where_differences_are_standardized(cls):
+    def gradient(scale):
+        each = cls(Stacked(Descent(), UnrollOptions(lr=0.01)), MetaLoss(), 2, standardize=True)
+        _, noise, _ = each._perturbed(each.begin(Quadratic(), 5, seeded()))
+        losses = scale * torch.tensor([0.3, -0.2, 0.5, 0.1, math.nan, 0.1, 0.4, -0.3, 0.2, 0.0])
+        return each._slope(noise, losses.double())
+
+    for name, expected in gradient(1.0).items():
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(gradient(1e-4)[name], expected)

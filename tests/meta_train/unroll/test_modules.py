@@ -55,7 +55,7 @@ def test_both_back_ends_agree_for_rules_with_memory_and_in_single_precision(name
     ):
         torch.testing.assert_close(losses, other_losses, rtol=1e-6, atol=1e-6)
         flat = [torch.cat([g.flatten() for g in x.values()]) for x in (gradient, other_gradient)]
-        assert (flat[0] - flat[1]).norm() < 1e-6 * flat[0].norm()
+        assert (flat[0] - flat[1]).norm() < 2e-5 * flat[0].norm()
 
 
 def by_hand(rule, runs, index, batches, second_order):
