@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from benchmarks.memory import forget_peak, peak_resident
 from benchmarks.models import loss
 from ngopt import NeuralGraphOptimizer
-from ngopt.optim.refreshing import FIRST, Refreshing, refreshes
+from ngopt.optim.context_refresh import FIRST, ContextRefresh, is_refresh_step
 
 Build = Callable[[nn.Module], list[Optimizer]]
 """Makes an optimizer, or several, for a model."""
@@ -94,7 +94,7 @@ class Contestant:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @property
-    def _refreshing(self) -> list[Refreshing]:
+    def _refreshing(self) -> list[ContextRefresh]:
         ours = [o for o in self.optimizers if isinstance(o, NeuralGraphOptimizer)]
         return [optimizer._refreshing for optimizer in ours]
 
@@ -116,7 +116,7 @@ def looks(every: int) -> float:
     Args:
         every: number of steps from one look to the next, in the beginning.
     """
-    return sum(refreshes(step, every) for step in range(HORIZON)) / HORIZON
+    return sum(is_refresh_step(step, every) for step in range(HORIZON)) / HORIZON
 
 
 def _cycle(optimizer: Optimizer) -> int:

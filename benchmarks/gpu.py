@@ -33,7 +33,7 @@ from benchmarks.step import CONTESTANTS, LR, Case
 from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules, trace
 from ngopt.backends import switch
 from ngopt.backends.triton import kernel
-from ngopt.optim.refreshing import FIRST
+from ngopt.optim.context_refresh import FIRST
 from ngopt.rules.layers import polar
 
 CASES = (

@@ -23,7 +23,7 @@ from meta_train.table import table_lines
 from ngopt import NeuralGraphOptimizer
 from ngopt.backends.switch import eager
 from ngopt.features.scale import EPS, row_squares
-from ngopt.rules import skeleton
+from ngopt.rules import base_update
 from ngopt.rules.layers.polar import in_half_precision, rough_polar_factor
 
 STEPS = (0, 3, 30, 120)
@@ -39,7 +39,7 @@ def momenta(model: nn.Module, dataset: Dataset) -> Iterator[Tensor]:
         return rough_polar_factor(matrices, steps)
 
     optimizer = NeuralGraphOptimizer(model)
-    with eager(), patch.object(skeleton, "rough_polar_factor", spy):
+    with eager(), patch.object(base_update, "rough_polar_factor", spy):
         for step in range(max(STEPS) + 1):
             inputs, labels = (t[0] for t in dataset.sample(1, 16, generator, "train"))
             optimizer.zero_grad()

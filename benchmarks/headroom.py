@@ -34,14 +34,14 @@ RULE = "MatrixGNN:context_every=8,square_dtype=bfloat16,graph_context=False"
 OUTPUTS = {"size": (0, (-0.4, -0.2, 0.2, 0.4)), "decay": (1, (-0.5, 0.3, 0.6, 1.2, 3.0))}
 """Raw outputs for bundles, by their place, and the values that all bundles get."""
 
-SKELETON: dict[str, tuple[float, ...]] = {
+BASE_UPDATE: dict[str, tuple[float, ...]] = {
     "slow": (0.0, 0.5, 2.0, 4.0),
     "nesterov": (0.0, 2.0),
     "orthogonal": (0, 1, 3),
     "age_power": (0.4, 0.6),
     "late_power": (0.0, 1.0),
 }
-"""Constants of the skeleton, and the values that are tried."""
+"""Constants of the base update, and the values that are tried."""
 
 
 def losses(
@@ -92,9 +92,9 @@ def of_task(
     found: dict[str, dict[str, list[float]]] = {}
     for (name, _, value), other in zip(choices, others, strict=True):
         found.setdefault(name, {})[str(value)] = difference(other, base)
-    for name in [name for name in SKELETON if name in controls]:
-        for value in SKELETON[name]:
-            changed = rule_of(f"{rule},skeleton={{'{name}': {value}}}")
+    for name in [name for name in BASE_UPDATE if name in controls]:
+        for value in BASE_UPDATE[name]:
+            changed = rule_of(f"{rule},base_update={{'{name}': {value}}}")
             (other,) = losses(changed, task, steps, problems, [(0, 0.0)])
             found.setdefault(name, {})[str(value)] = difference(other, base)
     return found
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--rule", default=RULE)
     tasks = [entry.family for entry in ring("validation") if entry.steps < 1000]
     parser.add_argument("--tasks", nargs="+", default=tasks)
-    controls = [*OUTPUTS, *SKELETON]
+    controls = [*OUTPUTS, *BASE_UPDATE]
     parser.add_argument("--controls", nargs="+", default=controls, choices=controls)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--problems", type=int, default=8)

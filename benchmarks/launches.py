@@ -33,7 +33,7 @@ from ngopt.backends.backend import GPU
 from ngopt.backends.function import Argument, Function, Result, number_of_outputs
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables
-from ngopt.optim.refreshing import FIRST
+from ngopt.optim.context_refresh import FIRST
 from ngopt.rules.buckets import compiled
 
 FREE = frozenset(

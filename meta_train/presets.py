@@ -25,11 +25,11 @@ _DEFAULT = Config(
 """About twenty minutes on one CPU core for the default rule."""
 
 _DIRECTION = replace(_DEFAULT, frozen=("scale",))
-"""For the default rule: what it learns is the direction, its sizes are the skeleton's."""
+"""For the default rule: what it learns is the direction, its sizes are the base update's."""
 
 _PRETRAINED = replace(
     _DEFAULT,
-    rule="MatrixGNN:positions=depth|fans|ends|axes|taps,skeleton={'weight_reference':0.0}",
+    rule="MatrixGNN:positions=depth|fans|ends|axes|taps,base_update={'weight_reference':0.0}",
     families=(
         "mlp:data=fashion_mnist|mnist,size=8,width=16|32|48,depth=1|2|3,"
         "activation=relu|tanh|gelu,norm=none|none|layer,batch=32|64|128",

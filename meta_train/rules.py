@@ -10,7 +10,7 @@ from meta_train import checkpoint
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up, parse
 from ngopt.errors import NgoptError
-from ngopt.rules.library import SUFFIX, list_rules, load_rule, rule_classes
+from ngopt.rules.library import SUFFIX, current_config, list_rules, load_rule, rule_classes
 from ngopt.rules.rule import Rule
 
 
@@ -32,7 +32,7 @@ def rule_of(text: str) -> Rule:
     classes = rule_classes()
     name = text.partition(":")[0]
     if name in classes:
-        return _build(classes[name], parse(text).options, text)
+        return _build(classes[name], current_config(parse(text).options), text)
     if text in list_rules() or Path(text).suffix == SUFFIX:
         return load_rule(text)
     if Path(text).is_dir():
@@ -69,7 +69,7 @@ def rule_in(state: Mapping[str, Any]) -> Rule:
     """
     described = state["rule"]
     cls = look_up(rule_classes(), described["class"], "class of rules (imported so far)")
-    rule = cls(**json.loads(described["config"]))
+    rule = cls(**current_config(json.loads(described["config"])))
     rule.load_state_dict(state["theta"])
     rule.lr = described["lr"]
     return rule

@@ -28,6 +28,7 @@ from meta_train.tasks.family import family_of
 from meta_train.turns import in_turns
 from meta_train.unroll.modules import Modules
 from meta_train.unroll.stacked import Stacked
+from ngopt.rules.library import current_spec
 from ngopt.rules.rule import Rule
 
 
@@ -192,6 +193,8 @@ class MetaTrainer:
         # An older checkpoint lacks options that came later: it was begun with their defaults.
         before = _completed(json.loads(state["config"]), json.loads(as_json(Config())))
         now = json.loads(as_json(self.config))
+        for options in (before, now):
+            options["rule"] = current_spec(options["rule"])
         checkpoint.check_unchanged(before, now, FREE)
         self.rule.load_state_dict(state["theta"])
         self.outer.load_state_dict(state["outer"])

@@ -11,7 +11,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.tasks.family import Family, register
 from meta_train.tasks.task import Batch, Problem, Task, Tensors
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim.joining import EMPTY, complete
+from ngopt.optim.joined_graph import EMPTY, complete
 
 
 class RosenbrockTask(Task):

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from meta_train.tasks.task import Task, Tensors
 from meta_train.unroll.runs import Runs
-from ngopt.optim.update import Options, changed
+from ngopt.optim.update import Options, updated
 from ngopt.rules.rule import Rule, State
 
 
@@ -51,7 +51,7 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
     def moved(runs: Runs, *, fresh: bool = True) -> tuple[Tensors, State]:
         step = partial(one, fresh)
         run = (runs.parameters, runs.gradients, runs.state, runs.lr)
-        if rule.takes_runs(runs.gradients) and not rule.watched:
+        if rule.supports_runs(runs.gradients) and not rule.reports_diagnostics:
             found: tuple[Tensors, State] = functional_call(module, named, (*run, fresh))
             return found
         move = torch.vmap(step, in_dims=dims, randomness="different")
@@ -75,20 +75,24 @@ class _Move(nn.Module):
             name: Options(
                 _wide(lr, tensor),
                 self._weight_decay,
-                annealed=self._annealed(tensor, state[name]),
+                annealing_factor=self._annealed(tensor, state[name]),
             )
             for name, tensor in parameters.items()
         }
         # Runs whose gradients are not finite have diverged: what becomes of them is not used.
         given = (parameters, gradients, state, self._graph, self.rule, options)
-        return changed(*given, fresh=fresh)
+        return updated(*given, refresh=fresh)
 
     def _annealed(self, tensor: Tensor, state: Tensors) -> Tensor | float | None:
         """By what the rule anneals a parameter at this step; left to the step of a single run."""
         if "step" not in state or not state["step"].dim():
             return None
-        annealed = self.rule.annealed(state["step"] + 1)
-        return _wide(annealed, tensor) if isinstance(annealed, Tensor) else annealed
+        annealing_factor = self.rule.annealing_factor(state["step"] + 1)
+        return (
+            _wide(annealing_factor, tensor)
+            if isinstance(annealing_factor, Tensor)
+            else annealing_factor
+        )
 
 
 def _wide(numbers: Tensor, tensor: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from meta_train.unroll.move import Move, mover
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.recorder import Batches, Recorder, captures
 from meta_train.unroll.runs import Runs, chosen, mapped, repeated, start
-from ngopt.optim.refreshing import FIRST, refreshes
+from ngopt.optim.context_refresh import FIRST, is_refresh_step
 from ngopt.rules.rule import Rule, State
 
 
@@ -133,7 +133,7 @@ class Unroll(ABC):
         """Whether the rule looks at the whole model at a step of a truncation."""
         every = self.rule.refresh_every
         if made is not None:
-            return refreshes(made + number, every)
+            return is_refresh_step(made + number, every)
         due = before + number < FIRST or number % every == 0
         return due or self.options.looks == "each"
 

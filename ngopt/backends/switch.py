@@ -2,11 +2,15 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _eager = os.environ.get("NGOPT_BACKEND") == "eager"
 _interpreted = False
@@ -114,3 +118,12 @@ def give_up(reason: Exception, remedy: str = "Install a C compiler such as gcc")
         f"{remedy}, or set NGOPT_FUSED=0 to do without and hear nothing of it.",
         stacklevel=2,
     )
+
+
+def uncompiled(method: Method) -> Method:
+    """Decorate a function that `torch.compile` must not look into.
+
+    This is how torch's own optimizers do it: `torch.compiler.disable` would import the compiler
+    (2 s) now.
+    """
+    return cast(Method, _disable_dynamo(method))

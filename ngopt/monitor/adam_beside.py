@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ngopt.optim.joining import EMPTY, complete
+from ngopt.optim.joined_graph import EMPTY, complete
 from ngopt.optim.magnitudes import all_finite
-from ngopt.optim.update import Options, directions, if_finite, init_state
+from ngopt.optim.update import Options, rule_updates, if_finite, init_state
 from ngopt.rules.adam import Adam
 from ngopt.rules.rule import State
 
@@ -45,7 +45,7 @@ class AdamBeside:
         finite = all_finite(grads)
         due = {name: self._state[name] for name in grads}
         steps = {}
-        for name, direction, after in directions(
+        for name, direction, after in rule_updates(
             params, grads, due, self._graph, self._rule, options
         ):
             self._state[name] = if_finite(finite, after, self._state[name])

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from ngopt.backends.switch import uncompiled
 from ngopt.errors import OptionError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.monitor.adam_beside import AdamBeside
@@ -22,9 +23,8 @@ from ngopt.monitor.images import graph_image
 from ngopt.monitor.measures import angle, change, sizes, totals
 from ngopt.monitor.watch import Seen, watch
 from ngopt.optim.annealing import Clock
-from ngopt.optim.naming import name_all
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.optim.uncompiled import uncompiled
+from ngopt.optim.parameter_groups import name_all
 from ngopt.optim.update import Options
 
 SAMPLE = 2**16

@@ -22,7 +22,7 @@ class Insight(NamedTuple):
         scale: learned factor of its step, 0-dim. 1 for a fresh rule.
         correction: `(group * out, in)`, made smaller by averaging where it is large: how far the
             rule moved each entry away from the base direction, in units of that direction's RMS;
-            root mean square over taps. From 0, a fresh rule's, to the skeleton's `trust`.
+            root mean square over taps. From 0, a fresh rule's, to the base update's `trust`.
         correction_rms: the same over all entries, 0-dim.
         neurons: states of its output neurons, `(group * out, width)`, and of its input neurons,
             `(group * in, width)`; empty if the rule has none.
@@ -111,7 +111,7 @@ class Seen(dict[str, list[Insight]]):
         correction: Tensor,
         neurons: Sequence[Tensor],
     ) -> None:
-        """Take in what the rule tells; see :class:`ngopt.rules.rule.Observer`."""
+        """Take in what the rule tells; see :class:`ngopt.rules.rule.DiagnosticsCallback`."""
         told = (scale, correction, *neurons)
         # What torch.func has wrapped means nothing outside of its transformation.
         if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in told):
@@ -155,9 +155,9 @@ def watch(rule: Rule, limit: int = 64) -> Iterator[Seen]:
         >>> seen["weight"][0].scale
         tensor(1.)
     """
-    seen, outer = Seen(limit), rule.observer
-    rule.observer = seen.add
+    seen, outer = Seen(limit), rule.on_diagnostics
+    rule.on_diagnostics = seen.add
     try:
         yield seen
     finally:
-        rule.observer = outer
+        rule.on_diagnostics = outer

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isabstract
 from os import PathLike
 from pathlib import Path
@@ -40,6 +40,7 @@ class Files(Generic[M]):
         save: the function that writes them, for messages.
         finish: sets what a network has beside weights, from the metadata of its file; raises
             `ValueError` if that makes no sense.
+        new_names: of options that older files know by another name, by that name.
     """
 
     word: str
@@ -48,6 +49,7 @@ class Files(Generic[M]):
     error: type[NgoptError]
     save: str
     finish: Callable[[M, Mapping[str, str]], None] = _nothing_more
+    new_names: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, module: M, path: str | PathLike[str], **more: str) -> None:
         """Write a network; a file that is there already is replaced when the new one is whole.
@@ -133,7 +135,7 @@ class Files(Generic[M]):
                 f"{', '.join(sorted(classes))}.\n  Import the module that defines it first."
             )
         try:
-            config: dict[str, Any] = json.loads(metadata["config"])
+            config = with_new_names(json.loads(metadata["config"]), self.new_names)
             with Bounded(SPARE + 100 * weights):
                 module = classes[name](**config)
             self.finish(module, metadata)
@@ -160,6 +162,21 @@ class Files(Generic[M]):
                 f"{details} ({len(wrong)} in all).\n  Save the {self.word} again with {self.save}."
             )
         module.load_state_dict(weights)
+
+
+def with_new_names(config: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    """Rename options of a config that were called otherwise when it was saved.
+
+    Args:
+        config: names and values of options; a value may itself be such a config.
+        new_names: by the old names.
+    """
+    return {
+        new_names.get(name, name): with_new_names(value, new_names)
+        if isinstance(value, Mapping)
+        else value
+        for name, value in config.items()
+    }
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:

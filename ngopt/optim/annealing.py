@@ -1,7 +1,7 @@
-"""Built-in annealing of a parameter group, and how it makes way for a schedule of the script.
+"""Built-in annealing of a parameter group, which stops when the script lowers the learning rate.
 
-Until the learning rate is lowered, steps begin large and shrink with their number. Once a script
-lowers it, it alone decides how steps shrink: annealing holds still.
+Until then, steps begin large and shrink with their number. Afterwards the learning rate alone
+decides how steps shrink.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -15,21 +15,21 @@ from ngopt.features.numbers import Number, either, larger, smaller
 from ngopt.rules.rule import Rule
 
 ROUNDING = 1e-6
-"""A learning rate that is this near to its peak, relative to it, has been rounded, not changed."""
+"""Relative difference from the peak up to which a learning rate counts as rounded, not changed."""
 
 LARGEST = 1e-2
-"""Steps are no larger than AdamW's at this learning rate, or at the script's if that is higher.
-What suits tables and graphs at that size throws them off at six times it."""
+"""Annealing never makes steps larger than AdamW's at this learning rate, or at the script's if that
+is higher. Models of tables and graphs that train well at this size diverge at six times it."""
 
 TINY = 1e-30
-"""A learning rate below which it bounds nothing."""
+"""Least learning rate in divisions, so that 0 gives no infinity."""
 
 DEFAULTS: dict[str, Any] = {"anneal": None, "age": 0, "peak_lr": 0.0, "lowered": False}
-"""What a parameter group holds of its annealing."""
+"""Entries of a parameter group that belong to annealing, and their defaults."""
 
 
 class Clock(NamedTuple):
-    """How far annealing has come: numbers, or 0-dim tensors on the device of steps.
+    """State of annealing: numbers, or 0-dim tensors on the device of the parameters.
 
     Args:
         age: number of steps that annealing counts.
@@ -43,17 +43,17 @@ class Clock(NamedTuple):
 
     @classmethod
     def of(cls, group: Mapping[str, Any]) -> "Clock":
-        """That of a parameter group."""
+        """The clock of a parameter group."""
         return cls(*(group.get(key, DEFAULTS[key]) for key in cls._fields))
 
     def numbers(self) -> "Clock":
-        """The same in numbers."""
-        # Whoever tunes options may have made tensors of them that ask for derivatives.
+        """This clock in Python numbers."""
+        # Options may be tensors that require gradients.
         age, peak, lowered = (v.detach() if isinstance(v, Tensor) else v for v in self)
         return Clock(int(age), float(peak), bool(lowered))
 
     def tensors(self, device: torch.device) -> "Clock":
-        """The same in new tensors on a device."""
+        """This clock in new tensors on a device."""
 
         def made(number: float, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.full((), number, dtype=dtype, device=device)
@@ -62,9 +62,9 @@ class Clock(NamedTuple):
         return Clock(made(age), made(peak), made(lowered, torch.bool))
 
     def after(self, lr: Number, rule: Rule) -> "Clock":
-        """The same after one more step.
+        """The clock after one more step.
 
-        Steps of a warm-up count as others do, but not beyond the age at which steps are AdamW's.
+        Warm-up steps count too, but only until the annealing factor has come down to 1.
 
         Args:
             lr: learning rate of that step.
@@ -77,7 +77,7 @@ class Clock(NamedTuple):
         return Clock(age, larger(lr, self.peak_lr), lowered)
 
 
-def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, Number]:
+def next_clock(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, Number]:
     """The clock of a group after one more step, and the factor of its learning rate at that step.
 
     Args:
@@ -102,22 +102,22 @@ def annealed(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, Number]:
 
 def _factor(rule: Rule, age: Number, lowered: bool | Tensor) -> Number:
     """The rule's factor; a number if all is in numbers."""
-    factor = rule.annealed(age, lowered)
+    factor = rule.annealing_factor(age, lowered)
     return factor if isinstance(age, Tensor) or isinstance(lowered, Tensor) else float(factor)
 
 
-def settle(group: MutableMapping[str, Any]) -> None:
-    """Have the clock of a group in what its steps need, whatever checkpoint it comes from.
+def match_device(group: MutableMapping[str, Any]) -> None:
+    """Convert the clock of a group, which may come from any checkpoint, to what its steps need.
 
-    That is in tensors where its parameters are, if steps can be captured, else in numbers.
+    A capturable group needs tensors on the device of its parameters, any other group numbers.
     """
-    if not settled(group):
+    if not matches_device(group):
         clock, device = Clock.of(group), _wanted(group)
         group.update((clock.numbers() if device is None else clock.tensors(device))._asdict())
 
 
-def settled(group: Mapping[str, Any]) -> bool:
-    """Whether :func:`settle` has nothing to do."""
+def matches_device(group: Mapping[str, Any]) -> bool:
+    """Whether :func:`match_device` has nothing to do."""
     return {_device(value) for value in Clock.of(group)} == {_wanted(group)}
 
 
@@ -129,21 +129,21 @@ def _device(value: Number) -> torch.device | None:
     return value.device if isinstance(value, Tensor) else None
 
 
-def separate(group: MutableMapping[str, Any]) -> None:
-    """Give a group a clock of its own, which tensors taken from another optimizer are not."""
+def copy_clock(group: MutableMapping[str, Any]) -> None:
+    """Copy the tensors of a group's clock, which may have been taken from another optimizer."""
     for key, value in Clock.of(group)._asdict().items():
         if isinstance(value, Tensor):
             group[key] = value.clone()
 
 
-def put_forward(group: MutableMapping[str, Any], clock: Clock, finite: Tensor) -> None:
-    """Have the clock of a group show what it does after a step; tensors keep their places.
+def store_clock(group: MutableMapping[str, Any], clock: Clock, finite: Tensor) -> None:
+    """Write the clock after a step into its group; tensors are overwritten in place.
 
     Args:
         group: a parameter group.
-        clock: what :func:`annealed` returned.
-        finite: whether the step was done, 0-dim. Of a clock in numbers, it is only asked where it
-            costs nothing to know.
+        clock: what :func:`next_clock` returned.
+        finite: whether the step was done, 0-dim. For a clock in numbers, it is read only where
+            that does not wait for a device.
     """
     if isinstance(clock.age, Tensor):
         for key, after in clock._asdict().items():
@@ -153,7 +153,7 @@ def put_forward(group: MutableMapping[str, Any], clock: Clock, finite: Tensor) -
 
 
 def restart(group: MutableMapping[str, Any]) -> None:
-    """Have the clock of a group begin anew; tensors keep their places."""
+    """Reset the clock of a group; tensors are overwritten in place."""
     for key in Clock._fields:
         if isinstance(group.get(key), Tensor):
             group[key].fill_(DEFAULTS[key])
@@ -161,8 +161,8 @@ def restart(group: MutableMapping[str, Any]) -> None:
             group[key] = DEFAULTS[key]
 
 
-def described(group: Mapping[str, Any], rule: Rule) -> str:
-    """The options of a group, one a line, with what makes its steps shrink in plain words.
+def describe(group: Mapping[str, Any], rule: Rule) -> str:
+    """The options of a group, one per line, and an explanation of its annealing.
 
     Args:
         group: a parameter group.
@@ -175,13 +175,13 @@ def described(group: Mapping[str, Any], rule: Rule) -> str:
     """
     hidden = ("params", *Clock._fields)
     shown = {key: str(value) for key, value in group.items() if key not in hidden}
-    shown["anneal"] = f"{group.get('anneal')} ({_words(group, rule)})"
+    shown["anneal"] = f"{group.get('anneal')} ({_explanation(group, rule)})"
     return "".join(f"    {key}: {shown[key]}\n" for key in sorted(shown))
 
 
-def _words(group: Mapping[str, Any], rule: Rule) -> str:
+def _explanation(group: Mapping[str, Any], rule: Rule) -> str:
     anneal, clock = group.get("anneal"), Clock.of(group)
-    if rule.annealed(1) == rule.annealed(10**9) == 1.0:
+    if rule.annealing_factor(1) == rule.annealing_factor(10**9) == 1.0:
         return "the rule has no annealing of its own; lr alone makes steps shrink"
     if anneal is None and clock.lowered:
         return "lr was lowered; now it alone makes steps shrink"

@@ -1,4 +1,4 @@
-"""What a `state_dict` holds beside torch's own: the graph, the rule's identity, skipped steps."""
+"""The optimizer's own part of a `state_dict`: graph, identity of the rule, skipped steps."""
 
 import json
 import warnings
@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from ngopt.errors import OF_DAMAGED_DATA, GraphError, NgoptError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
-from ngopt.optim.joining import check_fit, renamed
-from ngopt.optim.refreshing import Refreshing
-from ngopt.optim.spikes import Spikes
+from ngopt.optim.context_refresh import ContextRefresh
+from ngopt.optim.gradient_clipper import GradientClipper
+from ngopt.optim.joined_graph import check_fit, rename_parameters
 from ngopt.optim.update import init_state
-from ngopt.rules.library import fingerprint
+from ngopt.rules.library import current_config, fingerprint
 from ngopt.rules.rule import Rule
 
 KEY = "ngopt"
@@ -26,21 +26,21 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Extra:
-    """What belongs to the optimizer as a whole.
+    """State of the optimizer as a whole.
 
     Args:
         names: name of each parameter, in the order of the groups.
-        graph: what is known of the parameters by tracing; may describe none of them.
+        graph: the traced graph; it may describe none of the parameters.
         skipped: number of steps skipped so far.
-        refreshing: when each parameter was last seen as a part of the whole model.
-        spikes: how large the gradient of each parameter usually is.
+        context_refresh: steps of each parameter since the graph context was recomputed.
+        clipper: usual size of the gradient of each parameter.
     """
 
     names: list[str]
     graph: NeuralGraph
     skipped: int
-    refreshing: Refreshing = field(default_factory=Refreshing)
-    spikes: Spikes = field(default_factory=Spikes)
+    context_refresh: ContextRefresh = field(default_factory=ContextRefresh)
+    clipper: GradientClipper = field(default_factory=GradientClipper)
 
     def as_plain(self, rule: Rule) -> dict[str, Any]:
         """Return plain data, which `torch.load(weights_only=True)` accepts."""
@@ -49,8 +49,9 @@ class Extra:
             "names": list(self.names),
             "graph": to_plain(self.graph),
             "skipped_steps": self.skipped,
-            "refreshing": asdict(self.refreshing),
-            "spikes": self.spikes.as_plain(),
+            # The keys are part of the file format.
+            "refreshing": asdict(self.context_refresh),
+            "spikes": self.clipper.as_plain(),
             "rule": identity(rule),
         }
 
@@ -74,11 +75,11 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
 
     Raises:
         OptionError: if the data is of another version or damaged.
-        RuleError: if it was written with a rule that remembers other things.
+        RuleError: if it was written with a rule that keeps another state.
         GraphError: if it was written for parameters of other shapes.
     """
     try:
-        return _understood(data, tensors, rule)
+        return _parse(data, tensors, rule)
     except NgoptError:
         raise
     except OF_DAMAGED_DATA as error:
@@ -89,7 +90,7 @@ def read(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> 
         ) from error
 
 
-def _understood(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> Extra:
+def _parse(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> Extra:
     if data.get("version") != VERSION:
         raise OptionError(
             f"cannot load an optimizer state of version {data.get('version')!r}; this ngopt reads "
@@ -108,27 +109,27 @@ def _understood(data: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Ru
         # Names that are neither the saved parameters' nor new are free to stay.
         return str(new_names.get(name, name))
 
-    graph = renamed(graph, now)
+    graph = rename_parameters(graph, now)
     check_fit(graph, {name: t for name, t in tensors.items() if graph.describes(name)})
     step, since = data["refreshing"]["step"], data["refreshing"]["since"]
-    refreshing = Refreshing(int(step), {now(name): int(n) for name, n in since.items()})
-    spikes = Spikes.of_plain({now(name): pair for name, pair in data["spikes"].items()})
+    context_refresh = ContextRefresh(int(step), {now(name): int(n) for name, n in since.items()})
+    clipper = GradientClipper.of_plain({now(name): pair for name, pair in data["spikes"].items()})
     skipped = int(data["skipped_steps"])
     if not 0 <= skipped < 2**63:
         raise ValueError(f"{skipped} steps cannot have been skipped")
-    return Extra(list(tensors), graph, skipped, refreshing, spikes)
+    return Extra(list(tensors), graph, skipped, context_refresh, clipper)
 
 
 def check_state(state: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: Rule) -> None:
-    """Raise unless the state of parameters is of the kind that the rule keeps for them.
+    """Raise unless the state of parameters is what the rule keeps for them.
 
     Args:
-        state: by name of the parameter; there may be none of some.
+        state: by name of the parameter; some may be missing.
         tensors: the optimizer's parameters by name.
         rule: the optimizer's rule.
 
     Raises:
-        RuleError: if the rule remembers other things.
+        RuleError: if the rule keeps another state.
         GraphError: if it is the state of a parameter of another shape.
     """
     for name, saved in state.items():
@@ -147,7 +148,7 @@ def check_state(state: Mapping[str, Any], tensors: Mapping[str, Tensor], rule: R
                     f"cannot use the state of `{name}`: `{key}` is a {type(saved[key]).__name__}, "
                     "no tensor.\n  Load the state of a NeuralGraphOptimizer."
                 )
-            # What a rule remembers of the graph has the shape that the graph gives it.
+            # The shape of a cached graph context depends on the graph.
             fixed = not value.dim() or value.shape == tensor.shape
             if fixed and saved[key].shape != value.shape:
                 raise GraphError(
@@ -162,7 +163,8 @@ def _check_rule(saved: Mapping[str, Any], rule: Rule) -> None:
     own = identity(rule)
 
     def architecture(which: Mapping[str, Any]) -> str:
-        return f"{which['class']}({json.dumps(which['config'], sort_keys=True)})"
+        config = current_config(which["config"])
+        return f"{which['class']}({json.dumps(config, sort_keys=True)})"
 
     if architecture(saved) != architecture(own):
         raise RuleError(
@@ -184,13 +186,13 @@ def loading(
     rule: Rule,
     restore: Callable[[Extra], None],
 ) -> Iterator[None]:
-    """Around `Optimizer.load_state_dict`: check all that is loaded, and keep its dtypes.
+    """Context around `Optimizer.load_state_dict` that checks what is loaded and keeps its dtypes.
 
     Args:
         optimizer: the optimizer that loads.
         tensors: its parameters by name, in order.
         rule: its rule.
-        restore: takes what was saved beside torch's own, if it was.
+        restore: called with the optimizer's own part, if it was saved.
     """
     extras: list[Extra] = []
 
@@ -198,14 +200,17 @@ def loading(
         if KEY in loaded:
             extras.append(read(loaded[KEY], tensors, rule))
         names = dict(enumerate(tensors))
-        # Torch sees to the others.
+        # Torch reports the others.
         known = {names[n]: value for n, value in loaded["state"].items() if n in names}
         check_state(known, tensors, rule)
-        return {**loaded, "state": {key: _Kept(value) for key, value in loaded["state"].items()}}
+        return {
+            **loaded,
+            "state": {key: _HiddenState(value) for key, value in loaded["state"].items()},
+        }
 
     def finish(_: Optimizer) -> None:
         for key, value in optimizer.state.items():
-            if isinstance(value, _Kept):
+            if isinstance(value, _HiddenState):
                 optimizer.state[key] = value.copy_to(key)
         for extra in extras:
             restore(extra)
@@ -221,7 +226,7 @@ def loading(
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _HiddenState:
     """Hides the state of a parameter from torch, which would cast it to the parameter's dtype."""
 
     state: Any

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim import annealing, joining, naming
+from ngopt.optim import annealing, joined_graph, parameter_groups
+from ngopt.optim.deferred_tracing import await_first_forward
 from ngopt.optim.magnitudes import all_finite
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.placement import placed_rule
-from ngopt.optim.tracing import await_first_forward
 from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.rule import State
 
@@ -78,7 +78,7 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         if override is not None:
             self._apply_override(override)
         self._optimizer = other
-        self._refreshing = deepcopy(other._refreshing)
+        self._context_refresh = deepcopy(other._context_refresh)
         self._frozen: set[int] = set()
         self.skipped_steps = 0
         if fmodel is not None and fmodel.fast_params is not None:
@@ -113,8 +113,8 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         for number, (group, names) in enumerate(
             zip(self.param_groups, self._optimizer._names, strict=True)
         ):
-            annealing.settle(group)
-            clock, factor = annealing.annealed(group, self._optimizer.rule)
+            annealing.match_device(group)
+            clock, factor = annealing.next_clock(group, self._optimizer.rule)
             shared = Options.of(group, factor)
             clocks.append(clock)
             for index, (name, param) in enumerate(zip(names, group["params"], strict=True)):
@@ -122,7 +122,7 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
                 if not param.requires_grad:
                     self._frozen.add(self._group_to_param_list[number][index])
                 if gradient is not None:
-                    naming.check_gradient(name, gradient)
+                    parameter_groups.check_gradient(name, gradient)
                     params[name], grads[name], options[name] = param, gradient, shared
                     places[name] = number, index
         if not all_finite(grads):
@@ -135,8 +135,8 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
             with torch.set_grad_enabled(self._track_higher_grads):
                 state = self._state(params, places, graph)
                 rule = self._optimizer.rule
-                fresh = self._refreshing.due(params, rule.refresh_every)
-                new = update(params, grads, state, graph, rule, options, fresh=fresh)
+                refresh = self._context_refresh.begin_step(params, rule.refresh_every)
+                new = update(params, grads, state, graph, rule, options, refresh=refresh)
             for name, (number, index) in places.items():
                 self.param_groups[number]["params"][index] = new.params[name]
                 self.state[number][index] = new.state[name]
@@ -146,7 +146,7 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         optimizer, device = self._optimizer, next(iter(params.values())).device
         optimizer._warn_if_untraced()
         placed_rule(optimizer.rule, device)
-        optimizer._graph = joining.complete(optimizer._graph, params)
+        optimizer._graph = joined_graph.complete(optimizer._graph, params)
         return optimizer._graph
 
     def _state(
@@ -156,8 +156,8 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         graph: NeuralGraph,
     ) -> State:
         kept = {name: self.state[number].get(index) for name, (number, index) in places.items()}
-        fresh = {name: params[name] for name, state in kept.items() if state is None}
-        begun = init_state(fresh, graph, self._optimizer.rule)
+        new = {name: params[name] for name, state in kept.items() if state is None}
+        begun = init_state(new, graph, self._optimizer.rule)
         return {name: begun[name] if state is None else state for name, state in kept.items()}
 
     def _await_graph(self, fmodel: Any) -> None:

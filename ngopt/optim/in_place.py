@@ -1,4 +1,4 @@
-"""The step of :mod:`ngopt.optim.update` in place."""
+"""The step of :mod:`ngopt.optim.update`, in place."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from torch import Tensor
 from ngopt.backends.switch import known_at_once
 from ngopt.features.numbers import Number, smaller
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.optim.gradient_clipper import scale_gradients
 from ngopt.optim.magnitudes import all_finite
 from ngopt.optim.placement import place
-from ngopt.optim.spikes import scaled_down
-from ngopt.optim.update import Options, directions, if_finite, move
-from ngopt.rules.rule import Moves, Rule, State
+from ngopt.optim.update import Options, if_finite, move, rule_updates
+from ngopt.rules.rule import InPlaceOptions, Rule, State
 from ngopt.rules.shards import Shards
 
 
 def update_in_place(
-    due: Mapping[str, Tensor],
-    kept: MutableMapping[Tensor, Any],
+    targets: Mapping[str, Tensor],
+    saved_state: MutableMapping[Tensor, Any],
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: State,
@@ -27,7 +27,7 @@ def update_in_place(
     rule: Rule,
     options: Mapping[str, Options],
     *,
-    fresh: bool = True,
+    refresh: bool = True,
     finite: Tensor | None = None,
     factors: Tensor | None = None,
     shards: Shards | None = None,
@@ -35,82 +35,94 @@ def update_in_place(
 ) -> Tensor:
     """Do what :func:`~ngopt.optim.update.update` does, but put results in place.
 
-    One parameter after the other, to the last bit: the old and the new state are never there as a
-    whole, nor are two sets of parameters. A rule that moves all parameters at once, as the default
-    rule does, overwrites their state, and agrees up to rounding.
+    Parameters are updated one after the other, so memory never holds two sets of parameters or two
+    states; results are the same to the last bit. A rule that steps in place, like the default rule,
+    updates all parameters at once and overwrites their state; it agrees up to rounding.
 
     Args:
-        due: the optimizer's own tensors, by name: these change.
-        kept: the optimizer's state, by its own tensors: this is replaced.
+        targets: the optimizer's own tensors, by name: these change.
+        saved_state: the optimizer's state, by its own tensors: this is replaced.
         params: the same tensors gathered on one device, or those tensors themselves.
         grads: their gradients, gathered.
         state: their state, gathered; it is emptied on the way.
         graph: describes the parameters.
         rule: turns gradients into updates.
         options: for each of them.
-        fresh: whether the rule looks at the whole model, or goes by what it last saw of it.
+        refresh: whether the rule recomputes its graph context, or uses the cached one.
         finite: whether all gradients are finite, if that is known already; 0-dim.
         factors: of the gradients, `(gradients,)`; 1 by default.
-        shards: processes that share all these tensors, which are what this one holds of them.
-        captured: what CUDA graphs of such steps need is put there; see :class:`.Moves`.
+        shards: processes that these tensors are sharded over, which are the local shards then.
+        captured: keeps alive what CUDA graphs of such steps read; see :class:`.InPlaceOptions`.
 
     Returns:
         Whether all gradients are finite, as a 0-dim bool tensor; if not, nothing has changed.
     """
     finite = all_finite(grads) if finite is None else finite
     if shards is not None:
-        moves = _moves(params, _annealed(options, rule, state), factors, finite)
-        rule.move_in_place(params, grads, state, graph, moves, fresh=fresh, shards=shards)
+        in_place_options = _in_place_options(
+            params, _with_annealing(options, rule, state), factors, finite
+        )
+        rule.step_in_place(
+            params, grads, state, graph, in_place_options, refresh=refresh, shards=shards
+        )
         return finite
-    if rule.moves_in_place(grads) and all(params[name] is param for name, param in due.items()):
-        kept.update({param: state[name] for name, param in due.items()})
-        moves = _moves(due, _annealed(options, rule, state), factors, finite)
-        moves = moves._replace(captured=captured)
-        rule.move_in_place(due, grads, state, graph, moves, fresh=fresh)
+    if rule.steps_in_place(grads) and all(params[name] is param for name, param in targets.items()):
+        saved_state.update({param: state[name] for name, param in targets.items()})
+        in_place_options = _in_place_options(
+            targets, _with_annealing(options, rule, state), factors, finite
+        )
+        in_place_options = in_place_options._replace(captured=captured)
+        rule.step_in_place(targets, grads, state, graph, in_place_options, refresh=refresh)
         return finite
-    grads = scaled_down(grads, factors)
-    # Where nothing has to be waited for, nothing is computed to be thrown away.
-    sure = known_at_once(finite)
-    if sure and not finite:
+    grads = scale_gradients(grads, factors)
+    # If the answer is free to read, a skipped step computes nothing.
+    free_to_read = known_at_once(finite)
+    if free_to_read and not finite:
         return finite
-    found = directions(params, grads, state, graph, rule, options, fresh=fresh)
+    found = rule_updates(params, grads, state, graph, rule, options, refresh=refresh)
     for name, direction, after in found:
-        param, before = due[name], state.pop(name)
-        if not sure:
+        param, before = targets[name], state.pop(name)
+        if not free_to_read:
             after = if_finite(finite, after, before)
-        kept[param] = {key: place(_own(t, grads[name]), param) for key, t in after.items()}
-        # Each goes as early as it can: the next change is computed beside what is left.
+        saved_state[param] = {
+            key: place(_own_memory(t, grads[name]), param) for key, t in after.items()
+        }
+        # Free memory early: the next update is computed while the rest is still there.
         del before, after
-        own = sure and params[name] is param
-        annealed = options[name].at(rule, kept[param])
-        moved = move(params[name], direction, annealed, in_place=own)
+        own = free_to_read and params[name] is param
+        annealing_factor = options[name].with_annealing(rule, saved_state[param])
+        moved = move(params[name], direction, annealing_factor, in_place=own)
         del direction
         if moved is not param:
-            param.copy_(place(moved if sure else torch.where(finite, moved, params[name]), param))
+            param.copy_(
+                place(moved if free_to_read else torch.where(finite, moved, params[name]), param)
+            )
         del moved
     return finite
 
 
-def _own(value: Tensor, gradient: Tensor) -> Tensor:
-    # A rule may remember the gradient itself, which the user will overwrite.
+def _own_memory(value: Tensor, gradient: Tensor) -> Tensor:
+    # A rule may store the gradient itself, which the user will overwrite.
     return value.clone() if value is gradient else value
 
 
-def _annealed(options: Mapping[str, Options], rule: Rule, state: State) -> dict[str, Options]:
-    """Options of parameters that are about to be moved, annealed if nobody has done it."""
+def _with_annealing(options: Mapping[str, Options], rule: Rule, state: State) -> dict[str, Options]:
+    """Options of parameters before their step, with the annealing factor filled in."""
     return {
-        name: own if own.annealed is not None else own.at(rule, {"step": state[name]["step"] + 1})
+        name: own
+        if own.annealing_factor is not None
+        else own.with_annealing(rule, {"step": state[name]["step"] + 1})
         for name, own in options.items()
     }
 
 
-def _moves(
+def _in_place_options(
     params: Mapping[str, Tensor],
     options: Mapping[str, Options],
     factors: Tensor | None,
     finite: Tensor,
-) -> Moves:
-    """How the options move parameters, as :func:`~ngopt.optim.update.move` does it."""
+) -> InPlaceOptions:
+    """The same options as vectors, one number per parameter."""
     chosen = [options[name] for name in params]
     double = any(param.dtype == torch.float64 for param in params.values())
     like = finite.new_empty((), dtype=torch.float64 if double else torch.float32)
@@ -128,11 +140,11 @@ def _moves(
     if any(o.maximize for o in chosen):
         signs = vector({key: -1.0 if own.maximize else 1.0 for key, own in distinct.items()})
         factors = signs if factors is None else signs * factors
-    return Moves(vector(rates), kept, factors, finite)
+    return InPlaceOptions(vector(rates), kept, factors, finite)
 
 
 def _factor(options: Options) -> Number:
-    return 1.0 if options.annealed is None else options.annealed
+    return 1.0 if options.annealing_factor is None else options.annealing_factor
 
 
 def _decay(options: Options) -> Number:
@@ -142,9 +154,9 @@ def _decay(options: Options) -> Number:
 
 
 def _vector(numbers: Sequence[Number], like: Tensor) -> Tensor:
-    """Numbers side by side, of a dtype and on a device, which nobody waits for.
+    """Stack numbers in the dtype and on the device of a tensor, without waiting for the device.
 
-    Numbers of Python are filled in, not copied from the host: that could not be captured.
+    Python numbers are filled in, not copied from the host, which a CUDA graph could not capture.
     """
     distinct = {id(n) if isinstance(n, Tensor) else n: n for n in numbers}
     there = {

@@ -1,4 +1,4 @@
-"""The optimizer that users see: torch's contract around the pure :func:`ngopt.optim.update`."""
+"""The optimizer that users see: a `torch.optim.Optimizer` around `ngopt.optim.update`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -9,20 +9,18 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from ngopt.backends.switch import capturing
+from ngopt.backends.switch import capturing, uncompiled
 from ngopt.features.numbers import Number
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim import annealing, checkpoint, joining, naming
-from ngopt.optim.capture import Prepared, capturable, check_capture
-from ngopt.optim.due import Gathered, due, gathered
-from ngopt.optim.foreign import check_foreign, check_group_options
+from ngopt.optim import annealing, checkpoint, joined_graph, parameter_groups
+from ngopt.optim.context_refresh import ContextRefresh
+from ngopt.optim.cuda_graphs import CapturePreparation, capturable, check_capture
+from ngopt.optim.deferred_tracing import await_first_forward, warn_untraced
+from ngopt.optim.gradient_clipper import GradientClipper
 from ngopt.optim.in_place import update_in_place
-from ngopt.optim.members import Members
+from ngopt.optim.parameter_names import ParameterNames
 from ngopt.optim.placement import place, placed_rule, without_autocast
-from ngopt.optim.refreshing import Refreshing
-from ngopt.optim.spikes import Spikes
-from ngopt.optim.tracing import await_first_forward, warn_untraced
-from ngopt.optim.uncompiled import uncompiled
+from ngopt.optim.step_inputs import StepInputs, gather_inputs, select_parameters
 from ngopt.optim.update import Options, Updated, update
 from ngopt.rules.library import load_rule
 from ngopt.rules.rule import Rule
@@ -35,8 +33,8 @@ class NeuralGraphOptimizer(Optimizer):
     """A learned optimizer that sees the model as a graph of its neurons.
 
     Used like any optimizer of torch, with its schedulers, scalers, hooks and checkpoints. Given
-    tensors alone, it sees each of them by itself; given a model, it sees the whole network, whose
-    graph is traced during its first forward pass.
+    a model, it sees the whole network, whose graph is traced during the first forward pass. Given
+    tensors alone, it treats each of them by itself.
 
     Args:
         params_or_model: an iterable of tensors, of (name, tensor), or of parameter groups, or an
@@ -54,14 +52,14 @@ class NeuralGraphOptimizer(Optimizer):
         model: the model that the given tensors belong to.
         maximize: go up the gradient.
         capturable: whether steps can be captured in a CUDA graph, after steps outside of it with
-            gradients of the same parameters. `lr` should be a tensor on the GPU then, for a number
-            stays what it was. Each replay looks at the whole model. For rules that step in place:
-            the default one and `no_graph`. After loading a state dict, capture again.
-        **others: none; options of other optimizers, such as `betas`, are refused with an error that
-            says what plays their role.
+            gradients of the same parameters. `lr` should be a tensor on the GPU then: replays would
+            not see a changed number. Each replay recomputes the graph context. Only for rules that
+            step in place: `default` and `no_graph`. After loading a state dict, capture again.
+        **others: none; options of other optimizers, such as `betas`, raise an error that says why
+            they have no meaning here.
 
     If any gradient is not finite, that step changes nothing and is counted in `skipped_steps`. A
-    gradient that is suddenly a hundred times as large as before is scaled down to that.
+    gradient more than a hundred times as large as usual is clipped to a hundred times.
     Parameters sharded by FSDP2 are gathered for the step, and their state is stored sharded.
 
     Raises:
@@ -81,9 +79,9 @@ class NeuralGraphOptimizer(Optimizer):
         0
     """
 
-    _given: NeuralGraph | None = None
-    _waiting: dict[nn.Module, str] | None = None
-    _prepared: Prepared | None = None
+    _given_graph: NeuralGraph | None = None
+    _models_to_trace: dict[nn.Module, str] | None = None
+    _capture_preparation: CapturePreparation | None = None
 
     def __init__(
         self,
@@ -99,31 +97,31 @@ class NeuralGraphOptimizer(Optimizer):
         capturable: bool = False,
         **others: Any,
     ) -> None:
-        check_foreign(others)
+        parameter_groups.refuse_options(others)
         self._rule = rule if isinstance(rule, Rule) else load_rule(rule)
-        self._given = graph
-        self._traced = joining.joined(joining.EMPTY, graph or joining.EMPTY)
+        self._given_graph = graph
+        self._traced = joined_graph.join(joined_graph.EMPTY, graph or joined_graph.EMPTY)
         self._graph = self._traced
-        self._members = Members()
-        self._skipped = torch.zeros((), dtype=torch.int64)
+        self._parameter_names = ParameterNames()
+        self._skipped_steps = torch.zeros((), dtype=torch.int64)
         self._untraced: set[str] = set()
-        self._refreshing = Refreshing()
-        self._spikes = Spikes()
+        self._context_refresh = ContextRefresh()
+        self._clipper = GradientClipper()
         self._captured: list[object] = []
-        self._waiting = {}
+        self._models_to_trace = {}
         lr = self._rule.lr if lr is None else lr
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
         defaults["capturable"] = capturable
         defaults |= annealing.DEFAULTS | {"anneal": anneal}
-        naming.check_group(defaults, (), set())
-        super().__init__(naming.as_groups(params_or_model, model), defaults)
+        parameter_groups.check_group(defaults, (), set())
+        super().__init__(parameter_groups.as_groups(params_or_model, model), defaults)
         if graph is not None:
-            joining.check_fit(graph, self._tensors())
-            self._given = None
-        # Only now, so that arguments that are refused leave no model waiting.
-        for waiting, prefix in self._waiting.items():
+            joined_graph.check_fit(graph, self._tensors())
+            self._given_graph = None
+        # Last, so that refused arguments leave no hooks in models.
+        for waiting, prefix in self._models_to_trace.items():
             await_first_forward(waiting, self, prefix)
-        self._waiting = None
+        self._models_to_trace = None
 
     @property
     def rule(self) -> Rule:
@@ -136,12 +134,12 @@ class NeuralGraphOptimizer(Optimizer):
 
         It describes no tensor of a lazy module that has no shape yet.
         """
-        return joining.complete(self._traced, self._shaped())
+        return joined_graph.complete(self._traced, self._shaped())
 
     @property
     def skipped_steps(self) -> int:
         """Number of steps that were skipped for a gradient that was not finite."""
-        return int(self._skipped)
+        return int(self._skipped_steps)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters.
@@ -154,32 +152,32 @@ class NeuralGraphOptimizer(Optimizer):
             GradientError: if a parameter is complex.
             GraphError: if none of the parameters is in `model`.
         """
-        group, model = naming.as_group(param_group)
-        check_group_options(group)
-        given = naming.members(group)
+        group, model = parameter_groups.as_group(param_group)
+        parameter_groups.refuse_group_options(group)
+        given = parameter_groups.named_tensors(group)
         tensors = [tensor for _, tensor in given]
         held = self._tensors()
-        naming.check_group(group, tensors, set(held.values()))
-        prefix = naming.prefix(model, held) if model is not None else ""
-        known = naming.known_names(given, model, prefix, self._given)
-        names = naming.name_all(given, known, list(held))
-        annealing.separate(group)
+        parameter_groups.check_group(group, tensors, set(held.values()))
+        prefix = parameter_groups.prefix(model, held) if model is not None else ""
+        known = parameter_groups.known_names(given, model, prefix, self._given_graph)
+        names = parameter_groups.name_all(given, known, list(held))
+        annealing.copy_clock(group)
         super().add_param_group(group)
         self._rename({name: known[tensor] for name, tensor in held.items() if tensor in known})
-        self._members.add(names, tensors)
+        self._parameter_names.add(names, tensors)
         if model is not None:
-            self._members.know(model, prefix)
-        if model is not None and self._given is None:
+            self._parameter_names.add_model(model, prefix)
+        if model is not None and self._given_graph is None:
             self._await(model, prefix)
 
     def receive(self, graph: NeuralGraph, prefix: str) -> None:
         """Take the traced graph of a model; called at the end of its first forward pass."""
-        graph = joining.renamed(graph, lambda name: prefix + name, prefix)
-        before, self._traced = self._traced, joining.joined(self._traced, graph)
+        graph = joined_graph.rename_parameters(graph, lambda name: prefix + name, prefix)
+        before, self._traced = self._traced, joined_graph.join(self._traced, graph)
         self._graph = self._traced
         self._untraced.discard(prefix)
-        if self._traced != before:  # what is traced again after a checkpoint is still the same
-            self._refreshing.forget()
+        if self._traced != before:  # the same graph may be traced again after loading
+            self._context_refresh.forget()
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -207,111 +205,114 @@ class NeuralGraphOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        params, options, clocks = self._due(torch.compiler.is_compiling())
+        params, options, clocks = self._select_parameters(torch.compiler.is_compiling())
         if params:
-            fresh = self._looks(params)
-            rule, given = self._gathered(params)
+            refresh = self._begin_step(params)
+            rule, inputs = self._gather_inputs(params)
             compiled = torch.compiler.is_compiling()
-            grads, factors, finite = self._tame(given.grads, compiled, given.shards)
-            # Rules choose their own precision: autocast would round their products of matrices.
-            as_it_is = without_autocast(next(iter(params.values())).device)
+            grads, factors, finite = self._clip_gradients(inputs.grads, compiled, inputs.shards)
+            # Rules choose their own precision; autocast would round their matrix products.
+            no_autocast = without_autocast(next(iter(params.values())).device)
             if compiled:
-                with as_it_is:
+                with no_autocast:
                     new = update(
-                        given.params,
+                        inputs.params,
                         grads,
-                        given.state,
+                        inputs.state,
                         self._graph,
                         rule,
                         options,
-                        fresh=fresh,
+                        refresh=refresh,
                         finite=finite,
                     )
                 self._store(params, new, clocks)
             else:
-                with as_it_is:
+                with no_autocast:
                     captured = self._captured if capturable(self.param_groups) else None
                     update_in_place(
                         params,
                         self.state,
-                        given.params,
+                        inputs.params,
                         grads,
-                        given.state,
+                        inputs.state,
                         self._graph,
                         rule,
                         options,
-                        fresh=fresh,
+                        refresh=refresh,
                         finite=finite,
                         factors=factors,
-                        shards=given.shards,
+                        shards=inputs.shards,
                         captured=captured,
                     )
                     self._count(finite, clocks)
                     if captured is not None:
-                        self._remember(params)
+                        self._prepare_capture(params)
         return loss
 
-    # Everything but update() handles Python objects only, in which a compiler finds no work but
-    # reasons to compile again.
+    # Everything but update() handles Python objects only, which would cause recompilations.
     @uncompiled
-    def _due(
+    def _select_parameters(
         self, compiled: bool
     ) -> tuple[dict[str, Tensor], dict[str, Options], list[annealing.Clock]]:
-        """Parameters with a gradient, their options, and how far annealing of each group is."""
+        """Parameters with a gradient, their options, and the annealing clock of each group."""
         self._check_capture()
         for group in self.param_groups:
-            annealing.settle(group)
-        pairs = [annealing.annealed(group, self._rule) for group in self.param_groups]
-        # In compiled code a number that changes would be compiled anew at each step.
+            annealing.match_device(group)
+        pairs = [annealing.next_clock(group, self._rule) for group in self.param_groups]
+        # Compiled code would be compiled again for each new Python number.
         factors = [_tensor(factor) if compiled else factor for _, factor in pairs]
-        return *due(self.param_groups, self._names, factors), [clock for clock, _ in pairs]
+        return *select_parameters(self.param_groups, self._names, factors), [
+            clock for clock, _ in pairs
+        ]
 
     def _check_capture(self) -> None:
         groups = self.param_groups
         given = (p.device for group in groups for p in group["params"] if p.grad is not None)
         if any(map(capturing, islice(given, 1))):
             params = {n: p for n, p in self._tensors().items() if p.grad is not None}
-            check_capture(groups, params, self.state, self._rule, self._graph, self._prepared)
+            check_capture(
+                groups, params, self.state, self._rule, self._graph, self._capture_preparation
+            )
 
     @uncompiled
-    def _looks(self, params: Mapping[str, Tensor]) -> bool:
-        """Begin a step; whether the rule looks at the whole model.
+    def _begin_step(self, params: Mapping[str, Tensor]) -> bool:
+        """Begin a step, and return whether the rule recomputes its graph context.
 
-        In a CUDA graph, it does so at each replay, for nobody knows then which step that is.
+        In a CUDA graph it does so at each replay, since replays do not know their step number.
         """
         captured = capturing(next(iter(params.values())).device)
-        return self._refreshing.due(params, 1 if captured else self._rule.refresh_every)
+        return self._context_refresh.begin_step(params, 1 if captured else self._rule.refresh_every)
 
-    def _remember(self, params: Mapping[str, Tensor]) -> None:
-        """Remember for what steps everything is there that a CUDA graph needs."""
+    def _prepare_capture(self, params: Mapping[str, Tensor]) -> None:
+        """Note what this step prepared for a CUDA graph; in a capture, keep its tensors alive."""
         if capturing(next(iter(params.values())).device):
-            self._captured.append(self._spikes.index)
+            self._captured.append(self._clipper.index)
         else:
-            self._prepared = Prepared.of(params, self._graph)
+            self._capture_preparation = CapturePreparation.of(params, self._graph)
 
     @uncompiled
-    def _tame(
+    def _clip_gradients(
         self, gradients: dict[str, Tensor], compiled: bool, shards: Shards | None
     ) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
-        """Gradients, by what factors they are still to be scaled, and whether all are finite."""
+        """Gradients, factors that are still to be applied (or None), and whether all are finite."""
         limit = self._rule.spike_limit
         if compiled:
-            clipped, finite = self._spikes.clipped(gradients, limit)
+            clipped, finite = self._clipper.clipped(gradients, limit)
             return clipped, None, finite
-        return gradients, *self._spikes.factors(gradients, limit, shards)
+        return gradients, *self._clipper.factors(gradients, limit, shards)
 
     @uncompiled
-    def _gathered(self, params: Mapping[str, Tensor]) -> tuple[Rule, Gathered]:
-        """The rule, and what it is given, on the device of the first parameter."""
+    def _gather_inputs(self, params: Mapping[str, Tensor]) -> tuple[Rule, StepInputs]:
+        """The rule and its inputs, on the device of the first parameter."""
         self._warn_if_untraced()
-        graph = joining.complete(self._graph, params)
+        graph = joined_graph.complete(self._graph, params)
         if graph is not self._graph:
             known = {n: self.state[p] for n, p in params.items() if p in self.state}
             checkpoint.check_state(known, params, self._rule)
             self._graph = graph
         device = next(iter(params.values())).device
         rule = placed_rule(self._rule, device)
-        return rule, gathered(params, self.state, graph, rule, device)
+        return rule, gather_inputs(params, self.state, graph, rule, device)
 
     @uncompiled
     def _store(
@@ -326,10 +327,10 @@ class NeuralGraphOptimizer(Optimizer):
         """Remember that there was a step, and whether it was skipped."""
         for group, clock in zip(self.param_groups, clocks, strict=True):
             if any(param.grad is not None for param in group["params"]):
-                annealing.put_forward(group, clock, finite)
+                annealing.store_clock(group, clock, finite)
         if not finite.is_meta:  # nobody knows whether it was
-            self._skipped = self._skipped.to(finite.device)
-            self._skipped += ~finite
+            self._skipped_steps = self._skipped_steps.to(finite.device)
+            self._skipped_steps += ~finite
 
     def _warn_if_untraced(self) -> None:
         if self._untraced:
@@ -347,12 +348,12 @@ class NeuralGraphOptimizer(Optimizer):
         for state in self.state.values():
             if "evidence" in state:
                 state["evidence"].zero_()
-        self._refreshing.forget()  # what was last seen holds the evidence of then
+        self._context_refresh.forget()  # the cached context holds the old evidence
 
     def __repr__(self) -> str:
         """As of any optimizer of torch, with annealing in words."""
         groups = (
-            f"\nParameter Group {number}\n{annealing.described(group, self._rule)}"
+            f"\nParameter Group {number}\n{annealing.describe(group, self._rule)}"
             for number, group in enumerate(self.param_groups)
         )
         return f"{type(self).__name__} ({''.join(groups)})"
@@ -362,7 +363,7 @@ class NeuralGraphOptimizer(Optimizer):
 
         All of it can be stored with `torch.save` and loaded with `weights_only=True`.
         """
-        # Torch cannot save the state of tensors that have been taken out of the groups.
+        # Torch cannot save the state of tensors that were removed from the groups.
         held = set(self._tensors().values())
         gone = {p: self.state.pop(p) for p in list(self.state) if _is_absent(p, held)}
         try:
@@ -370,9 +371,11 @@ class NeuralGraphOptimizer(Optimizer):
         finally:
             self.state.update(gone)
         names = list(self._tensors())
-        # Of a tensor whose shape has changed the graph tells nothing that could be loaded.
-        graph = joining.fitting(self._traced, self._shaped())
-        extra = checkpoint.Extra(names, graph, self.skipped_steps, self._refreshing, self._spikes)
+        # The layout of a tensor whose shape has changed could not be loaded.
+        graph = joined_graph.without_stale(self._traced, self._shaped())
+        extra = checkpoint.Extra(
+            names, graph, self.skipped_steps, self._context_refresh, self._clipper
+        )
         return {**state_dict, checkpoint.KEY: extra.as_plain(self._rule)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -389,14 +392,14 @@ class NeuralGraphOptimizer(Optimizer):
             super().load_state_dict(dict(state_dict))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_rule", "_members", "_traced", "_graph", "_skipped", "_untraced")
-        kept = {name: self.__dict__[name] for name in (*own, "_refreshing", "_spikes")}
+        own = ("_rule", "_parameter_names", "_traced", "_graph", "_skipped_steps", "_untraced")
+        kept = {name: self.__dict__[name] for name in (*own, "_context_refresh", "_clipper")}
         return {**super().__getstate__(), **kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_captured", [])
-        self._prepared = None
+        self._capture_preparation = None
         for group in self.param_groups:
             group.setdefault("weight_decay", 0.0)
             group.setdefault("maximize", False)
@@ -407,7 +410,7 @@ class NeuralGraphOptimizer(Optimizer):
     @property
     def _names(self) -> list[list[str]]:
         """Names of the parameters of each group, whatever has become of the groups."""
-        return self._members.names(self.param_groups, self.state)
+        return self._parameter_names.names(self.param_groups, self.state)
 
     def _tensors(self) -> dict[str, Tensor]:
         """All parameters by name, in the order of the groups."""
@@ -422,24 +425,24 @@ class NeuralGraphOptimizer(Optimizer):
 
     def _rename(self, names: Mapping[str, str]) -> None:
         """Give tensors other names: of a model that has changed, or that is known only now."""
-        self._members.rename(names)
-        for kept in (self._refreshing.since, self._spikes.places):
+        self._parameter_names.rename(names)
+        for kept in (self._context_refresh.since, self._clipper.places):
             renamed = {names.get(name, name): value for name, value in kept.items()}
             kept.clear()
             kept.update(renamed)
 
     def _restore(self, extra: checkpoint.Extra) -> None:
-        self._skipped = torch.tensor(extra.skipped)
-        self._refreshing, self._spikes = extra.refreshing, extra.spikes
+        self._skipped_steps = torch.tensor(extra.skipped)
+        self._context_refresh, self._clipper = extra.context_refresh, extra.clipper
         if not self._traced.layouts:
             self._traced = self._graph = extra.graph
 
     def _await(self, model: nn.Module, prefix: str) -> None:
         self._untraced.add(prefix)
-        if self._waiting is None:
+        if self._models_to_trace is None:
             await_first_forward(model, self, prefix)
         else:
-            self._waiting[model] = prefix
+            self._models_to_trace[model] = prefix
 
 
 def _tensor(number: Number) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where tensors live: a step brings them together, whole and on one device, and puts them back."""
+"""Placement of tensors: gathered on one device for a step, then put back where they were."""
 
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -9,7 +9,7 @@ from torch import Tensor
 from ngopt.rules.rule import Rule
 
 PLAIN = (Tensor, torch.nn.Parameter)
-"""Types of tensors that are whole, which are told apart at once."""
+"""Types of tensors that are certainly not sharded."""
 
 
 def gather(tensor: Tensor, device: torch.device) -> Tensor:
@@ -26,8 +26,8 @@ def gather(tensor: Tensor, device: torch.device) -> Tensor:
 def place(value: Tensor, like: Tensor) -> Tensor:
     """Inverse of :func:`gather`: put a value where a parameter is.
 
-    A value with the shape of a sharded parameter is sharded alike, without communication, for each
-    process has computed the same; any other value is kept whole by every process.
+    A value with the shape of a sharded parameter is sharded like it, without communication, since
+    every process has computed the same value. Every process keeps any other value whole.
     """
     if type(like) in PLAIN and value.device == like.device:
         return value
@@ -40,14 +40,14 @@ def place(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value, mesh, like.placements, src_data_rank=None)
 
 
-def held(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor that is sharded; it may be written to."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """The local shard of a sharded tensor; it may be written to."""
     local: Tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
     return local
 
 
-def wrapped(value: Tensor, like: Tensor) -> Tensor:
-    """Inverse of :func:`held`, for a value that is sharded as another tensor is."""
+def as_shard_of(value: Tensor, like: Tensor) -> Tensor:
+    """Inverse of :func:`local_shard`, for a value that is sharded as another tensor is."""
     from torch.distributed.tensor import DTensor  # costs 1 s of import time
 
     assert isinstance(like, DTensor)
@@ -58,14 +58,14 @@ def wrapped(value: Tensor, like: Tensor) -> Tensor:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which operations on a device are not autocast, where any ever are."""
+    """Return a context that turns autocast off on a device, if the device supports it."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()  # meta tensors, of which torch.autocast would say that it knows nothing
 
 
 def placed_rule(rule: Rule, device: torch.device) -> Rule:
-    """Move a rule to a device; to the meta device, where its weights would be lost, goes a copy."""
+    """Move a rule to a device; copy it to the meta device, where its weights would be lost."""
     weight = next(rule.parameters(), None)
     if weight is None or weight.device == device:
         return rule

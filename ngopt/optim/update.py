@@ -1,4 +1,4 @@
-"""One step of the optimizer as a pure function: the whole algorithm is here."""
+"""One step of the optimizer as a pure function: this is the whole algorithm."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from torch import Tensor
 from ngopt.features.numbers import Number, smaller
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.magnitudes import all_finite
-from ngopt.rules.rule import Change, Rule, State
+from ngopt.rules.rule import ParameterUpdate, Rule, State
 
 
 @dataclass(frozen=True)
@@ -21,33 +21,33 @@ class Options:
         lr: learning rate; a number or a 0-dim tensor.
         weight_decay: decoupled weight decay, as in AdamW; a number or a 0-dim tensor.
         maximize: whether to go up the gradient.
-        annealed: factor of `lr`, also of the decay where it is below 1; a number or a 0-dim tensor.
+        annealing_factor: of `lr`, and of the decay where it is below 1; a number or 0-dim tensor.
             By default the rule anneals each parameter by the number of its own steps.
     """
 
     lr: Number = 1e-3
     weight_decay: Number = 0.0
     maximize: bool = False
-    annealed: Number | None = None
+    annealing_factor: Number | None = None
 
     @classmethod
-    def of(cls, group: Mapping[str, Any], annealed: Number | None = None) -> "Options":
-        """Those of a parameter group of any optimizer."""
+    def of(cls, group: Mapping[str, Any], annealing_factor: Number | None = None) -> "Options":
+        """Options of a parameter group of any optimizer."""
         lr: Number = group["lr"]
         lr = lr.reshape(()) if isinstance(lr, Tensor) else lr
         maximize = bool(group.get("maximize", False))
-        return cls(lr, group.get("weight_decay", 0.0), maximize, annealed)
+        return cls(lr, group.get("weight_decay", 0.0), maximize, annealing_factor)
 
-    def at(self, rule: Rule, state: Mapping[str, Tensor]) -> "Options":
-        """The same, annealed if nobody has done it.
+    def with_annealing(self, rule: Rule, state: Mapping[str, Tensor]) -> "Options":
+        """Return these options, with the rule's annealing factor if they have none yet.
 
         Args:
             rule: that anneals.
             state: of the parameter, after the step.
         """
-        if self.annealed is not None or "step" not in state:
+        if self.annealing_factor is not None or "step" not in state:
             return self
-        return replace(self, annealed=rule.annealed(state["step"]))
+        return replace(self, annealing_factor=rule.annealing_factor(state["step"]))
 
 
 class Updated(NamedTuple):
@@ -83,7 +83,7 @@ def update(
     rule: Rule,
     options: Mapping[str, Options],
     *,
-    fresh: bool = True,
+    refresh: bool = True,
     finite: Tensor | None = None,
 ) -> Updated:
     r"""Do one step: :math:`w \leftarrow w - lr \, (a \, rule(g) + \min(1, a) \, decay \, w)`.
@@ -102,21 +102,22 @@ def update(
         graph: describes the parameters.
         rule: turns gradients into updates.
         options: for each of `grads`.
-        fresh: whether the rule looks at the whole model, or goes by what it last saw of it; see
-            `refresh_every` of :class:`~ngopt.rules.Rule`.
+        refresh: whether the rule recomputes its graph context, or uses the cached one.
         finite: whether all gradients are finite, if that is known already; 0-dim.
     """
     finite = all_finite(grads) if finite is None else finite
-    # Not only the result: the derivative of a skipped step must be finite as well.
-    tame = {name: torch.where(finite, grad, 0.0) for name, grad in grads.items()}
-    new_params, new_state = changed(params, tame, state, graph, rule, options, fresh=fresh)
+    # The derivative of a skipped step must be finite, not only its result.
+    finite_grads = {name: torch.where(finite, grad, 0.0) for name, grad in grads.items()}
+    new_params, new_state = updated(
+        params, finite_grads, state, graph, rule, options, refresh=refresh
+    )
     for name in grads:
         new_params[name] = torch.where(finite, new_params[name], params[name])
         new_state[name] = if_finite(finite, new_state[name], state[name])
     return Updated(new_params, new_state, finite)
 
 
-def changed(
+def updated(
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: State,
@@ -124,16 +125,16 @@ def changed(
     rule: Rule,
     options: Mapping[str, Options],
     *,
-    fresh: bool = True,
+    refresh: bool = True,
 ) -> tuple[dict[str, Tensor], State]:
     """Return the new parameters and state of :func:`update`, if all gradients are finite.
 
     The arguments are those of :func:`update`.
     """
     new_params, new_state = dict(params), dict(state)
-    found = directions(params, grads, state, graph, rule, options, fresh=fresh)
+    found = rule_updates(params, grads, state, graph, rule, options, refresh=refresh)
     for name, direction, after in found:
-        new_params[name] = move(params[name], direction, options[name].at(rule, after))
+        new_params[name] = move(params[name], direction, options[name].with_annealing(rule, after))
         new_state[name] = after
     return new_params, new_state
 
@@ -143,8 +144,8 @@ def if_finite(
 ) -> dict[str, Tensor]:
     """Choose the new state of a parameter if all gradients are finite, else the old one.
 
-    Where a rule began a tensor anew in another shape, which it does when the graph has changed,
-    there is no old one to go back to, and it begins with zeros.
+    After the graph has changed, a rule may restart a tensor in another shape. There is no old one
+    of that shape then, and zeros are chosen.
     """
     fits = {key: key in old and old[key].shape == value.shape for key, value in new.items()}
     return {
@@ -153,7 +154,7 @@ def if_finite(
     }
 
 
-def directions(
+def rule_updates(
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: State,
@@ -161,20 +162,20 @@ def directions(
     rule: Rule,
     options: Mapping[str, Options],
     *,
-    fresh: bool = True,
-) -> Iterator[Change]:
-    """Ask the rule what changes, in at least single precision, one parameter after the other.
+    refresh: bool = True,
+) -> Iterator[ParameterUpdate]:
+    """Run the rule in at least single precision, one parameter after the other.
 
-    A parameter and its state may be overwritten or deleted once its change is there. The arguments
-    are those of :func:`update`.
+    A parameter and its state may be overwritten or deleted once its update has been yielded. The
+    arguments are those of :func:`update`.
     """
     wide = {name: widen(param) for name, param in params.items()}
     gradients = {}
     for name, grad in grads.items():
         signed = -grad if options[name].maximize else grad
         gradients[name] = signed.to(wide[name].dtype)
-    told = rule.stream if fresh else rule.follow
-    return told(wide, gradients, state, graph)
+    method = rule.updates if refresh else rule.updates_from_cache
+    return method(wide, gradients, state, graph)
 
 
 def move(param: Tensor, direction: Tensor, options: Options, *, in_place: bool = False) -> Tensor:
@@ -188,13 +189,13 @@ def move(param: Tensor, direction: Tensor, options: Options, *, in_place: bool =
             is in half precision.
     """
     weight, rate = widen(param), options.lr
-    annealed = 1.0 if options.annealed is None else options.annealed
+    annealing_factor = 1.0 if options.annealing_factor is None else options.annealing_factor
     if isinstance(options.weight_decay, Tensor) or options.weight_decay:
-        # Decay shrinks along with steps, as AdamW's does under a schedule; it never leads.
-        share = smaller(annealed, 1.0)
+        # Decay shrinks with the steps, as AdamW's does under a schedule, but never grows with them.
+        share = smaller(annealing_factor, 1.0)
         multiply = Tensor.mul_ if in_place else torch.mul
         weight = multiply(weight, 1 - rate * options.weight_decay * share)
-    rate = rate * annealed
+    rate = rate * annealing_factor
     if isinstance(rate, Tensor):
         direction, rate = rate * direction, 1.0
     subtract = Tensor.sub_ if in_place else torch.sub

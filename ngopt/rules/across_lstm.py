@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ngopt.nn.feed_forward import FeedForward
 from ngopt.nn.recurrent import LSTMCell
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 
 class AcrossLSTM(NetworkRule):
@@ -55,11 +55,11 @@ class AcrossLSTM(NetworkRule):
         """Arguments that build this rule again, as plain data."""
         return {"hidden": self.hidden, "head_layers": self.head_layers, **self.shared_config}
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the cell across the bundles, then the network of each entry."""
-        inputs = scene.inputs()
+        inputs = graph_inputs.entry_features()
         means = torch.stack([entry.mean((0, 1, 2, 3)) for entry in inputs])
-        states = self.across(means, [part.layout.depth for part in scene.parts])
+        states = self.across(means, [bundle.layout.depth for bundle in graph_inputs.bundles])
         outputs = [
             self.head(torch.cat([entry, state.expand(*entry.shape[:-1], -1)], -1))
             for entry, state in zip(inputs, states, strict=True)

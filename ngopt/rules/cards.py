@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ngopt.errors import RuleError
-from ngopt.rules.library import rule_path
+from ngopt.rules.library import current_config, rule_path
 
 
 def rule_card(name_or_path: str | PathLike[str]) -> dict[str, Any]:
@@ -40,6 +40,8 @@ def rule_card(name_or_path: str | PathLike[str]) -> dict[str, Any]:
         raise RuleError(f"the card `{path}` is damaged ({error}).\n  Copy it again.") from error
     if not isinstance(card, dict):
         raise RuleError(f"`{path}` holds a {type(card).__name__}, no card.\n  Copy it again.")
+    if isinstance(card.get("config"), dict):
+        card["config"] = current_config(card["config"])
     return card
 
 

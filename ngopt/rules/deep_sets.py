@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from ngopt.nn.affine import Affine
 from ngopt.nn.set_layer import SetLayer
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 
 class DeepSets(NetworkRule):
@@ -45,10 +45,10 @@ class DeepSets(NetworkRule):
         """Arguments that build this rule again, as plain data."""
         return {"width": self.width, "layers": len(self.layers), **self.shared_config}
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the network on each bundle."""
         result = []
-        for x in scene.inputs():
+        for x in graph_inputs.entry_features():
             for layer in self.layers:
                 x = nn.functional.relu(layer(x))
             result.append(self.last(x))

@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ngopt.nn.relations import RelationLayer, RelationNetwork
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 
 class DWS(NetworkRule):
@@ -56,6 +56,6 @@ class DWS(NetworkRule):
         """Arguments that build this rule again, as plain data."""
         return {"width": self.width, "layers": self.layers, **self.shared_config}
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the network on all bundles."""
-        return self.net(scene.wiring, scene.inputs()), {}
+        return self.net(graph_inputs.wiring, graph_inputs.entry_features()), {}

@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from ngopt.nn.feed_forward import FeedForward
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 
 class FF(NetworkRule):
@@ -38,6 +38,6 @@ class FF(NetworkRule):
         """Arguments that build this rule again, as plain data."""
         return {"hidden": self.hidden, "layers": self.layers, **self.shared_config}
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the network on each entry."""
-        return [self.net(x) for x in scene.inputs()], {}
+        return [self.net(x) for x in graph_inputs.entry_features()], {}

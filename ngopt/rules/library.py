@@ -4,15 +4,18 @@ import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ngopt.errors import RuleError
-from ngopt.nn.files import SUFFIX, Files, fingerprint
+from ngopt.nn.files import SUFFIX, Files, fingerprint, with_new_names
 from ngopt.rules.rule import Rule
 
 __all__ = [
     "FORMAT",
     "PRETRAINED",
     "SUFFIX",
+    "current_config",
+    "current_spec",
     "fingerprint",
     "list_rules",
     "load_rule",
@@ -23,6 +26,9 @@ __all__ = [
 
 FORMAT = "ngopt-rule-1"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+
+NEW_NAMES = {"skeleton": "base_update"}
+"""Options of rules that have been renamed, by their old names, which saved files may hold."""
 
 
 def list_rules() -> list[str]:
@@ -98,9 +104,21 @@ def _set_lr(rule: Rule, metadata: Mapping[str, str]) -> None:
         raise ValueError(f"its learning rate is {rule.lr}")
 
 
+def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule's config, which may be from an older file, with today's names of options."""
+    return with_new_names(config, NEW_NAMES)
+
+
+def current_spec(text: str) -> str:
+    """The same for the text of a rule and its options, such as `MatrixGNN:skeleton={}`."""
+    for old, new in NEW_NAMES.items():
+        text = text.replace(f"{old}=", f"{new}=").replace(f"'{old}':", f"'{new}':")
+    return text
+
+
 def rule_classes() -> dict[str, type[Rule]]:
     """Every class of rules that has been imported and can be built, by name."""
     return _FILES.classes()
 
 
-_FILES = Files("rule", FORMAT, Rule, RuleError, "ngopt.save_rule", _set_lr)  # type: ignore[type-abstract]
+_FILES = Files("rule", FORMAT, Rule, RuleError, "ngopt.save_rule", _set_lr, NEW_NAMES)  # type: ignore[type-abstract]

@@ -20,23 +20,23 @@ from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.affine import Affine
 from ngopt.nn.messages import Round
+from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.compiled import changes, look, spread
-from ngopt.rules.buckets.in_place import step_in_place
+from ngopt.rules.buckets.in_place import step_buckets_in_place
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import CONTEXT, Stepped, plans_of
 from ngopt.rules.buckets.stored import count
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.plans import kept
-from ngopt.rules.rule import Change, Moves, Rule, State
+from ngopt.rules.rule import InPlaceOptions, ParameterUpdate, Rule, State
 from ngopt.rules.shards import Shards
-from ngopt.rules.skeleton import Skeleton
 
 OUTPUTS = 2
 """Numbers that are learned of each bundle: the size of its step, and how far weights decay."""
 
 
 class MatrixGNN(Rule):
-    """Graph network over neurons, then a small network over entries, on the safe skeleton.
+    """Graph network over neurons, then a small network over entries, on the bounded base update.
 
     Neurons start from statistics of their rows and columns. In each round the RMS-normalised
     weight, Adam-direction and momentum matrices, times the states at one end of a bundle, are the
@@ -69,7 +69,8 @@ class MatrixGNN(Rule):
         square_dtype: in which the mean of squares is stored, `"float32"` or `"bfloat16"`.
         positions: the positional features to show, of
             :data:`~ngopt.features.positions.POSITIONS`; the others are zeros.
-        skeleton: changes to the defaults of :class:`~ngopt.rules.skeleton.Skeleton`, by name.
+        base_update: options of :class:`~ngopt.rules.base_update.BaseUpdate` that differ from its
+            defaults, by name.
         seed: of the fresh theta; the global random state is left alone.
     """
 
@@ -92,7 +93,7 @@ class MatrixGNN(Rule):
         momentum_dtype: str = "bfloat16",
         square_dtype: str = "float32",
         positions: Iterable[str] = POSITIONS,
-        skeleton: Mapping[str, float] | None = None,
+        base_update: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class MatrixGNN(Rule):
         self.graph_sizes, self.linear_sizes = graph_sizes, linear_sizes
         self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.positions = Positions(positions)
-        self.skeleton = Skeleton.of(skeleton)
+        self.base_update = BaseUpdate.of(base_update)
         generator = torch.Generator().manual_seed(seed)
         self.start = Affine(NEURON_FEATURES, width, generator)
         self.source = Affine(TENSOR_FEATURES, width, generator)
@@ -140,7 +141,7 @@ class MatrixGNN(Rule):
             "momentum_dtype": self.momentum_dtype,
             "square_dtype": self.square_dtype,
             "positions": list(self.positions.names),
-            "skeleton": asdict(self.skeleton),
+            "base_update": asdict(self.base_update),
             "seed": self.seed,
         }
 
@@ -167,28 +168,28 @@ class MatrixGNN(Rule):
     def _stored_width(self) -> int:
         return self.width if self.graph_context else 0
 
-    def stream(
+    def updates(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-    ) -> Iterator[Change]:
+    ) -> Iterator[ParameterUpdate]:
         """Look at all parameters first, then step bucket by bucket; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
-        return changes(self, plans, parameters, gradients, state, fresh=True)
+        return changes(self, plans, parameters, gradients, state, refresh=True)
 
-    def follow(
+    def updates_from_cache(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-    ) -> Iterator[Change]:
+    ) -> Iterator[ParameterUpdate]:
         """Do without a look at the whole model; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
-        fresh = not self._remembers(plans, parameters, state)
-        return changes(self, plans, parameters, gradients, state, fresh=fresh)
+        refresh = not self._remembers(plans, parameters, state)
+        return changes(self, plans, parameters, gradients, state, refresh=refresh)
 
     def _plans(
         self, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor], graph: NeuralGraph
@@ -197,17 +198,17 @@ class MatrixGNN(Rule):
         make = partial(plans_of, self, graph, gradients, parameters)
         return kept(self, graph, ("plans", looks), make)
 
-    def takes_runs(self, gradients: Mapping[str, Tensor]) -> bool:
+    def supports_runs(self, gradients: Mapping[str, Tensor]) -> bool:
         """Where loops are compiled; see :class:`.Rule`."""
         given = [*gradients.values()]
         return fusible(given) and all(gradient.dtype == torch.float32 for gradient in given)
 
-    def moves_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
+    def steps_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
         """Wherever nobody asks for derivatives; see :class:`.Rule`."""
         wrapped = map(torch._C._functorch.is_functorch_wrapped_tensor, gradients.values())
         return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or any(wrapped))
 
-    def takes_shards(
+    def supports_shards(
         self,
         parameters: Mapping[str, Tensor],
         state: State,
@@ -215,31 +216,31 @@ class MatrixGNN(Rule):
         shards: Shards,
     ) -> bool:
         """Wherever loops are compiled, and nobody watches; see :class:`.Rule`."""
-        if self.watched or not self.moves_in_place(parameters):
+        if self.reports_diagnostics or not self.steps_in_place(parameters):
             return False
         (plan,) = self._plans(parameters, parameters, graph)
         return spread(self, plan, shards, parameters, state) is not None
 
-    def move_in_place(
+    def step_in_place(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-        moves: Moves,
+        options: InPlaceOptions,
         *,
-        fresh: bool,
+        refresh: bool,
         shards: Shards | None = None,
     ) -> None:
         """Step bucket by bucket; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
-        fresh = fresh or not self._remembers(plans, parameters, state)
+        refresh = refresh or not self._remembers(plans, parameters, state)
         places = {name: place for place, name in enumerate(parameters)}
         for plan in plans:
             whole = len(plan.names) == len(parameters)
-            mine = moves if whole else moves.of([places[name] for name in plan.names])
-            step_in_place(
-                self, plan, parameters, gradients, state, mine, fresh=fresh, shards=shards
+            mine = options if whole else options.select([places[name] for name in plan.names])
+            step_buckets_in_place(
+                self, plan, parameters, gradients, state, mine, refresh=refresh, shards=shards
             )
 
     def _remembers(
@@ -258,9 +259,9 @@ class MatrixGNN(Rule):
                     return False
         return True
 
-    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
-        """Steps begin larger than AdamW's, and shrink; see the skeleton."""
-        return self.skeleton.annealed(age, lowered)
+    def annealing_factor(self, age: Number, lowered: bool | Tensor = False) -> Number:
+        """Steps begin larger than AdamW's, and shrink; see :class:`.BaseUpdate`."""
+        return self.base_update.annealing_factor(age, lowered)
 
     def bundle_outputs(
         self,

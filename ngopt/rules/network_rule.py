@@ -16,11 +16,11 @@ from ngopt.features.positions import POSITIONS, TAP_POSITIONS, Positions
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.sizes import check_whole
+from ngopt.rules.graph_inputs import BundleInputs, GraphInputs
 from ngopt.rules.paper_recipe import PaperRecipe
 from ngopt.rules.recipe import Recipe
-from ngopt.rules.rule import Change, Rule, State
+from ngopt.rules.rule import ParameterUpdate, Rule, State
 from ngopt.rules.safe_recipe import SafeRecipe
-from ngopt.rules.scene import Part, Scene
 
 check_sizes = partial(check_whole, RuleError)
 """Raises `RuleError` unless sizes are whole numbers of at least 1; see :func:`.check_whole`."""
@@ -31,9 +31,8 @@ RECIPES: dict[str, type[SafeRecipe | PaperRecipe]] = {"safe": SafeRecipe, "paper
 class NetworkRule(Rule):
     """A rule that consists of a recipe and of a network between its features and its step.
 
-    All networks are given the same features and make the same kind of step, so what they do apart
-    is what the networks do. Parameters on different devices, or computed in different precision,
-    do not see each other.
+    All networks get the same features and make the same kind of step, so that only the networks
+    differ. Parameters on different devices, or computed in different precision, exchange nothing.
 
     Args:
         recipe: `"safe"` (scale-free features and the default rule's bounded step) or `"paper"`
@@ -72,27 +71,27 @@ class NetworkRule(Rule):
 
     @property
     def entry_inputs(self) -> int:
-        """Number of features that :meth:`~ngopt.rules.scene.Scene.inputs` gives of an entry."""
+        """Number of features in :meth:`~ngopt.rules.graph_inputs.GraphInputs.entry_features`."""
         return self.recipe.channels + TAP_POSITIONS + self.recipe.context
 
     @abstractmethod
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the network.
 
         Args:
-            scene: what it sees.
+            graph_inputs: features of all entries, by bundle, and of the nodes at both ends.
 
         Returns:
-            For each part its outputs, `(group, out, in, tap, recipe.outputs)`, and for each
+            For each bundle its outputs, `(group, out, in, tap, recipe.outputs)`, and for each
             parameter the tensors of its memory that are new.
         """
 
-    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
+    def annealing_factor(self, age: Number, lowered: bool | Tensor = False) -> Number:
         """The factor of the recipe."""
-        return self.recipe.annealed(age, lowered)
+        return self.recipe.annealing_factor(age, lowered)
 
     def begin_memory(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
-        """What the network remembers of a parameter, before its first step: nothing, by default."""
+        """Initial memory of the network about a parameter; none by default."""
         return {}
 
     def init_state(self, parameters: Mapping[str, Tensor], graph: NeuralGraph) -> State:
@@ -102,55 +101,59 @@ class NetworkRule(Rule):
             for name, p in parameters.items()
         }
 
-    def stream(
+    def updates(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-    ) -> Iterator[Change]:
-        """Run the network on all parameters, then tell of one by one; see :class:`.Rule`."""
+    ) -> Iterator[ParameterUpdate]:
+        """Run the network on all parameters, then yield their updates; see :class:`.Rule`."""
         new_state: State = {}
-        alike: dict[tuple[torch.device, torch.dtype], list[Part]] = {}
+        by_device: dict[tuple[torch.device, torch.dtype], list[BundleInputs]] = {}
         for name, gradient in gradients.items():
             layout, parameter = graph.layout(name), parameters[name]
             kept, signals = self.recipe.advance(parameter, gradient, state[name])
             new_state[name] = {**state[name], **kept}
             views = zip(*(layout.views(signal) for signal in signals), strict=True)
-            alike.setdefault((parameter.device, compute_dtype(parameter)), []).extend(
-                Part(layout, bundle, arrays, kept["step"], name, graph.shortest_path)
+            by_device.setdefault((parameter.device, compute_dtype(parameter)), []).extend(
+                BundleInputs(layout, bundle, arrays, kept["step"], name, graph.shortest_path)
                 for bundle, arrays in zip(layout.bundles, views, strict=True)
             )
         arrays: dict[str, list[Tensor]] = {name: [] for name in gradients}
-        for parts in filter(None, alike.values()):
-            for part, update in zip(parts, self._updates(parts, graph, new_state), strict=True):
-                arrays[part.name].append(update)
+        for bundles in filter(None, by_device.values()):
+            for inputs, update in zip(
+                bundles, self._updates(bundles, graph, new_state), strict=True
+            ):
+                arrays[inputs.name].append(update)
         for name in gradients:
             update = graph.layout(name).assemble(arrays.pop(name), parameters[name])
-            yield Change(name, update.to(parameters[name]), new_state.pop(name))
+            yield ParameterUpdate(name, update.to(parameters[name]), new_state.pop(name))
 
-    def _updates(self, parts: list[Part], graph: NeuralGraph, new_state: State) -> list[Tensor]:
-        """Update array of each part; takes what the network remembers into the state."""
-        structures = [self.positions.structure(graph, p.layout, p.bundle) for p in parts]
-        context = self.recipe.contexts(parts, structures)
-        features = [self.recipe.features(part) for part in parts]
-        memory = {part.name: new_state[part.name] for part in parts}
-        scene = Scene.of(graph, parts, features, context, self.positions, memory)
-        outputs, remembered = self.network(scene)
+    def _updates(
+        self, bundles: list[BundleInputs], graph: NeuralGraph, new_state: State
+    ) -> list[Tensor]:
+        """Update array of each bundle; writes what the network remembers into `new_state`."""
+        structures = [self.positions.structure(graph, p.layout, p.bundle) for p in bundles]
+        context = self.recipe.contexts(bundles, structures)
+        features = [self.recipe.features(inputs) for inputs in bundles]
+        memory = {inputs.name: new_state[inputs.name] for inputs in bundles}
+        graph_inputs = GraphInputs.of(graph, bundles, features, context, self.positions, memory)
+        outputs, remembered = self.network(graph_inputs)
         for name, tensors in remembered.items():
             new_state[name] = {**new_state[name], **tensors}
-        if self.watched:
-            self._tell(parts, outputs, context)
+        if self.reports_diagnostics:
+            self._report(bundles, outputs, context)
         return [
-            self.recipe.update(part, output, numbers)
-            for part, output, numbers in zip(parts, outputs, context, strict=True)
+            self.recipe.update(inputs, output, numbers)
+            for inputs, output, numbers in zip(bundles, outputs, context, strict=True)
         ]
 
-    def _tell(self, parts: list[Part], outputs: list[Tensor], context: Tensor) -> None:
-        for part, output, numbers in zip(parts, outputs, context, strict=True):
-            insides = self.recipe.insides(part, output, numbers)
-            if self.observer is not None and insides is not None:
-                self.observer(part.name, part.bundle, *insides, ())
+    def _report(self, bundles: list[BundleInputs], outputs: list[Tensor], context: Tensor) -> None:
+        for inputs, output, numbers in zip(bundles, outputs, context, strict=True):
+            diagnostics = self.recipe.diagnostics(inputs, output, numbers)
+            if self.on_diagnostics is not None and diagnostics is not None:
+                self.on_diagnostics(inputs.name, inputs.bundle, *diagnostics, ())
 
 
 def _build(recipe: str | Mapping[str, Any], generator: torch.Generator) -> Recipe:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from ngopt.errors import RuleError
 from ngopt.nn.relations import RelationLayer, RelationNetwork
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 Variant = Literal["np", "hnp"]
 
@@ -90,6 +90,6 @@ class NFN(NetworkRule):
             **self.shared_config,
         }
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the network on all bundles."""
-        return self.net(scene.wiring, scene.inputs()), {}
+        return self.net(graph_inputs.wiring, graph_inputs.entry_features()), {}

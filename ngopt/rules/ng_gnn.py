@@ -13,10 +13,10 @@ from ngopt.nn import pna_dense
 from ngopt.nn.affine import Affine, PairAffine
 from ngopt.nn.feed_forward import FeedForward
 from ngopt.nn.pna import AGGREGATORS, Aggregate, PNALayer
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.layers.node_memory import NodeMemory
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 BACKENDS = ("dense", "pyg")
 
@@ -100,26 +100,26 @@ class NGGNN(NetworkRule):
         """What is remembered of the neurons that a parameter's edges enter, if anything is."""
         return {} if self.memory is None else self.memory.begin(parameter, layout)
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Pass messages, then look at each entry."""
-        inputs = scene.inputs()
-        nodes = self.node(scene.positions)
+        inputs = graph_inputs.entry_features()
+        nodes = self.node(graph_inputs.positions)
         edges = [silu(self.entry(x)).mean(3) for x in inputs]
         aggregate = _aggregate(self.backend)
         for layer in self.layers:
-            nodes, edges = layer(nodes, edges, scene.ends, aggregate)
+            nodes, edges = layer(nodes, edges, graph_inputs.ends, aggregate)
         remembered: State = {}
         if self.memory is not None:
-            nodes, remembered = self.memory(scene, nodes)
-        return self.read(scene, inputs, edges, nodes), remembered
+            nodes, remembered = self.memory(graph_inputs, nodes)
+        return self.read(graph_inputs, inputs, edges, nodes), remembered
 
     def read(
-        self, scene: Scene, inputs: list[Tensor], edges: list[Tensor], nodes: Tensor
+        self, graph_inputs: GraphInputs, inputs: list[Tensor], edges: list[Tensor], nodes: Tensor
     ) -> list[Tensor]:
         """Look at each entry.
 
         Args:
-            scene: what the network sees.
+            graph_inputs: what the network sees.
             inputs: what is known of each entry without its neighbours.
             edges: states of each bundle's edges, `(group, out, in, width)`.
             nodes: states of all nodes, `(nodes, width)`.
@@ -129,7 +129,7 @@ class NGGNN(NetworkRule):
         """
         return [
             self.head(silu(self.own(x) + self.around(e, nodes, ends).unsqueeze(3)))
-            for x, e, ends in zip(inputs, edges, scene.ends, strict=True)
+            for x, e, ends in zip(inputs, edges, graph_inputs.ends, strict=True)
         ]
 
 

@@ -10,9 +10,9 @@ from ngopt.features.positions import NODE_POSITIONS
 from ngopt.nn.affine import Affine
 from ngopt.nn.feed_forward import FeedForward
 from ngopt.nn.relational_transformer import TransformerLayer
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 
 class NGT(NetworkRule):
@@ -79,13 +79,13 @@ class NGT(NetworkRule):
         """Arguments that build this rule again, as plain data."""
         return {**self.sizes, **self.shared_config}
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the transformer, then the network of each entry."""
-        inputs = scene.inputs()
-        x = self.node_start(scene.positions)
+        inputs = graph_inputs.entry_features()
+        x = self.node_start(graph_inputs.positions)
         edges = [self.edge_start(entry).mean(3) for entry in inputs]
         for layer in self.layers:
-            x, edges = layer(x, edges, scene.ends)
+            x, edges = layer(x, edges, graph_inputs.ends)
         return [self._outputs(*both) for both in zip(inputs, edges, strict=True)], {}
 
     def _outputs(self, entry: Tensor, edge: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from ngopt.features.log_sign import LOG_SIGN, log_sign
 from ngopt.features.momenta import DECAYS, init_momenta, update_momenta
 from ngopt.features.moments import compute_dtype
 from ngopt.features.tensors import STRUCTURE
+from ngopt.rules.graph_inputs import BundleInputs
 from ngopt.rules.recipe import Recipe
-from ngopt.rules.scene import Part
 
 
 class PaperRecipe(Recipe):
@@ -62,15 +62,17 @@ class PaperRecipe(Recipe):
         signals = (parameter.to(dtype), gradient.to(dtype), *momenta.values())
         return {"step": state["step"] + 1, **momenta}, signals
 
-    def features(self, part: Part) -> Tensor:
+    def features(self, inputs: BundleInputs) -> Tensor:
         """Logarithm and sign of each signal."""
-        return torch.cat([log_sign(signal, self.p) for signal in part.signals], -1)
+        return torch.cat([log_sign(signal, self.p) for signal in inputs.signals], -1)
 
-    def contexts(self, parts: Sequence[Part], structures: Sequence[Sequence[float]]) -> Tensor:
+    def contexts(
+        self, bundles: Sequence[BundleInputs], structures: Sequence[Sequence[float]]
+    ) -> Tensor:
         """What the graph determines, and nothing else."""
-        return constant(structures, parts[0].signals[0])
+        return constant(structures, bundles[0].signals[0])
 
-    def update(self, part: Part, outputs: Tensor, context: Tensor) -> Tensor:
+    def update(self, inputs: BundleInputs, outputs: Tensor, context: Tensor) -> Tensor:
         """Direction times the exponential of the magnitude."""
         direction, size = outputs.unbind(-1)
         return direction * torch.exp(self.magnitude * size)

@@ -1,4 +1,4 @@
-"""What surrounds a network: the features that go in, the step that is made of what comes out."""
+"""A recipe: the features that go into a network, and the update that is made of its outputs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ngopt.features.numbers import Number
-from ngopt.rules.scene import Part
+from ngopt.rules.graph_inputs import BundleInputs
 
 
 class Recipe(nn.Module, ABC):
-    """Features of entries and bundles in, an update out; the network between them is free.
+    """Computes the features of entries and bundles, and turns outputs of a network into updates.
 
     Attributes:
         channels: number of features of an entry.
         context: number of features of a bundle.
-        outputs: number of numbers that the network says about an entry.
+        outputs: number of outputs of the network for each entry.
         zero_outputs: whether the outputs of a fresh network should be zeros.
     """
 
@@ -28,7 +28,7 @@ class Recipe(nn.Module, ABC):
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Name and options, as plain data: what builds this recipe again."""
+        """Name and options that build this recipe again, as plain data."""
 
     @abstractmethod
     def begin(self, parameter: Tensor) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ class Recipe(nn.Module, ABC):
     def advance(
         self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        """Take one gradient in.
+        """Update the state by one gradient.
 
         Args:
             parameter: the parameter.
@@ -46,28 +46,31 @@ class Recipe(nn.Module, ABC):
             state: what :meth:`begin` or the last call returned; left as it is.
 
         Returns:
-            The new state, and the signals: tensors of the parameter's shape.
+            The new state, and the signals: tensors of the parameter's shape that
+            :meth:`features` uses.
         """
 
     @abstractmethod
-    def features(self, part: Part) -> Tensor:
+    def features(self, inputs: BundleInputs) -> Tensor:
         """Features of a bundle's entries, `(group, out, in, tap, channels)`."""
 
     @abstractmethod
-    def contexts(self, parts: Sequence[Part], structures: Sequence[Sequence[float]]) -> Tensor:
+    def contexts(
+        self, bundles: Sequence[BundleInputs], structures: Sequence[Sequence[float]]
+    ) -> Tensor:
         """Features of the bundles, `(bundles, context)`.
 
         Args:
-            parts: the bundles, at least one.
+            bundles: the bundles, at least one.
             structures: for each, the features that the graph alone determines.
         """
 
     @abstractmethod
-    def update(self, part: Part, outputs: Tensor, context: Tensor) -> Tensor:
-        """Turn what the network says into an update.
+    def update(self, inputs: BundleInputs, outputs: Tensor, context: Tensor) -> Tensor:
+        """Turn the network's outputs into an update.
 
         Args:
-            part: the bundle.
+            inputs: the bundle.
             outputs: of the network, `(group, out, in, tap, outputs)`.
             context: features of the bundle, `(context,)`.
 
@@ -75,15 +78,17 @@ class Recipe(nn.Module, ABC):
             Array `(group, out, in, tap)`.
         """
 
-    def annealed(self, age: Number, lowered: bool | Tensor) -> Number:
-        """Factor of the learning rate; see :meth:`.Rule.annealed`."""
+    def annealing_factor(self, age: Number, lowered: bool | Tensor) -> Number:
+        """Factor of the learning rate; see :meth:`.Rule.annealing_factor`."""
         return 1.0
 
-    def insides(self, part: Part, outputs: Tensor, context: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Tell an observer what :meth:`update` makes of the same arguments, if there is more to it.
+    def diagnostics(
+        self, inputs: BundleInputs, outputs: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Diagnostics of :meth:`update` for the same arguments.
 
         Returns:
             The learned factor of the step, 0-dim, and the correction `(group, out, in, tap)` in
-            units of the RMS of the base direction; None if the recipe has no such parts.
+            units of the RMS of the base direction; None if the recipe has none.
         """
         return None

@@ -1,4 +1,4 @@
-"""What every rule is: gradients and a graph in, an update of each parameter and a new state out."""
+"""Base of all rules: from gradients and a graph to the update and new state of each parameter."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,11 +14,11 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.shards import Shards
 
 State: TypeAlias = dict[str, dict[str, Tensor]]
-"""By name of the parameter: the tensors that a rule remembers about it, by name."""
+"""For each parameter by name: the tensors of its optimizer state, by name."""
 
 
-class Change(NamedTuple):
-    """What a rule says of one parameter.
+class ParameterUpdate(NamedTuple):
+    """The update and the new state of one parameter.
 
     Args:
         name: of the parameter.
@@ -31,16 +31,16 @@ class Change(NamedTuple):
     state: dict[str, Tensor]
 
 
-class Moves(NamedTuple):
-    """How parameters are moved: each becomes `kept * parameter - rate * update`.
+class InPlaceOptions(NamedTuple):
+    """Options of a step in place: a parameter becomes `kept * parameter - rate * update`.
 
     Args:
         rates: learning rate of each parameter, `(parameters,)`.
-        kept: share of each parameter that weight decay leaves; all of it by default.
-        factors: of the gradients, `(parameters,)`; 1 by default.
+        kept: share of each parameter that weight decay leaves, `(parameters,)`; None for all of it.
+        factors: factor of each gradient, `(parameters,)`; None for 1.
         finite: whether all gradients are finite, 0-dim; if not, nothing changes.
-        captured: where to put what a CUDA graph of the step needs whenever it is replayed, so that
-            it stays; None if steps are never captured.
+        captured: list that keeps alive what replays of a CUDA graph of this step will read; None if
+            steps are never captured.
     """
 
     rates: Tensor
@@ -49,18 +49,18 @@ class Moves(NamedTuple):
     finite: Tensor
     captured: list[object] | None = None
 
-    def of(self, places: Sequence[int]) -> "Moves":
-        """Those of some parameters."""
+    def select(self, places: Sequence[int]) -> "InPlaceOptions":
+        """The options of some parameters, by their indices."""
 
         def own(numbers: Tensor) -> Tensor:
             return torch.stack([numbers[place] for place in places])  # without a copy of places
 
         kept, factors = (n if n is None else own(n) for n in (self.kept, self.factors))
-        return Moves(own(self.rates), kept, factors, self.finite, self.captured)
+        return InPlaceOptions(own(self.rates), kept, factors, self.finite, self.captured)
 
 
-class Observer(Protocol):
-    """Is told what a rule decides inside."""
+class DiagnosticsCallback(Protocol):
+    """Receives diagnostics of a rule: what it decided about each bundle in a step."""
 
     def __call__(
         self,
@@ -70,7 +70,7 @@ class Observer(Protocol):
         correction: Tensor,
         neurons: Sequence[Tensor],
     ) -> None:
-        """Hear of one bundle.
+        """Receive the diagnostics of one bundle.
 
         Args:
             name: by which the rule's caller knows the parameter.
@@ -88,43 +88,46 @@ class Rule(nn.Module, ABC):
     A rule is a pure function of its arguments and theta: it changes none of its inputs, so it can
     be differentiated, unrolled and replayed. The optimizer multiplies the update by `lr`, adds
     weight decay and subtracts: `w <- w - lr * (a * update + min(1, a) * weight_decay * w)`, where
-    `a` is :meth:`annealed`.
+    `a` is :meth:`annealing_factor`.
     """
 
     lr: float = 1e-3
     """Learning rate that it was meta-trained at, which is the default of the optimizer."""
 
-    observer: Observer | None = None
-    """Set by :func:`ngopt.monitor.watch.watch`. Rules without such insides tell it nothing."""
+    on_diagnostics: DiagnosticsCallback | None = None
+    """Called with diagnostics at each step, by rules that have any; set by
+    :func:`ngopt.monitor.watch.watch`."""
 
     spike_limit: float = math.inf
-    """By what factor a gradient may be larger than usual. The optimizer scales a larger one down,
-    before the rule remembers it. Infinite for formulas that are to be followed to the letter."""
+    """By what factor a gradient may be larger than usual before the optimizer clips it.
+    Infinite, which clips nothing, for hand-written formulas."""
 
     elementwise: tuple[str, ...] = ()
-    """Names in the state of what has the shape of the parameter and is computed entry by entry, if
-    the rule takes shards."""
+    """Names in the state of the tensors that are shaped like the parameter and computed entry by
+    entry, if the rule supports shards."""
 
     refresh_every: int = 1
-    """Number of steps after which it has to look at the whole model again, with :meth:`stream`, in
-    the beginning (see `ngopt.optim.refreshing`); between, :meth:`follow` does."""
+    """Number of steps between refreshes of the graph context, in the beginning (see
+    `ngopt.optim.context_refresh`). The optimizer calls :meth:`updates` at a refresh, and
+    :meth:`updates_from_cache` in between."""
 
     @property
-    def watched(self) -> bool:
-        """Whether anybody is told what this rule decides inside; nobody in compiled code."""
-        return not torch.compiler.is_compiling() and self.observer is not None
+    def reports_diagnostics(self) -> bool:
+        """Whether diagnostics are reported; never in code under `torch.compile`."""
+        return not torch.compiler.is_compiling() and self.on_diagnostics is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy is a rule of its own, which nobody watches and which has kept nothing.
-        own = ("observer", "kept")
+        # A copy starts without diagnostics and without cached plans.
+        own = ("on_diagnostics", "kept")
         return {key: value for key, value in self.__dict__.items() if key not in own}
 
-    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
-        """Factor by which the rule wants its learning rate multiplied: 1, unless it anneals.
+    def annealing_factor(self, age: Number, lowered: bool | Tensor = False) -> Number:
+        """Factor of the learning rate: 1, unless the rule anneals.
 
         Args:
             age: number of steps so far, this one included; a number or a 0-dim tensor.
-            lowered: whether a script lowers the learning rate, so that the rule must not; the same.
+            lowered: whether the script lowers the learning rate, so that the rule must not; may be
+                a 0-dim tensor.
         """
         return 1.0
 
@@ -141,17 +144,17 @@ class Rule(nn.Module, ABC):
         """
 
     @abstractmethod
-    def stream(
+    def updates(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-    ) -> Iterator[Change]:
-        """Compute what changes, one parameter after the other.
+    ) -> Iterator[ParameterUpdate]:
+        """Compute all updates with a refreshed graph context, one parameter after the other.
 
-        A rule looks at nothing of a parameter any more once it has yielded its change, so that the
-        caller can overwrite the parameter and its state, and never hold all changes at once.
+        After a rule has yielded the update of a parameter, it does not read that parameter or its
+        state again. So the caller can overwrite them, and never has to hold all updates at once.
 
         Args:
             parameters: the model's parameters, by name; may hold more than `gradients`.
@@ -160,28 +163,27 @@ class Rule(nn.Module, ABC):
             graph: describes the parameters.
 
         Yields:
-            The change of each parameter in `gradients`.
+            The update and new state of each parameter in `gradients`.
         """
 
-    def follow(
+    def updates_from_cache(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-    ) -> Iterator[Change]:
-        """Compute what changes from what the rule last saw of the model, which is in the state.
+    ) -> Iterator[ParameterUpdate]:
+        """Compute all updates from the graph context that is cached in the state.
 
-        Rules that look at the whole model, or at nothing but single parameters, in each step do the
-        same as in :meth:`stream`.
+        By default this is :meth:`updates`: rules without a cache need not override it.
 
         Args:
-            parameters: as for :meth:`stream`.
-            gradients: as for :meth:`stream`.
-            state: as for :meth:`stream`.
-            graph: as for :meth:`stream`.
+            parameters: as for :meth:`updates`.
+            gradients: as for :meth:`updates`.
+            state: as for :meth:`updates`.
+            graph: as for :meth:`updates`.
         """
-        return self.stream(parameters, gradients, state, graph)
+        return self.updates(parameters, gradients, state, graph)
 
     def bundle_outputs(
         self,
@@ -190,78 +192,78 @@ class Rule(nn.Module, ABC):
         state: State,
         graph: NeuralGraph,
     ) -> Tensor:
-        """What the rule's network puts out for whole bundles at a look, `(runs, bundles, outputs)`.
+        """Outputs of the rule's network for whole bundles, `(runs, bundles, outputs)`.
 
-        It is differentiable with respect to theta, and the buffer `perturbation` is added to it, so
-        that meta-training can find out what each output does. All tensors have a dimension for runs
-        in front, as weights of the rule may have. Most rules have no such outputs.
+        They are differentiable with respect to theta. The buffer `perturbation` is added to them,
+        so that meta-training can measure the effect of each output. All tensors have a leading
+        dimension for runs; weights of the rule may have one. Most rules have no such outputs.
 
         Args:
-            parameters: as for :meth:`stream`.
-            gradients: as for :meth:`stream`.
-            state: as for :meth:`stream`.
-            graph: as for :meth:`stream`.
+            parameters: as for :meth:`updates`.
+            gradients: as for :meth:`updates`.
+            state: as for :meth:`updates`.
+            graph: as for :meth:`updates`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no outputs for bundles")
 
-    def takes_runs(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Whether :meth:`stream` and :meth:`follow` take several runs at once.
+    def supports_runs(self, gradients: Mapping[str, Tensor]) -> bool:
+        """Whether :meth:`updates` and :meth:`updates_from_cache` accept several stacked runs.
 
-        All tensors then have a dimension for them in front, as weights of the rule may have.
+        All tensors then have a leading dimension for runs; weights of the rule may have one.
 
         Args:
-            gradients: of the runs.
+            gradients: of the runs, each with the leading dimension.
         """
         return False
 
-    def moves_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Whether :meth:`move_in_place` is the way to step with these gradients."""
+    def steps_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
+        """Whether to call :meth:`step_in_place` for these gradients instead of :meth:`updates`."""
         return False
 
-    def takes_shards(
+    def supports_shards(
         self,
         parameters: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
         shards: Shards,
     ) -> bool:
-        """Whether :meth:`move_in_place` steps where processes share the tensors. All must ask.
+        """Whether :meth:`step_in_place` supports sharded tensors. All processes must call this.
 
         Args:
-            parameters: what this process holds of those that have gradients.
-            state: the same of their state, of what has the shape of its parameter; else whole.
+            parameters: local shards of those that have gradients.
+            state: of these parameters; local shards of the tensors named in `elementwise`.
             graph: describes the parameters.
             shards: the processes.
         """
         return False
 
-    def move_in_place(
+    def step_in_place(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-        moves: Moves,
+        options: InPlaceOptions,
         *,
-        fresh: bool,
+        refresh: bool,
         shards: Shards | None = None,
     ) -> None:
-        """Move all parameters at once, in few operations, and overwrite their state.
+        """Update all parameters at once, in few operations, and overwrite their state.
 
         Args:
             parameters: those that have gradients, by name; they change.
-            gradients: as for :meth:`stream`; those of all parameters, whether or not finite.
-            state: as for :meth:`stream`; it changes.
-            graph: as for :meth:`stream`.
-            moves: how far they are moved.
-            fresh: whether to look at the whole model, or to :meth:`follow`.
-            shards: processes of which each holds some rows of all tensors, if :meth:`takes_shards`;
-                the tensors given are these rows.
+            gradients: as for :meth:`updates`; of all parameters, finite or not.
+            state: as for :meth:`updates`; it changes.
+            graph: as for :meth:`updates`.
+            options: learning rates, weight decay and factors of gradients.
+            refresh: whether to recompute the graph context, or to use the cached one.
+            shards: processes over which the rows of all tensors are sharded, if
+                :meth:`supports_shards`; the tensors given are the local shards.
 
         Raises:
             NotImplementedError: by rules that never ask for it.
         """
-        raise NotImplementedError(f"{type(self).__name__} moves parameters one by one")
+        raise NotImplementedError(f"{type(self).__name__} updates parameters one by one")
 
     def forward(
         self,
@@ -270,23 +272,23 @@ class Rule(nn.Module, ABC):
         state: State,
         graph: NeuralGraph,
         *,
-        fresh: bool = True,
+        refresh: bool = True,
     ) -> tuple[dict[str, Tensor], State]:
         """Compute the update of each parameter that has a gradient.
 
         Args:
-            parameters: as for :meth:`stream`.
-            gradients: as for :meth:`stream`.
-            state: as for :meth:`stream`.
-            graph: as for :meth:`stream`.
-            fresh: whether to look at the whole model, or to :meth:`follow`.
+            parameters: as for :meth:`updates`.
+            gradients: as for :meth:`updates`.
+            state: as for :meth:`updates`.
+            graph: as for :meth:`updates`.
+            refresh: whether to recompute the graph context, or to use the cached one.
 
         Returns:
             The update of each parameter in `gradients`, with its shape and dtype, and the new
             state of each.
         """
-        updates, new_state = {}, {}
-        told = self.stream if fresh else self.follow
-        for name, update, after in told(parameters, gradients, state, graph):
-            updates[name], new_state[name] = update, after
-        return updates, new_state
+        update_by_name, new_state = {}, {}
+        method = self.updates if refresh else self.updates_from_cache
+        for name, update, after in method(parameters, gradients, state, graph):
+            update_by_name[name], new_state[name] = update, after
+        return update_by_name, new_state

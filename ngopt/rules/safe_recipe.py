@@ -1,4 +1,4 @@
-"""Scale-free features and the safe skeleton: a fresh rule is a sane optimizer."""
+"""Scale-free features and the bounded base update: a fresh rule is a sane optimizer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,16 +20,16 @@ from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.matrix import matrices
 from ngopt.nn.affine import Affine
+from ngopt.rules.base_update import BaseUpdate
+from ngopt.rules.graph_inputs import BundleInputs
 from ngopt.rules.recipe import Recipe
-from ngopt.rules.scene import Part
-from ngopt.rules.skeleton import Skeleton
 
 
 class SafeRecipe(Recipe):
     """The features and the step of the default rule, for any network.
 
     The network corrects the direction; the size of a bundle's step is learned from features of the
-    whole bundle, without the network. See :class:`~ngopt.rules.skeleton.Skeleton`.
+    whole bundle, without the network. See :class:`~ngopt.rules.base_update.BaseUpdate`.
 
     Unlike those of the default rule, steps are full from the first one: `evidence_least` and the
     other options of evidence count for nothing here.
@@ -39,7 +39,7 @@ class SafeRecipe(Recipe):
         hidden: number of hidden units of the scale.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
         square_dtype: in which the mean of squares is stored, `"float32"` or `"bfloat16"`.
-        skeleton: changes to the defaults of the skeleton, by name.
+        base_update: changes to the defaults of the base update, by name.
     """
 
     channels: ClassVar[int] = len(Entries._fields)
@@ -54,13 +54,13 @@ class SafeRecipe(Recipe):
         hidden: int = 8,
         momentum_dtype: str = "bfloat16",
         square_dtype: str = "float32",
-        skeleton: Mapping[str, float] | None = None,
+        base_update: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         check_dtypes(momentum_dtype, square_dtype)
         self.hidden = hidden
         self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
-        self.skeleton = Skeleton.of(skeleton)
+        self.base_update = BaseUpdate.of(base_update)
         self.scale = nn.Sequential(
             Affine(TENSOR_FEATURES, hidden, generator), nn.SiLU(), Affine(hidden, 1)
         )
@@ -73,12 +73,12 @@ class SafeRecipe(Recipe):
             "hidden": self.hidden,
             "momentum_dtype": self.momentum_dtype,
             "square_dtype": self.square_dtype,
-            "skeleton": asdict(self.skeleton),
+            "base_update": asdict(self.base_update),
         }
 
-    def annealed(self, age: Number, lowered: bool | Tensor) -> Number:
-        """Steps begin larger than AdamW's, and shrink; see the skeleton."""
-        return self.skeleton.annealed(age, lowered)
+    def annealing_factor(self, age: Number, lowered: bool | Tensor) -> Number:
+        """Steps begin larger than AdamW's, and shrink; see :class:`.BaseUpdate`."""
+        return self.base_update.annealing_factor(age, lowered)
 
     def begin(self, parameter: Tensor) -> dict[str, Tensor]:
         """Moments of a parameter before its first step."""
@@ -92,50 +92,54 @@ class SafeRecipe(Recipe):
         dtype = compute_dtype(parameter)
         return new, tuple(t.to(dtype) for t in (parameter, gradient, *moments))
 
-    def features(self, part: Part) -> Tensor:
+    def features(self, inputs: BundleInputs) -> Tensor:
         """Scale-free features of each entry; see :class:`~ngopt.features.entries.Entries`."""
-        edges = _edges(part)
-        base = self._base(part, edges)
+        edges = _edges(inputs)
+        base = self._base(inputs, edges)
         scales = Scales.of(Survey.of(edges), base.square().mean())
         return torch.stack(entry_features(edges, base, scales), -1)
 
-    def contexts(self, parts: Sequence[Part], structures: Sequence[Sequence[float]]) -> Tensor:
+    def contexts(
+        self, bundles: Sequence[BundleInputs], structures: Sequence[Sequence[float]]
+    ) -> Tensor:
         """Statistics, time and structure; see :mod:`ngopt.features.tensors`."""
-        surveys = [Survey.of(_edges(part)) for part in parts]
-        return tensor_features(structures, surveys, [part.step for part in parts])
+        surveys = [Survey.of(_edges(inputs)) for inputs in bundles]
+        return tensor_features(structures, surveys, [inputs.step for inputs in bundles])
 
-    def update(self, part: Part, outputs: Tensor, context: Tensor) -> Tensor:
+    def update(self, inputs: BundleInputs, outputs: Tensor, context: Tensor) -> Tensor:
         """Correct the base direction by the outputs, within bounds."""
-        edges = _edges(part)
-        base = self._base(part, edges)
-        correction = self.skeleton.gate(outputs.squeeze(-1), edges.moments)
-        direction = self.skeleton.direction(base, correction, part.step)
-        scale = self.skeleton.scale(self.scale(context))
-        fixed = self.skeleton.step_scale(
-            part.bundle, part.layout.kind, part.layers, edges.weight.square().mean()
+        edges = _edges(inputs)
+        base = self._base(inputs, edges)
+        correction = self.base_update.gate(outputs.squeeze(-1), edges.moments)
+        direction = self.base_update.direction(base, correction, inputs.step)
+        scale = self.base_update.scale(self.scale(context))
+        fixed = self.base_update.step_scale(
+            inputs.bundle, inputs.layout.kind, inputs.layers, edges.weight.square().mean()
         )
         return direction * (scale * fixed)
 
-    def _base(self, part: Part, edges: Edges) -> Tensor:
+    def _base(self, inputs: BundleInputs, edges: Edges) -> Tensor:
         """Direction that is to be corrected."""
-        base = self.skeleton.base(edges.adam, edges.slow, edges.relative, part.step)
-        found = matrices(part.layout)
-        if not (found and self.skeleton.orthogonal):
+        base = self.base_update.base(edges.adam, edges.slow, edges.relative, inputs.step)
+        found = matrices(inputs.layout)
+        if not (found and self.base_update.orthogonal):
             return base
-        matrix = found[part.layout.bundles.index(part.bundle)]
+        matrix = found[inputs.layout.bundles.index(inputs.bundle)]
         fast, slow, _ = edges.moments
-        momentum = self.skeleton.base(fast, slow, edges.gradient, part.step)
-        direction = self.skeleton.orthogonalized(momentum, matrix)
-        direction = self.skeleton.gate(direction, edges.moments)
-        return direction * self.skeleton.rescale(base.square().mean(), direction.square().mean())
+        momentum = self.base_update.base(fast, slow, edges.gradient, inputs.step)
+        direction = self.base_update.orthogonalized(momentum, matrix)
+        direction = self.base_update.gate(direction, edges.moments)
+        return direction * self.base_update.rescale(base.square().mean(), direction.square().mean())
 
-    def insides(self, part: Part, outputs: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def diagnostics(
+        self, inputs: BundleInputs, outputs: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Factor of the step, and by how much the direction is corrected."""
-        correction = self.skeleton.gate(outputs.squeeze(-1), _edges(part).moments)
-        scale = self.skeleton.scale(self.scale(context)).squeeze(0)
-        return scale, self.skeleton.departure(correction, part.step)
+        correction = self.base_update.gate(outputs.squeeze(-1), _edges(inputs).moments)
+        scale = self.base_update.scale(self.scale(context)).squeeze(0)
+        return scale, self.base_update.departure(correction, inputs.step)
 
 
-def _edges(part: Part) -> Edges:
-    weight, gradient, *moments = part.signals
+def _edges(inputs: BundleInputs) -> Edges:
+    weight, gradient, *moments = inputs.signals
     return Edges.of(weight, gradient, Moments(*moments))

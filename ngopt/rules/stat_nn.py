@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ngopt.nn.feed_forward import FeedForward
 from ngopt.nn.statistics import STATISTICS, set_statistics
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 
 class StatNN(NetworkRule):
@@ -44,11 +44,13 @@ class StatNN(NetworkRule):
         """Arguments that build this rule again, as plain data."""
         return {"width": self.width, "layers": self.layers, **self.shared_config}
 
-    def network(self, scene: Scene) -> tuple[list[Tensor], State]:
+    def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the networks on each bundle and its entries."""
         result = []
-        inputs = scene.inputs()
-        for x, features, context in zip(inputs, scene.features, scene.context, strict=True):
+        inputs = graph_inputs.entry_features()
+        for x, features, context in zip(
+            inputs, graph_inputs.features, graph_inputs.context, strict=True
+        ):
             statistics = set_statistics(features.flatten(0, -2))
             whole = torch.tanh(self.whole(torch.cat([statistics, context])))
             known = torch.cat([x, whole.expand(*x.shape[:-1], -1)], -1)

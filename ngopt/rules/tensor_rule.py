@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.rule import Change, Rule, State
+from ngopt.rules.rule import ParameterUpdate, Rule, State
 
 
 class TensorRule(Rule):
@@ -39,14 +39,16 @@ class TensorRule(Rule):
         """State of the given parameters before their first step."""
         return {name: self.begin(p, graph.layout(name)) for name, p in parameters.items()}
 
-    def stream(
+    def updates(
         self,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: State,
         graph: NeuralGraph,
-    ) -> Iterator[Change]:
+    ) -> Iterator[ParameterUpdate]:
         """Compute what changes, one parameter after the other; see :class:`.Rule`."""
         for name, gradient in gradients.items():
             layout = graph.layout(name)
-            yield Change(name, *self.advance(parameters[name], gradient, state[name], layout))
+            yield ParameterUpdate(
+                name, *self.advance(parameters[name], gradient, state[name], layout)
+            )

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ngopt.backends import switch
 from ngopt.backends.kernel import CompileError
-from ngopt.backends.switch import fusible, give_up, plain
+from ngopt.backends.switch import fusible, give_up, plain, uncompiled
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +50,16 @@ def test_giving_up_is_said_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not fusible([torch.ones(2)])
+
+
+def test_a_compiler_does_not_look_inside(fresh_compiler):
+    seen = []
+
+    @uncompiled
+    def hidden(x):
+        seen.append(torch.compiler.is_compiling())
+        return x + 1
+
+    compiled = torch.compile(lambda x: hidden(x * 2) * 3, backend="eager")
+    assert compiled(torch.ones(())) == 9
+    assert seen == [False]

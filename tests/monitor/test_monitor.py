@@ -73,7 +73,7 @@ def test_sums_over_all_tensors_and_nothing_of_single_ones(tmp_path):
         "2 optimizer/relative_update": norm(moves) / norm(before.values()),
     }
     assert {tag: last[tag] for tag in expected} == pytest.approx(expected, rel=1e-4)
-    assert abs(math.log(last["2 optimizer/scale"])) <= rule.skeleton.scale_bound
+    assert abs(math.log(last["2 optimizer/scale"])) <= rule.base_update.scale_bound
     assert 0 < last["2 optimizer/correction"] < 0.9
     groups = [tag.split("/")[0] for tag in last]
     assert set(groups) == {"1 training", "2 optimizer"}
@@ -103,13 +103,13 @@ def test_what_the_rule_decides(tmp_path):
     optimizer = NeuralGraphOptimizer(model, rule=rule)
     with Monitor(optimizer, tmp_path, per_tensor=True):
         run(model, optimizer, 1)
-    assert rule.observer is None
+    assert rule.on_diagnostics is None
     events = read(tmp_path)
     tags = events.Tags()
     for name in copy_of(model):
         (scale,) = events.Scalars(f"7 learned step size/{name}")
         (correction,) = events.Scalars(f"8 correction/{name}")
-        assert abs(math.log(scale.value)) <= rule.skeleton.scale_bound
+        assert abs(math.log(scale.value)) <= rule.base_update.scale_bound
         assert 0 < correction.value < 0.9
         assert f"correction/{name}" in tags["images"]
         assert f"weight/{name}" in tags["histograms"]

@@ -81,7 +81,7 @@ def test_a_step_that_fails_ends_the_watch_at_the_next(tmp_path):
             optimizer.step()
         model.linear.bias.grad = kept
         optimizer.step()
-        assert optimizer.rule.observer is None
+        assert optimizer.rule.on_diagnostics is None
     assert list(series(tmp_path, "2 optimizer/lr")) == [0]
 
 

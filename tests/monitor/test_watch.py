@@ -221,7 +221,7 @@ def test_the_watch_ends_with_its_context():
         rule(*arguments, MLP)
     assert outer
     assert not inner
-    assert rule.observer is None
+    assert rule.on_diagnostics is None
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_copies_are_not_watched(make_copy):
         twin = make_copy(rule)
         assert_same(twin(*arguments, MLP)[0], make_copy(twin)(*arguments, MLP)[0])
         assert not seen
-        assert rule.watched
-        assert not twin.watched
+        assert rule.reports_diagnostics
+        assert not twin.reports_diagnostics
     assert_same(dict(twin.state_dict()), dict(rule.state_dict()))
 
 

@@ -2,6 +2,7 @@ from collections import defaultdict
 
 import pytest
 import torch
+from tests.rules.test_scene import graph_inputs_of
 from torch import nn
 
 from ngopt.nn.relations import (
@@ -15,17 +16,16 @@ from ngopt.nn.relations import (
     soft_norm,
 )
 from tests.rules.rule_inputs import GRAPHS, MLP, randomize
-from tests.rules.test_scene import scene_of
 
 INPUTS, OUTPUTS = 3, 2
 every_graph = pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
 
 
-def pairs_of(scene, features=INPUTS):
+def pairs_of(graph_inputs, features=INPUTS):
     generator = torch.Generator().manual_seed(0)
     return [
-        torch.randn(*part.bundle.shape[:3], features, generator=generator, dtype=torch.float64)
-        for part in scene.parts
+        torch.randn(*bundle.bundle.shape[:3], features, generator=generator, dtype=torch.float64)
+        for bundle in graph_inputs.bundles
     ]
 
 
@@ -33,11 +33,11 @@ def layer(**options):
     return randomize(RelationLayer(INPUTS, OUTPUTS, torch.Generator(), **options)).double()
 
 
-def pools_by_loops(scene, pairs, by_bundle):
+def pools_by_loops(graph_inputs, pairs, by_bundle):
     """The same, edge by edge."""
     heard = defaultdict(list)
-    for part, ends, x in zip(scene.parts, scene.ends, pairs, strict=True):
-        bias = "in" not in part.bundle.roles
+    for bundle, ends, x in zip(graph_inputs.bundles, graph_inputs.ends, pairs, strict=True):
+        bias = "in" not in bundle.bundle.roles
         said = defaultdict(list)
         for g, o, i in torch.cartesian_prod(*map(torch.arange, x.shape[:3])).tolist():
             said[ends.target[g, o].item(), int(bias)].append(x[g, o, i])
@@ -45,7 +45,7 @@ def pools_by_loops(scene, pairs, by_bundle):
                 said[ends.source[g, i].item(), 2].append(x[g, o, i])
         for place, edges in said.items():
             heard[place] += [torch.stack(edges).mean(0)] if by_bundle else edges
-    pools = torch.zeros(scene.nodes.count, 3, INPUTS, dtype=torch.float64)
+    pools = torch.zeros(graph_inputs.nodes.count, 3, INPUTS, dtype=torch.float64)
     for place, edges in heard.items():
         pools[place] = torch.stack(edges).mean(0)
     return pools.flatten(1)
@@ -54,10 +54,10 @@ def pools_by_loops(scene, pairs, by_bundle):
 @every_graph
 @pytest.mark.parametrize("by_bundle", [False, True])
 def test_pools_of_nodes(described, by_bundle):
-    scene = scene_of(described)
-    pairs = pairs_of(scene)
-    expected = pools_by_loops(scene, pairs, by_bundle)
-    torch.testing.assert_close(node_pools(scene.wiring, pairs, by_bundle), expected)
+    graph_inputs = graph_inputs_of(described)
+    pairs = pairs_of(graph_inputs)
+    expected = pools_by_loops(graph_inputs, pairs, by_bundle)
+    torch.testing.assert_close(node_pools(graph_inputs.wiring, pairs, by_bundle), expected)
 
 
 def layer_by_loops(layer, x):
@@ -107,23 +107,23 @@ def layer_by_loops(layer, x):
 
 @pytest.mark.parametrize("by_bundle", [False, True])
 def test_layer_is_the_formula(by_bundle):
-    scene = scene_of(MLP)
-    pairs = pairs_of(scene)
+    graph_inputs = graph_inputs_of(MLP)
+    pairs = pairs_of(graph_inputs)
     one = layer(by_bundle=by_bundle)
-    names = [part.name for part in scene.parts]
+    names = [bundle.name for bundle in graph_inputs.bundles]
     expected = layer_by_loops(one, dict(zip(names, pairs, strict=True)))
-    found = one(scene.wiring, pairs, pinned_indices(scene.wiring))
+    found = one(graph_inputs.wiring, pairs, pinned_indices(graph_inputs.wiring))
     for name, tensor in zip(names, found, strict=True):
         torch.testing.assert_close(tensor, expected[name])
 
 
 def test_bundles_count_alike_or_by_their_edges():
-    scene = scene_of(GRAPHS["attention_block"])
-    pairs, indices = pairs_of(scene), pinned_indices(scene.wiring)
-    outputs = [layer(by_bundle=flag)(scene.wiring, pairs, indices) for flag in (False, True)]
+    graph_inputs = graph_inputs_of(GRAPHS["attention_block"])
+    pairs, indices = pairs_of(graph_inputs), pinned_indices(graph_inputs.wiring)
+    outputs = [layer(by_bundle=flag)(graph_inputs.wiring, pairs, indices) for flag in (False, True)]
     differs = {
-        part.name
-        for part, first, second in zip(scene.parts, *outputs, strict=True)
+        bundle.name
+        for bundle, first, second in zip(graph_inputs.bundles, *outputs, strict=True)
         if not torch.allclose(first, second)
     }
     # Into the model's neurons lead 7, 12 and 10 edges of three bundles; into those of the heads
@@ -136,14 +136,18 @@ def test_bundles_count_alike_or_by_their_edges():
 @every_graph
 @pytest.mark.parametrize("pinned", [False, True])
 def test_layer_is_linear(described, pinned):
-    scene = scene_of(described)
-    indices = pinned_indices(scene.wiring)
-    one, x, y = layer(pinned=pinned), pairs_of(scene), pairs_of(scene)
+    graph_inputs = graph_inputs_of(described)
+    indices = pinned_indices(graph_inputs.wiring)
+    one, x, y = layer(pinned=pinned), pairs_of(graph_inputs), pairs_of(graph_inputs)
     y = [tensor.flip(0).sin() for tensor in y]
-    zero = one(scene.wiring, [torch.zeros_like(t) for t in x], indices)
-    both = one(scene.wiring, [a + 2 * b for a, b in zip(x, y, strict=True)], indices)
+    zero = one(graph_inputs.wiring, [torch.zeros_like(t) for t in x], indices)
+    both = one(graph_inputs.wiring, [a + 2 * b for a, b in zip(x, y, strict=True)], indices)
     for a, b, c, d in zip(
-        both, one(scene.wiring, x, indices), one(scene.wiring, y, indices), zero, strict=True
+        both,
+        one(graph_inputs.wiring, x, indices),
+        one(graph_inputs.wiring, y, indices),
+        zero,
+        strict=True,
     ):
         torch.testing.assert_close(a - d, (b - d) + 2 * (c - d))
 
@@ -189,7 +193,7 @@ REACH = [
 
 @pytest.mark.parametrize(("graph", "maps", "block", "turned", "reached"), REACH)
 def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reached):
-    scene = scene_of(GRAPHS[graph])
+    graph_inputs = graph_inputs_of(GRAPHS[graph])
     one = layer()
     only = one.get_submodule(maps).weight
     kept = only[block * INPUTS : (block + 1) * INPUTS].clone()
@@ -197,17 +201,18 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
         for parameter in one.parameters():
             parameter.zero_()
         only[block * INPUTS : (block + 1) * INPUTS] = kept
-    indices = pinned_indices(scene.wiring)
-    before = pairs_of(scene)
+    indices = pinned_indices(graph_inputs.wiring)
+    before = pairs_of(graph_inputs)
     after = [
-        x + 1.0 if part.name == turned else x for part, x in zip(scene.parts, before, strict=True)
+        x + 1.0 if bundle.name == turned else x
+        for bundle, x in zip(graph_inputs.bundles, before, strict=True)
     ]
     changed = {
-        part.name
-        for part, a, b in zip(
-            scene.parts,
-            one(scene.wiring, before, indices),
-            one(scene.wiring, after, indices),
+        bundle.name
+        for bundle, a, b in zip(
+            graph_inputs.bundles,
+            one(graph_inputs.wiring, before, indices),
+            one(graph_inputs.wiring, after, indices),
             strict=True,
         )
         if not torch.equal(a, b)
@@ -216,10 +221,10 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
 
 
 def test_indices_tell_pinned_neurons_apart_and_no_others():
-    scene = scene_of(MLP)
-    indices = pinned_indices(scene.wiring)
-    assert indices.shape == (scene.nodes.count, INDEX)
-    for item in scene.nodes.sets:
+    graph_inputs = graph_inputs_of(MLP)
+    indices = pinned_indices(graph_inputs.wiring)
+    assert indices.shape == (graph_inputs.nodes.count, INDEX)
+    for item in graph_inputs.nodes.sets:
         rows = indices[item.start : item.start + item.size]
         if item.spaces in (("x",), ("y",)):
             assert rows[:, 0].eq(1).all()
@@ -232,12 +237,14 @@ def test_indices_tell_pinned_neurons_apart_and_no_others():
 
 
 def test_factors_are_one_between_hidden_neurons():
-    scene = scene_of(MLP)
-    pairs = pairs_of(scene)
+    graph_inputs = graph_inputs_of(MLP)
+    pairs = pairs_of(graph_inputs)
     factors = randomize(PinnedFactors(INPUTS, torch.Generator()))
-    found = factors(scene.wiring, pairs, pinned_indices(scene.wiring))
+    found = factors(graph_inputs.wiring, pairs, pinned_indices(graph_inputs.wiring))
     same = {
-        part.name for part, a, b in zip(scene.parts, found, pairs, strict=True) if torch.equal(a, b)
+        bundle.name
+        for bundle, a, b in zip(graph_inputs.bundles, found, pairs, strict=True)
+        if torch.equal(a, b)
     }
     assert same == {"0.bias", "2.weight", "2.bias"}
 
@@ -245,10 +252,12 @@ def test_factors_are_one_between_hidden_neurons():
 @pytest.mark.parametrize("width", [1, 8, 64])
 @pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
 def test_a_fresh_layer_keeps_the_size_of_features(described, width):
-    scene = scene_of(described)
+    graph_inputs = graph_inputs_of(described)
     generator = torch.Generator().manual_seed(0)
     one = RelationLayer(width, 64, generator, pinned=True)
-    for x in one(scene.wiring, pairs_of(scene, width), pinned_indices(scene.wiring)):
+    for x in one(
+        graph_inputs.wiring, pairs_of(graph_inputs, width), pinned_indices(graph_inputs.wiring)
+    ):
         assert 0.1 < x.square().mean().sqrt() < 4
 
 
@@ -261,19 +270,19 @@ def test_soft_norm_bounds_and_is_the_identity_near_zero():
 
 
 def test_entries_of_one_pair_share_the_pair_and_keep_their_own_inputs():
-    scene = scene_of(GRAPHS["residual_convnet"])
-    inputs = scene.inputs()
+    graph_inputs = graph_inputs_of(GRAPHS["residual_convnet"])
+    inputs = graph_inputs.entry_features()
     channels = inputs[0].shape[-1]
     generator = torch.Generator()
     options = {"activation": torch.relu, "zero": False}
     net = RelationNetwork(channels, 4, [layer_of(4, generator)], 1, generator, **options)
     randomize(net).double()
-    outputs = net(scene.wiring, inputs)
+    outputs = net(graph_inputs.wiring, inputs)
     for x, out in zip(inputs, outputs, strict=True):
         assert out.shape == (*x.shape[:-1], 1)
     with torch.no_grad():
         net.head.layers[0].weight[:channels] = 0  # the entry's own inputs
-    blind = net(scene.wiring, inputs)
+    blind = net(graph_inputs.wiring, inputs)
     for out, same in zip(outputs, blind, strict=True):
         torch.testing.assert_close(same, same[:, :, :, :1].expand_as(same), rtol=0, atol=0)
         assert out.shape[3] == 1 or out.std(3).min() > 0

@@ -12,17 +12,17 @@ from ngopt.optim.annealing import Clock
 from ngopt.rules.adam import Adam
 from ngopt.rules.matrix_gnn import MatrixGNN
 
-SKELETON = MatrixGNN().skeleton
+BASE_UPDATE = MatrixGNN().base_update
 
 
 class Constant(MatrixGNN):
     """Goes one way whatever the gradients are, so that a step tells how it was annealed."""
 
-    def moves_in_place(self, gradients):
+    def steps_in_place(self, gradients):
         return False
 
-    def stream(self, parameters, gradients, state, graph):
-        for change in super().stream(parameters, gradients, state, graph):
+    def updates(self, parameters, gradients, state, graph):
+        for change in super().updates(parameters, gradients, state, graph):
             yield change._replace(update=torch.ones_like(change.update))
 
 
@@ -41,7 +41,7 @@ def steps_of(rates, **options):
 
 
 def built_in(*ages):
-    return [SKELETON.annealed(age) for age in ages]
+    return [BASE_UPDATE.annealing_factor(age) for age in ages]
 
 
 def test_at_a_constant_rate_steps_shrink_with_their_number():
@@ -53,14 +53,14 @@ def test_a_high_rate_is_not_made_much_higher(rate):
     most = max(1.0, 10 / rate)
     assert steps_of([rate] * 3) == pytest.approx([most] * 3)
     # Nor is one that was as high before.
-    assert steps_of([rate, rate / 2])[1] == pytest.approx(min(most, SKELETON.steady_boost))
+    assert steps_of([rate, rate / 2])[1] == pytest.approx(min(most, BASE_UPDATE.steady_boost))
 
 
 def test_steps_of_a_warm_up_count_until_they_are_adamw_s():
     rates = [0.001 * step for step in range(1, 1001)]
     found = steps_of([*rates, 1.0, 1.0, 0.5])
     assert found[:3] == pytest.approx(built_in(1, 2, 3))
-    last = max(age for age in range(1, 1001) if SKELETON.annealed(age) >= 1)
+    last = max(age for age in range(1, 1001) if BASE_UPDATE.annealing_factor(age) >= 1)
     assert 500 < last < 700
     assert found[900:1000] == pytest.approx(built_in(last) * 100)
     assert found[1000:] == pytest.approx(built_in(last + 1, last + 2, last + 2))
@@ -68,19 +68,19 @@ def test_steps_of_a_warm_up_count_until_they_are_adamw_s():
 
 def test_once_the_rate_is_lowered_it_alone_decides():
     rates = [1.0, 1.0, 0.5, 0.5, 0.25, 1.0, 2.0]
-    assert steps_of(rates) == pytest.approx([*built_in(1, 2), *[SKELETON.steady_boost] * 5])
+    assert steps_of(rates) == pytest.approx([*built_in(1, 2), *[BASE_UPDATE.steady_boost] * 5])
 
 
 def test_the_size_never_grows_where_the_rate_is_lowered_late():
     rates = [1.0] * 300 + [0.1] * 3
     found = steps_of(rates)
     assert found[-3:] == pytest.approx(built_in(300) * 3)
-    assert found[-1] < SKELETON.steady_boost
+    assert found[-1] < BASE_UPDATE.steady_boost
 
 
 @pytest.mark.parametrize(
     ("anneal", "expected"),
-    [(True, built_in(1, 2, 3, 4)), (False, [SKELETON.steady_boost] * 4)],
+    [(True, built_in(1, 2, 3, 4)), (False, [BASE_UPDATE.steady_boost] * 4)],
 )
 def test_who_wants_to_decides_by_an_option(anneal, expected):
     assert steps_of([0.1, 0.2, 0.2, 0.1], anneal=anneal) == pytest.approx(expected)
@@ -272,7 +272,7 @@ def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
         parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
         shares.append(((1 - parameter / before) / (0.01 * 0.1)).mean().item())
-    expected = [min(1.0, SKELETON.annealed(age)) for age in range(1, 3001)]
+    expected = [min(1.0, BASE_UPDATE.annealing_factor(age)) for age in range(1, 3001)]
     assert shares == pytest.approx(expected, rel=1e-6)
     assert shares[0] == pytest.approx(1.0)
     assert shares[-1] < 0.5
@@ -280,4 +280,4 @@ def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
 
 def test_rules_that_do_not_anneal_are_left_alone():
     rule = Adam()
-    assert rule.annealed(5) == rule.annealed(torch.tensor(5.0), lowered=True) == 1.0
+    assert rule.annealing_factor(5) == rule.annealing_factor(torch.tensor(5.0), lowered=True) == 1.0

@@ -145,7 +145,7 @@ def test_meta_tensors_of_no_elements_and_of_more_than_32_bits_can_count(rule, sh
     parameter = nn.Parameter(torch.empty(shape, device="meta"))
     optimizer = NeuralGraphOptimizer([parameter], rule=rule())
     for fresh in (True, False):
-        optimizer._refreshing.step = 0 if fresh else 11  # without the steps between
+        optimizer._context_refresh.step = 0 if fresh else 11  # without the steps between
         parameter.grad = torch.empty_like(parameter)
         optimizer.step()
     shapes = {value.shape for value in optimizer.state[parameter].values()}

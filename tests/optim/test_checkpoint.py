@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.state_dict import (
 from ngopt.errors import GraphError, OptionError, RuleError
 from ngopt.graph.trace import trace
 from ngopt.optim.checkpoint import KEY, Extra, identity, read
-from ngopt.optim.joining import EMPTY
+from ngopt.optim.joined_graph import EMPTY
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
 from ngopt.rules.library import load_rule

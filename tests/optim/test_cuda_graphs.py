@@ -89,7 +89,7 @@ def test_steps_are_those_of_an_ordinary_optimizer(anneal, where):
 def places(optimizer: NeuralGraphOptimizer) -> dict[Any, int]:
     """Where in memory everything is that changes from step to step."""
     found: dict[Any, Tensor] = {"skipped": optimizer._skipped}
-    spikes = optimizer._spikes
+    spikes = optimizer._clipper
     found |= {"usual": spikes.usual, "count": spikes.count}
     for number, group in enumerate(optimizer.param_groups):
         found |= {(number, key): group[key] for key in ("lr", *Clock._fields)}
@@ -133,7 +133,7 @@ def test_no_step_reads_the_device(some):
                 model.linear.bias.grad = None
             with NoReads() if seed > 1 else nullcontext():
                 optimizer.step()
-            indices.append(optimizer._spikes.index)
+            indices.append(optimizer._clipper.index)
     assert int(optimizer.param_groups[0]["age"]) == 13
     assert (indices[0] is not None) == some
     assert all(index is indices[0] for index in indices)
@@ -261,7 +261,7 @@ def test_a_captured_step_looks_at_the_whole_model_and_what_it_needs_stays(monkey
     monkeypatch.setattr(
         module,
         "update_in_place",
-        lambda *a, fresh, **k: looks.append(fresh) or update(*a, fresh=fresh, **k),
+        lambda *a, refresh, **k: looks.append(refresh) or update(*a, refresh=refresh, **k),
     )
     train(model, optimizer, 2, start=12)
     assert looks == [False, False]

@@ -27,7 +27,7 @@ higher = pytest.importorskip("higher")
 @pytest.fixture(autouse=True)
 def operations_of_torch(monkeypatch):
     """What inner loops are made of: compiled loops and steps in place round otherwise."""
-    monkeypatch.setattr(MatrixGNN, "moves_in_place", lambda *_: False)
+    monkeypatch.setattr(MatrixGNN, "steps_in_place", lambda *_: False)
     with plain():
         yield
 

@@ -141,8 +141,8 @@ def test_a_constant_gradient_for_a_thousand_steps(size):
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, size)
         optimizer.step()
-    skeleton = optimizer.rule.skeleton
-    largest = (1 + skeleton.slow + skeleton.nesterov) * skeleton.fan_high
+    base_update = optimizer.rule.base_update
+    largest = (1 + base_update.slow + base_update.nesterov) * base_update.fan_high
     sizes = 6 * sum(((1 + age / 30) * (1 + age / 1000)) ** -0.5 for age in range(1, 1001))
     for parameter, old in zip(model.parameters(), start, strict=True):
         assert (parameter < old).all() if size else torch.equal(parameter, old)

@@ -7,7 +7,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.in_place import update_in_place
 from ngopt.optim.update import Options, init_state, update
 from ngopt.rules import Adam, Celo2, MatrixGNN, Rule
-from ngopt.rules.rule import Change
+from ngopt.rules.rule import ParameterUpdate
 from tests.rules.rule_inputs import MLP, draw, randomize
 
 
@@ -86,11 +86,11 @@ class Miser(Rule):
     def init_state(self, parameters, graph):
         return {name: {"last": torch.zeros_like(p)} for name, p in parameters.items()}
 
-    def stream(self, parameters, gradients, state, graph):
+    def updates(self, parameters, gradients, state, graph):
         done = set()
         for name, gradient in gradients.items():
             assert not done & state.keys()
-            yield Change(name, gradient.clone(), {"last": gradient})
+            yield ParameterUpdate(name, gradient.clone(), {"last": gradient})
             done.add(name)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from ngopt.errors import GraphError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.trace import trace
-from ngopt.optim import joining
+from ngopt.optim import joined_graph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from tests.contract import (
     Small,
@@ -30,7 +30,8 @@ def test_no_step_but_the_first_does_work_on_the_graph(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("work on the graph")
 
-    for owner, name in ((joining, "joined"), (joining, "renamed"), (NeuralGraph, "per_tensor")):
+    names = "join", "rename_parameters"
+    for owner, name in (*((joined_graph, n) for n in names), (NeuralGraph, "per_tensor")):
         monkeypatch.setattr(owner, name, fail)
     train(model, optimizer, 2)
     assert optimizer.graph is traced

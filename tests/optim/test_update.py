@@ -13,7 +13,7 @@ from ngopt.optim.update import Options, if_finite, init_state, update
 from ngopt.rules.adam import Adam
 from ngopt.rules.library import load_rule
 from ngopt.rules.matrix_gnn import MatrixGNN
-from ngopt.rules.rule import Change, Rule
+from ngopt.rules.rule import ParameterUpdate, Rule
 from tests.contract import Small, assert_same, backward
 
 SHAPES = {"weight": (4, 3), "bias": (4,), "scalar": (), "empty": (0, 2)}
@@ -37,9 +37,9 @@ class Plain(Rule):
     def init_state(self, parameters, graph):
         return {name: {"last": torch.zeros_like(p)} for name, p in parameters.items()}
 
-    def stream(self, parameters, gradients, state, graph):
+    def updates(self, parameters, gradients, state, graph):
         for name, gradient in gradients.items():
-            yield Change(name, self.factor * gradient, {"last": gradient})
+            yield ParameterUpdate(name, self.factor * gradient, {"last": gradient})
 
 
 def _tensors(seed=0, dtype=torch.float32):
@@ -194,10 +194,12 @@ def test_a_tensor_lr_is_the_same_as_a_number(rule):
     torch.testing.assert_close(number, tensor)
 
 
-def annealed(options, rule, age):
+def annealing_factor(options, rule, age):
     """Options as the optimizer gives them after so many steps at a constant learning rate."""
     return {
-        n: replace(option, annealed=min(rule.annealed(age), max(1.0, LARGEST / option.lr)))
+        n: replace(
+            option, annealing_factor=min(rule.annealing_factor(age), max(1.0, LARGEST / option.lr))
+        )
         for n, option in options.items()
     }
 
@@ -232,7 +234,7 @@ def test_step_equals_update(rule, dtype):
         graph = optimizer.graph
         state = state or init_state(params, graph, rule)
         with torch.no_grad():
-            aged = annealed(options, rule, seed + 1 - optimizer.skipped_steps)
+            aged = annealing_factor(options, rule, seed + 1 - optimizer.skipped_steps)
             params, state, _ = update(params, grads, state, graph, rule, aged)
         optimizer.step()
         found = {n: model.get_parameter(n).detach() for n in names}

@@ -24,7 +24,7 @@ class Bundle:
     def __init__(self, rule, graph, name, number, parameter, gradient, state):
         self.layout = graph.layout(name)
         self.bundle = self.layout.bundles[number]
-        found = matrices(self.layout) if rule.skeleton.orthogonal else []
+        found = matrices(self.layout) if rule.base_update.orthogonal else []
         self.matrix = found[number] if found else None
         self.after, moments = update_moments(state, gradient)
         views = (self.bundle.view(x) for x in (parameter, gradient, *moments))
@@ -33,7 +33,9 @@ class Bundle:
         self.moments = moments._make((self.fast, self.slow, self.square))
         root = self.square.sqrt()
         self.adam = self.fast / root
-        self.base = rule.skeleton.base(self.adam, self.slow / root, self.gradient / root, self.step)
+        self.base = rule.base_update.base(
+            self.adam, self.slow / root, self.gradient / root, self.step
+        )
         structure = rule.positions.structure(graph, self.layout, self.bundle)
         means = [x.square().mean() for x in (self.fast, self.slow, self.gradient)]
         times = [math.tanh(math.log(float(self.step) / h)) for h in (3.0, 30.0, 300.0, 3000.0)]
@@ -116,12 +118,12 @@ def talk(rule, bundles):
 
 def direction(rule, b):
     """Of one bundle, and the size of its step."""
-    skeleton, head = rule.skeleton, rule.head
+    base_update, head = rule.base_update, rule.head
     base = b.base
     if b.matrix is not None:
-        mixed = skeleton.base(b.fast, b.slow, b.gradient, b.step)
-        whole = skeleton.orthogonalized(mixed.clone(), b.matrix)
-        whole = skeleton.gate(whole, b.moments)
+        mixed = base_update.base(b.fast, b.slow, b.gradient, b.step)
+        whole = base_update.orthogonalized(mixed.clone(), b.matrix)
+        whole = base_update.gate(whole, b.moments)
         base = whole * (rms(b.base) / rms(whole))
     row, column = b.square.mean((2, 3)), b.square.mean((1, 3))
     factored = (row / row.mean(-1, keepdim=True))[:, :, None, None] * column[:, None, :, None]
@@ -141,11 +143,11 @@ def direction(rule, b):
         hidden = hidden + head.out_neuron(out)[:, :, None, None]
         hidden = hidden + head.in_neuron(into)[:, None, :, None]
     raw = (torch.relu(hidden) @ head.output.weight.to(base)).squeeze(-1)
-    raw = skeleton.gate(raw, b.moments)
+    raw = base_update.gate(raw, b.moments)
     size, decay = outputs_of(rule, b)
-    pull = skeleton.decay(decay) * skeleton.gate(b.weight / rms(b.weight), b.moments)
-    corrected = base + rms(b.base) * (skeleton.trusted(b.step) * torch.tanh(raw) + pull)
-    return corrected * (rms(b.base) / rms(corrected)), skeleton.scale(size)
+    pull = base_update.decay(decay) * base_update.gate(b.weight / rms(b.weight), b.moments)
+    corrected = base + rms(b.base) * (base_update.trusted(b.step) * torch.tanh(raw) + pull)
+    return corrected * (rms(b.base) / rms(corrected)), base_update.scale(size)
 
 
 def outputs_of(rule, b):
@@ -172,18 +174,18 @@ def step(rule, parameters, gradients, state, graph):
     if rule.graph_context:
         talk(rule, every)
     updates, evidence = {}, {}
-    skeleton = rule.skeleton
+    base_update = rule.base_update
     for name, own in bundles.items():
         shares, arrays = [], []
         for b in own:
             found, size = direction(rule, b)
-            fixed = skeleton.step_scale(
+            fixed = base_update.step_scale(
                 b.bundle, b.layout.kind, graph.shortest_path, b.weight.square().mean()
             )
             means = (x.square().mean() for x in (b.fast, b.slow))
             before = state[name]["evidence"]
-            shares.append(skeleton.evidence(before, *means, b.square.mean(), b.step))
-            arrays.append(found * size * fixed * skeleton.share(shares[-1], b.step))
+            shares.append(base_update.evidence(before, *means, b.square.mean(), b.step))
+            arrays.append(found * size * fixed * base_update.share(shares[-1], b.step))
         updates[name] = graph.layout(name).assemble(arrays, parameters[name])
         evidence[name] = torch.stack(shares).mean() if shares else state[name]["evidence"]
     return updates, evidence

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from ngopt.optim.joining import joined, renamed
+from ngopt.optim.joined_graph import join, rename_parameters
 from tests.rules.rule_inputs import GRAPHS, draw, randomize, relative_error, trajectory, warm
 from tests.rules.table import RULES, every_rule
 
@@ -42,7 +42,9 @@ def named(prefix, tensors):
 def test_models_side_by_side_do_not_hear_of_each_other(name):
     rule = randomize(RULES[name]())
     models = {"a:": GRAPHS["residual_convnet"], "b:": GRAPHS["attention_block"]}
-    both = joined(*(renamed(model, prefix.__add__, prefix) for prefix, model in models.items()))
+    both = join(
+        *(rename_parameters(model, prefix.__add__, prefix) for prefix, model in models.items())
+    )
     parameters, *gradients = (
         named("a:", draw(models["a:"], seed)) | named("b:", draw(models["b:"], seed))
         for seed in range(3)

@@ -182,8 +182,12 @@ CONFIGS = {
     "no number": [{"width": "2"}, {"width": None}, {"width": 2.5}, {"width": [2]}, {"width": {}}],
     "huge": [{"width": 10**30}, "1" * 10_000, {"seed": 10**30}],
     "no choice": [{"momentum_dtype": ["float32"]}, {"square_dtype": 3}, {"positions": 3}],
-    "no skeleton": [{"skeleton": 3}, {"skeleton": {"trust": None}}, {"skeleton": {"trust": "NaN"}}],
-    "code": [{"__class__": "os.system"}, {"self": 1}, {"skeleton": {"__init__": 1}}],
+    "no base_update": [
+        {"base_update": 3},
+        {"base_update": {"trust": None}},
+        {"base_update": {"trust": "NaN"}},
+    ],
+    "code": [{"__class__": "os.system"}, {"self": 1}, {"base_update": {"__init__": 1}}],
 }
 
 

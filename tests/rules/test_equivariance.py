@@ -5,7 +5,7 @@ import torch
 
 from ngopt.graph.incidence import incidences
 from ngopt.graph.permute import permute, random_permutations
-from ngopt.rules import scene
+from ngopt.rules import graph_inputs
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.hand_built import graph, layout, spaces
 from tests.rules.rule_inputs import (
@@ -119,5 +119,5 @@ def test_biases_that_read_the_wrong_nodes_are_noticed(name, monkeypatch):
 
     rule = randomize(RULES[name]())
     assert trajectory_error(rule, MLP, torch.float64) <= 1e-10
-    monkeypatch.setattr(scene, "incidences", from_the_first_node_on)
+    monkeypatch.setattr(graph_inputs, "incidences", from_the_first_node_on)
     assert trajectory_error(rule, MLP, torch.float64) > 1e-4

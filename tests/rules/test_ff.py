@@ -15,7 +15,7 @@ def test_fresh_it_is_the_fresh_default_rule(described, dtype):
     gradients = [draw(described, step, dtype) for step in (1, 2, 3)]
     runs = [
         trajectory(rule, described, draw(described, 0, dtype), gradients)
-        for rule in (FF(), MatrixGNN(skeleton={"evidence_least": 1.0}))
+        for rule in (FF(), MatrixGNN(base_update={"evidence_least": 1.0}))
     ]
     for state in runs[1][1].values():
         assert state.pop("evidence") == 1.0  # the default rule alone keeps account of it

@@ -22,7 +22,7 @@ from tests.rules.table import every_rule
 
 @pytest.fixture
 def path(tmp_path):
-    save_rule(randomize(MatrixGNN(width=4, hidden=2, skeleton={"trust": 0.5})), tmp_path / FILE)
+    save_rule(randomize(MatrixGNN(width=4, hidden=2, base_update={"trust": 0.5})), tmp_path / FILE)
     return tmp_path / FILE
 
 
@@ -74,7 +74,7 @@ def test_every_listed_rule_loads_as_another_object_each_time(name):
 
 @pytest.mark.parametrize("kind", [str, lambda path: path])
 def test_round_trip(path, kind):
-    expected = randomize(MatrixGNN(width=4, hidden=2, skeleton={"trust": 0.5}))
+    expected = randomize(MatrixGNN(width=4, hidden=2, base_update={"trust": 0.5}))
     loaded = load_rule(kind(path))
     assert isinstance(loaded, MatrixGNN)
     assert loaded.config == expected.config
@@ -226,7 +226,7 @@ def test_unknown_class(path):
 
 @pytest.mark.parametrize(
     "config",
-    [None, "{", "[]", json.dumps({"depth": 3}), json.dumps({"skeleton": {"trust": 2}})],
+    [None, "{", "[]", json.dumps({"depth": 3}), json.dumps({"base_update": {"trust": 2}})],
     ids=str,
 )
 def test_config_that_builds_nothing(path, config):

@@ -215,9 +215,9 @@ def test_every_weight_of_theta_can_be_learnt():
 
 def test_config_builds_the_same_rule():
     options = {"width": 5, "rounds": 1, "hidden": 3, "graph_context": False, "seed": 4}
-    rule = MatrixGNN(**options, momentum_dtype="float32", skeleton={"trust": 0.5})
+    rule = MatrixGNN(**options, momentum_dtype="float32", base_update={"trust": 0.5})
     assert options.items() <= rule.config.items()
-    assert rule.config["skeleton"]["trust"] == 0.5
+    assert rule.config["base_update"]["trust"] == 0.5
     again = MatrixGNN(**rule.config)
     assert again.config == rule.config
     pairs = zip(rule.parameters(), again.parameters(), strict=True)

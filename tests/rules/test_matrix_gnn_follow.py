@@ -27,10 +27,10 @@ def test_with_a_view_of_now_it_does_the_same(name, graph_context):
     described = zoo_graph(name)
     rule = randomize(MatrixGNN(context_every=2, graph_context=graph_context))
     parameters, gradients, state = inputs(rule, described)
-    expected, after = told(rule.stream, parameters, gradients, state, described)
+    expected, after = told(rule.updates, parameters, gradients, state, described)
     for tensor, tensors in state.items():
         tensors[CONTEXT] = after[tensor][CONTEXT]
-    found, followed = told(rule.follow, parameters, gradients, state, described)
+    found, followed = told(rule.updates_from_cache, parameters, gradients, state, described)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(followed, after)
 
@@ -38,10 +38,10 @@ def test_with_a_view_of_now_it_does_the_same(name, graph_context):
 def test_between_looks_nothing_of_the_model_changes_but_entries_do():
     rule = randomize(MatrixGNN(context_every=2))
     parameters, gradients, state = inputs(rule, MLP)
-    _, state = told(rule.stream, parameters, gradients, state, MLP)
+    _, state = told(rule.updates, parameters, gradients, state, MLP)
     other = {name: 3 * g + 1 for name, g in gradients.items()}
-    fresh, seen = told(rule.stream, parameters, other, state, MLP)
-    followed, kept = told(rule.follow, parameters, other, state, MLP)
+    fresh, seen = told(rule.updates, parameters, other, state, MLP)
+    followed, kept = told(rule.updates_from_cache, parameters, other, state, MLP)
     for name in gradients:
         torch.testing.assert_close(kept[name][CONTEXT], state[name][CONTEXT], rtol=0, atol=0)
         assert not torch.equal(seen[name][CONTEXT], state[name][CONTEXT])
@@ -52,17 +52,17 @@ def test_between_looks_nothing_of_the_model_changes_but_entries_do():
 def test_without_a_view_of_this_graph_it_looks():
     rule = randomize(MatrixGNN(context_every=2))
     parameters, gradients, state = inputs(rule, MLP)
-    expected, after = told(rule.stream, parameters, gradients, state, MLP)
+    expected, after = told(rule.updates, parameters, gradients, state, MLP)
     name = next(iter(state))
     state[name][CONTEXT] = state[name][CONTEXT][1:]
-    found, followed = told(rule.follow, parameters, gradients, state, MLP)
+    found, followed = told(rule.updates_from_cache, parameters, gradients, state, MLP)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     torch.testing.assert_close(followed, after, rtol=0, atol=0)
 
 
 def test_before_the_first_look_nothing_moves():
     rule = randomize(MatrixGNN(context_every=2))
-    found, _ = told(rule.follow, *inputs(rule, MLP), MLP)
+    found, _ = told(rule.updates_from_cache, *inputs(rule, MLP), MLP)
     assert all((update == 0).all() for update in found.values())
 
 
@@ -70,8 +70,8 @@ def test_a_rule_that_always_looks_stores_nothing():
     rule = randomize(MatrixGNN())
     parameters, gradients, state = inputs(rule, MLP)
     assert all(CONTEXT not in tensors for tensors in state.values())
-    expected, after = told(rule.stream, parameters, gradients, state, MLP)
-    found, followed = told(rule.follow, parameters, gradients, state, MLP)
+    expected, after = told(rule.updates, parameters, gradients, state, MLP)
+    found, followed = told(rule.updates_from_cache, parameters, gradients, state, MLP)
     torch.testing.assert_close((found, followed), (expected, after), rtol=0, atol=0)
 
 
@@ -86,11 +86,11 @@ def test_neurons_of_large_vectors_have_no_states(shape):
     rule = randomize(MatrixGNN(context_every=2))
     parameters, gradients = draw(described, 0, torch.float32), draw(described, 1, torch.float32)
     state = rule.init_state(parameters, described)
-    expected, after = told(rule.stream, parameters, gradients, state, described)
+    expected, after = told(rule.updates, parameters, gradients, state, described)
     assert after["w"][CONTEXT].numel() == state["w"][CONTEXT].numel() < LARGE + 100
     state["w"][CONTEXT] = after["w"][CONTEXT]
-    found, _ = told(rule.follow, parameters, gradients, state, described)
+    found, _ = told(rule.updates_from_cache, parameters, gradients, state, described)
     torch.testing.assert_close(found, expected)
     blind = randomize(MatrixGNN(context_every=2, graph_context=False))
-    alone, _ = told(blind.stream, parameters, gradients, state, described)
+    alone, _ = told(blind.updates, parameters, gradients, state, described)
     torch.testing.assert_close(found, alone)

@@ -14,8 +14,8 @@ def steps(rule, described, count=4):
     with torch.no_grad():
         for number in range(count):
             gradients = draw(described, number + 1, torch.float32)
-            fresh = number % rule.refresh_every == 0
-            updates, state = rule(parameters, gradients, state, described, fresh=fresh)
+            refresh = number % rule.refresh_every == 0
+            updates, state = rule(parameters, gradients, state, described, refresh=refresh)
             parameters = {name: p - 0.01 * updates[name] for name, p in parameters.items()}
     return parameters, state
 
@@ -23,8 +23,8 @@ def steps(rule, described, count=4):
 LONE = NeuralGraph.per_tensor({f"p{n}": shape for n, shape in enumerate([(3,), (2, 3)] * 3)})
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-def test_states_put_together_in_another_order_are_the_same(fresh):
+@pytest.mark.parametrize("refresh", [True, False])
+def test_states_put_together_in_another_order_are_the_same(refresh):
     rule = randomize(MatrixGNN(context_every=2))
     parameters, state = steps(rule, LONE, 1)
     turned = {
@@ -34,7 +34,7 @@ def test_states_put_together_in_another_order_are_the_same(fresh):
     gradients = draw(LONE, 9, torch.float32)
     with torch.no_grad():
         expected, found = (
-            rule(parameters, gradients, given, LONE, fresh=fresh) for given in (state, turned)
+            rule(parameters, gradients, given, LONE, refresh=refresh) for given in (state, turned)
         )
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 

@@ -11,7 +11,7 @@ from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.rules.rule_inputs import GRAPHS, MLP, draw, warm, zoo_graph
 from tests.rules.untrained import rough_polar_factor, untrained_update
 
-SKELETONS = {
+BASE_UPDATES = {
     "default": {},
     "orthogonal": {"orthogonal": 5, "slow": 1.5, "equal_rows": False},
     "aged": {"nesterov_reference": 2.0, "depth_reference": 1.0},
@@ -22,9 +22,9 @@ every_graph = pytest.mark.parametrize("described", DESCRIBED.values(), ids=DESCR
 
 
 @every_graph
-@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
-def test_fresh_rule_takes_the_untrained_step(skeleton, described):
-    rule = MatrixGNN(skeleton=skeleton)
+@pytest.mark.parametrize("base_update", BASE_UPDATES.values(), ids=BASE_UPDATES)
+def test_fresh_rule_takes_the_untrained_step(base_update, described):
+    rule = MatrixGNN(base_update=base_update)
     parameters, gradients, state = warm(rule, described)
     update, new = rule(parameters, gradients, state, described)
     filled = {"fast": 1 - 0.9**4, "slow": 1 - 0.99**4, "square": 1 - 0.999**4}
@@ -35,14 +35,14 @@ def test_fresh_rule_takes_the_untrained_step(skeleton, described):
         for part, found, weight, gradient, *means in zip(layout.bundles, *arrays, strict=True):
             share = min(float(new[name]["evidence"]), 0.1 * 1.6**3)
             seen = layout, part, weight, gradient, means, 4, described.shortest_path, share
-            expected = untrained_update(rule.skeleton, *seen)
+            expected = untrained_update(rule.base_update, *seen)
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["layer.weight_ih_l0", "layer.weight_hh_l0"])
 def test_the_gates_of_an_lstm_are_one_matrix(name):
     described = DESCRIBED["lstm"]
-    rule = MatrixGNN(skeleton={"orthogonal": 4, "equal_rows": False}, momentum_dtype="float32")
+    rule = MatrixGNN(base_update={"orthogonal": 4, "equal_rows": False}, momentum_dtype="float32")
     _, gradients, _ = warm(rule, described)
     state = rule.init_state(gradients, described)
     update, _ = rule(gradients, gradients, state, described)
@@ -53,7 +53,7 @@ def test_the_gates_of_an_lstm_are_one_matrix(name):
 def test_fresh_rule_can_follow_torch_adam():
     plain = {"orthogonal": 0, "slow": 0.0, "nesterov": 0.0, "fan_power": 0.0, "fan_free": 1.0}
     plain |= {"depth_power": 0.0, "weight_reference": 0.0, "evidence_least": 1.0}
-    rule = MatrixGNN(momentum_dtype="float32", skeleton=plain)
+    rule = MatrixGNN(momentum_dtype="float32", base_update=plain)
     ours = draw(MLP, 0, torch.float32)
     theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}
     adam = torch.optim.Adam(theirs.values(), lr=1e-2)

@@ -19,7 +19,7 @@ class Tally(NetworkRule):
 
     def __init__(self, **options):
         super().__init__(recipe={"name": "paper", "magnitude": 0.0}, **options)
-        self.scenes = []
+        self.graph_inputs = []
 
     @property
     def config(self):
@@ -28,12 +28,15 @@ class Tally(NetworkRule):
     def begin_memory(self, parameter, layout):
         return {"tally": torch.zeros(len(layout.bundles))}
 
-    def network(self, scene):
-        self.scenes.append(scene)
-        tally = {part.name: scene.memory[part.name]["tally"] + 1 for part in scene.parts}
+    def network(self, graph_inputs):
+        self.graph_inputs.append(graph_inputs)
+        tally = {
+            inputs.name: graph_inputs.memory[inputs.name]["tally"] + 1
+            for inputs in graph_inputs.bundles
+        }
         outputs = [
-            tally[part.name][0] * torch.ones(*part.bundle.shape, self.recipe.outputs)
-            for part in scene.parts
+            tally[inputs.name][0] * torch.ones(*inputs.bundle.shape, self.recipe.outputs)
+            for inputs in graph_inputs.bundles
         ]
         return outputs, {name: {"tally": count} for name, count in tally.items()}
 
@@ -69,7 +72,7 @@ def test_tied_parameters_go_by_the_name_that_the_caller_uses():
     tensors = {"head.weight": draw(described, 0)["embedding.weight"]}
     rule = Tally()
     updates, state = trajectory(rule, described, tensors, [tensors])
-    assert set(updates[0]) == set(state) == set(rule.scenes[0].memory) == {"head.weight"}
+    assert set(updates[0]) == set(state) == set(rule.graph_inputs[0].memory) == {"head.weight"}
 
 
 @pytest.mark.parametrize("other", [{"dtype": torch.float64}, {"device": "meta"}], ids=str)
@@ -81,11 +84,17 @@ def test_what_differs_in_dtype_or_device_does_not_meet(other):
         for name, tensor in draw(MLP, 0, torch.float32).items()
     }
     updates, _ = rule(parameters, parameters, rule.init_state(parameters, MLP), MLP)
-    seen = [{part.name for part in scene.parts} for scene in rule.scenes]
+    seen = [{inputs.name for inputs in graph_inputs.bundles} for graph_inputs in rule.graph_inputs]
     assert seen == [set(parameters) - moved, moved]
-    for scene in rule.scenes:
-        like = parameters[scene.parts[0].name]
-        given = (scene.context, scene.positions, *scene.features, *scene.taps, *scene.inputs())
+    for graph_inputs in rule.graph_inputs:
+        like = parameters[graph_inputs.bundles[0].name]
+        given = (
+            graph_inputs.context,
+            graph_inputs.positions,
+            *graph_inputs.features,
+            *graph_inputs.taps,
+            *graph_inputs.entry_features(),
+        )
         assert {(t.dtype, t.device) for t in given} == {(like.dtype, like.device)}
     assert {(n, t.dtype, t.device) for n, t in updates.items()} == {
         (n, t.dtype, t.device) for n, t in parameters.items()
@@ -99,7 +108,7 @@ def test_empty_parameters_are_not_shown_but_have_an_update():
     (update,), state = trajectory(rule, described, tensors, [tensors])
     assert update["none"].shape == (0, 3)
     assert state["none"]["step"] == 1
-    assert not rule.scenes
+    assert not rule.graph_inputs
 
 
 @pytest.mark.parametrize("left_out", POSITIONS)
@@ -133,7 +142,7 @@ def test_unknown_recipes(recipe, name):
     [
         ({"name": "safe", "hiden": 3}, "'safe' has no 'hiden'(?s:.*)hidden, momentum_dtype"),
         ({"name": "paper", "generator": 3}, "'paper' has no 'generator'(?s:.*)magnitude, p"),
-        ({"name": "safe", "skeleton": {"trus": 0.1}}, "skeleton has no 'trus'(?s:.*)trust"),
+        ({"name": "safe", "base_update": {"trus": 0.1}}, "base update has no 'trus'(?s:.*)trust"),
     ],
 )
 def test_unknown_options(recipe, message):

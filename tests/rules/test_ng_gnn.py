@@ -95,17 +95,17 @@ def errors_of_equivariance(rule, described):
     }
 
 
-def read_biases_at_the_wrong_nodes(self, scene, *rest):
+def read_biases_at_the_wrong_nodes(self, graph_inputs, *rest):
     """Like published code: biases are read from the first node on, as if there were no inputs."""
-    sets = [item for item in scene.nodes.sets if item.spaces]
+    sets = [item for item in graph_inputs.nodes.sets if item.spaces]
     neurons = torch.cat([torch.arange(s.start, s.start + s.size) for s in sets])
     ends = tuple(
         end
-        if "in" in part.bundle.roles
+        if "in" in inputs.bundle.roles
         else Incidence(neurons[torch.searchsorted(neurons, end.target) - sets[0].size], end.source)
-        for part, end in zip(scene.parts, scene.ends, strict=True)
+        for inputs, end in zip(graph_inputs.bundles, graph_inputs.ends, strict=True)
     )
-    return read(self, dataclasses.replace(scene, ends=ends), *rest)
+    return read(self, dataclasses.replace(graph_inputs, ends=ends), *rest)
 
 
 @pytest.mark.parametrize("recipe", ["safe", "paper"])

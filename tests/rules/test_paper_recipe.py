@@ -7,7 +7,7 @@ from ngopt.features.positions import Positions
 from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.ff import FF
 from ngopt.rules.paper_recipe import PaperRecipe
-from tests.rules.recipe_parts import parts_of, structures_of
+from tests.rules.recipe_inputs import bundle_inputs_of, structures_of
 from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize
 
 
@@ -32,26 +32,26 @@ def test_signals_are_weight_gradient_and_momenta():
 @pytest.mark.parametrize("p", [10.0, 5.0])
 def test_features_are_logarithms_and_signs(p):
     recipe = drawn(p=p)
-    for part in parts_of(recipe, GRAPHS["residual_convnet"])[0]:
-        features = recipe.features(part).unflatten(-1, (2 + len(DECAYS), 2))
-        for number, signal in enumerate(part.signals):
+    for inputs in bundle_inputs_of(recipe, GRAPHS["residual_convnet"])[0]:
+        features = recipe.features(inputs).unflatten(-1, (2 + len(DECAYS), 2))
+        for number, signal in enumerate(inputs.signals):
             assert torch.equal(features[..., number, :], log_sign(signal, p))
 
 
 def test_context_is_what_the_graph_determines():
     recipe = drawn()
-    parts, _ = parts_of(recipe, MLP)
-    structures = structures_of(MLP, parts)
-    assert recipe.contexts(parts, structures).tolist() == structures
+    bundles, _ = bundle_inputs_of(recipe, MLP)
+    structures = structures_of(MLP, bundles)
+    assert recipe.contexts(bundles, structures).tolist() == structures
 
 
 @pytest.mark.parametrize("magnitude", [0.01, 1.0])
 def test_formula_of_the_step(magnitude):
     recipe = drawn(magnitude=magnitude)
-    part = parts_of(recipe, MLP)[0][0]
-    outputs = torch.randn(*part.bundle.shape, 2, dtype=torch.float64)
+    inputs = bundle_inputs_of(recipe, MLP)[0][0]
+    outputs = torch.randn(*inputs.bundle.shape, 2, dtype=torch.float64)
     expected = outputs[..., 0] * torch.exp(magnitude * outputs[..., 1])
-    torch.testing.assert_close(recipe.update(part, outputs, torch.zeros(())), expected)
+    torch.testing.assert_close(recipe.update(inputs, outputs, torch.zeros(())), expected)
 
 
 def test_step_of_the_paper():

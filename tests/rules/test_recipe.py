@@ -8,7 +8,7 @@ import torch
 
 from ngopt.rules.network_rule import RECIPES
 from ngopt.rules.recipe import Recipe
-from tests.rules.recipe_parts import parts_of, structures_of
+from tests.rules.recipe_inputs import bundle_inputs_of, structures_of
 from tests.rules.rule_inputs import GRAPHS, draw, randomize
 
 every_recipe = pytest.mark.parametrize("cls", RECIPES.values(), ids=RECIPES)
@@ -43,20 +43,20 @@ def test_config_names_and_builds_it_again(cls):
 @every_recipe
 def test_shapes_are_as_announced(cls, described, dtype):
     recipe = built(cls)
-    parts, _ = parts_of(recipe, described, dtype)
-    context = recipe.contexts(parts, structures_of(described, parts))
-    assert context.shape == (len(parts), cls.context)
+    bundles, _ = bundle_inputs_of(recipe, described, dtype)
+    context = recipe.contexts(bundles, structures_of(described, bundles))
+    assert context.shape == (len(bundles), cls.context)
     assert context.dtype == dtype
     assert context.isfinite().all()
-    for part, numbers in zip(parts, context, strict=True):
-        features = recipe.features(part)
-        assert features.shape == (*part.bundle.shape, cls.channels)
+    for inputs, numbers in zip(bundles, context, strict=True):
+        features = recipe.features(inputs)
+        assert features.shape == (*inputs.bundle.shape, cls.channels)
         assert features.dtype == dtype
         assert features.isfinite().all()
-        outputs = torch.randn(*part.bundle.shape, cls.outputs, dtype=dtype)
-        update = recipe.update(part, outputs, numbers)
-        assert (update.shape, update.dtype) == (part.bundle.shape, dtype)
-        assert not torch.equal(update, recipe.update(part, -outputs, numbers))
+        outputs = torch.randn(*inputs.bundle.shape, cls.outputs, dtype=dtype)
+        update = recipe.update(inputs, outputs, numbers)
+        assert (update.shape, update.dtype) == (inputs.bundle.shape, dtype)
+        assert not torch.equal(update, recipe.update(inputs, -outputs, numbers))
 
 
 @every_recipe
@@ -90,9 +90,9 @@ def test_half_precision_is_computed_in_single(cls):
 def test_what_the_graph_determines_is_part_of_the_context(cls):
     described = GRAPHS["mlp"]
     recipe = built(cls)
-    parts, _ = parts_of(recipe, described)
-    structures = structures_of(described, parts)
-    context = recipe.contexts(parts, structures)
+    bundles, _ = bundle_inputs_of(recipe, described)
+    structures = structures_of(described, bundles)
+    context = recipe.contexts(bundles, structures)
     expected = torch.tensor(structures, dtype=torch.float64)
     torch.testing.assert_close(context[:, -expected.shape[1] :], expected)
 
@@ -101,10 +101,10 @@ def test_what_the_graph_determines_is_part_of_the_context(cls):
 def test_parameters_do_not_lend_each_other_features(cls):
     described = GRAPHS["mlp"]
     recipe = built(cls)
-    parts, _ = parts_of(recipe, described)
-    structures = structures_of(described, parts)
-    together = recipe.contexts(parts, structures)
-    for number, part in enumerate(parts):
-        alone = recipe.contexts([part], [structures[number]])
+    bundles, _ = bundle_inputs_of(recipe, described)
+    structures = structures_of(described, bundles)
+    together = recipe.contexts(bundles, structures)
+    for number, inputs in enumerate(bundles):
+        alone = recipe.contexts([inputs], [structures[number]])
         torch.testing.assert_close(alone[0], together[number], rtol=1e-12, atol=1e-12)
-    assert draw(described, 0).keys() == {part.name for part in parts}
+    assert draw(described, 0).keys() == {inputs.name for inputs in bundles}

@@ -21,7 +21,7 @@ def assert_equal(first, second):
 
 def test_a_rule_is_what_says_how_it_is_built_begins_and_steps():
     assert inspect.isabstract(Rule)
-    assert Rule.__abstractmethods__ == {"config", "init_state", "stream"}
+    assert Rule.__abstractmethods__ == {"config", "init_state", "updates"}
     with pytest.raises(TypeError, match="abstract"):
         Rule()
 
@@ -30,7 +30,7 @@ def test_a_rule_is_what_says_how_it_is_built_begins_and_steps():
         def config(self):
             return {}
 
-        def stream(self, parameters, gradients, state, graph):
+        def updates(self, parameters, gradients, state, graph):
             yield from ()
 
     with pytest.raises(TypeError, match="init_state"):
@@ -155,7 +155,7 @@ def test_what_was_told_of_can_be_overwritten(make, described):
     parameters, gradients, state = warm(rule, described)
     expected, expected_state = step(rule, parameters, gradients, state, described)
     with torch.no_grad():
-        for name, update, after in rule.stream(parameters, gradients, state, described):
+        for name, update, after in rule.updates(parameters, gradients, state, described):
             torch.testing.assert_close(update, expected.pop(name), rtol=1e-12, atol=0)
             torch.testing.assert_close(after, expected_state.pop(name), rtol=1e-12, atol=0)
             for tensor in (parameters[name], gradients[name], *state[name].values()):

@@ -72,6 +72,6 @@ def test_changes_come_one_by_one():
 
     parameters, gradients = draw(MLP, 0), draw(MLP, 1)
     rule = Asked()
-    stream = rule.stream(parameters, gradients, rule.init_state(parameters, MLP), MLP)
-    assert next(stream).name == "0.weight"
+    updates = rule.updates(parameters, gradients, rule.init_state(parameters, MLP), MLP)
+    assert next(updates).name == "0.weight"
     assert asked == ["0.weight"]

@@ -26,11 +26,11 @@ def rough_polar_factor(matrices, steps):
     return left @ torch.diag_embed(values) @ right
 
 
-def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, layers, share):
+def untrained_update(base_update, layout, bundle, weight, gradient, moments, step, layers, share):
     """Update of a bundle by a rule that has learned nothing, array `(group, out, in, tap)`.
 
     Args:
-        skeleton: of the rule.
+        base_update: of the rule.
         layout: of the parameter.
         bundle: the bundle.
         weight: array of the bundle.
@@ -41,21 +41,21 @@ def untrained_update(skeleton, layout, bundle, weight, gradient, moments, step, 
         share: of a full step that is taken.
     """
     fast, slow, square = moments
-    early = skeleton.nesterov / (1 + step / skeleton.nesterov_reference)
-    momentum = fast + skeleton.slow * (1 - 0.99**step) * slow + early * gradient
+    early = base_update.nesterov / (1 + step / base_update.nesterov_reference)
+    momentum = fast + base_update.slow * (1 - 0.99**step) * slow + early * gradient
     direction = momentum / square.sqrt()
     found = matrices(layout)
-    if found and skeleton.orthogonal:
+    if found and base_update.orthogonal:
         matrix = found[layout.bundles.index(bundle)]
-        orthogonal = rough_polar_factor(matrix.view(momentum), skeleton.orthogonal)
-        if skeleton.equal_rows:
+        orthogonal = rough_polar_factor(matrix.view(momentum), base_update.orthogonal)
+        if base_update.equal_rows:
             sizes = orthogonal.norm(dim=2, keepdim=True)
             orthogonal = torch.where(sizes > 0, orthogonal / sizes, 0.0)
         orthogonal = matrix.array(orthogonal) * fast**2 / (fast**2 + 3e-3**2 * square)
         direction = orthogonal * direction.norm() / orthogonal.norm()
-    depth = min(1.0, skeleton.depth_reference / layers) ** skeleton.depth_power
-    update = direction * share * depth * skeleton.fan_scale(bundle, layout.kind)
+    depth = min(1.0, base_update.depth_reference / layers) ** base_update.depth_power
+    update = direction * share * depth * base_update.fan_scale(bundle, layout.kind)
     if "in" not in bundle.roles or layout.kind in ("normalization", "elementwise", "embedding"):
         return update
     proportion = weight.square().mean().sqrt() * (3 * fan_in(bundle)) ** 0.5
-    return update * (proportion / skeleton.weight_reference).clamp(skeleton.weight_low, 1)
+    return update * (proportion / base_update.weight_reference).clamp(base_update.weight_low, 1)

@@ -15,7 +15,7 @@ from ngopt.rules.buckets.places import Piece
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.spread_loops import SpreadLoops
 from ngopt.rules.buckets.step import CONTEXT, Stepped
-from ngopt.rules.rule import Change, State
+from ngopt.rules.rule import ParameterUpdate, State
 from ngopt.rules.shards import Shards, contiguous
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def loops_of(stepped: Stepped, rule: "MatrixGNN") -> Loops | None:
     key = backend, runs, dtypes, tuple(strides.values())
     if key not in plan.loops:
         plan.loops.clear()
-        how = rule.skeleton, rule.head, rule.graph_context, dtypes, strides
+        how = rule.base_update, rule.head, rule.graph_context, dtypes, strides
         try:
             plan.loops[key] = Loops(backend, plan, given.weight[first].device, runs, *how)
         except CompileError as reason:
@@ -89,7 +89,7 @@ def _spread(
     if backend is None or not alike or any(dtype not in allowed for dtype in dtypes):
         return None
     strides = {name: contiguous(layout.shape) for name, layout in plan.layouts.items()}
-    how = rule.skeleton, rule.head, rule.graph_context, dtypes, strides
+    how = rule.base_update, rule.head, rule.graph_context, dtypes, strides
     try:
         return SpreadLoops(shards, backend, plan, given[0].device, 1, *how)
     except CompileError as reason:
@@ -121,7 +121,7 @@ def step(
     rates: Tensor,
     kept: Tensor | None,
     *,
-    fresh: bool,
+    refresh: bool,
 ) -> Seen | None:
     """Do a step: overwrite the moments, and move the target.
 
@@ -132,7 +132,7 @@ def step(
         target: what is moved, by name; the parameters, or others of their shapes and strides.
         rates: learning rates of the bundles, `(runs, bundles)`, or of all.
         kept: share of the target that stays, of the same shape; all by default.
-        fresh: whether to look at the whole model, or to go by what was last seen of it.
+        refresh: whether to recompute the graph context, or to use the cached one.
 
     Returns:
         What was seen, if it is not in the state yet.
@@ -142,12 +142,12 @@ def step(
     numbers.rate.copy_(rates)
     numbers.kept.fill_(1.0) if kept is None else numbers.kept.copy_(kept)
     seen = None
-    if fresh:
+    if refresh:
         seen = stepped.look(loops.survey())
     # Where nobody waits to know whether gradients are finite, what was said at a look that did not
     # count may be what is remembered.
     elif (
-        rule.watched
+        rule.reports_diagnostics
         or stepped.finite is not None
         or not loops.knows([*stepped.contexts(), *rule.head.parameters()])
     ):
@@ -161,10 +161,10 @@ def step(
         for place, correction in zip(piece.members, corrections, strict=True):
             stepped.tell(piece.bucket, place, seen, correction[0])
 
-    loops.run(rule.head, tell if rule.watched else None)
-    if seen is not None and not fresh:
+    loops.run(rule.head, tell if rule.reports_diagnostics else None)
+    if seen is not None and not refresh:
         note(rule, stepped, loops)
-    return seen if fresh else None
+    return seen if refresh else None
 
 
 def _take(stepped: Stepped, loops: Loops, target: Mapping[str, Tensor]) -> None:
@@ -194,8 +194,8 @@ def note(rule: "MatrixGNN", stepped: Stepped, loops: Loops) -> None:
 
 
 def changed(
-    rule: "MatrixGNN", stepped: Stepped, loops: Loops, state: State, *, fresh: bool
-) -> Iterator[Change]:
+    rule: "MatrixGNN", stepped: Stepped, loops: Loops, state: State, *, refresh: bool
+) -> Iterator[ParameterUpdate]:
     """What changes of each parameter.
 
     Args:
@@ -203,12 +203,12 @@ def changed(
         stepped: the step, of a state whose moments may be overwritten.
         loops: that do it.
         state: that state.
-        fresh: whether to look at the whole model, or to go by what was last seen of it.
+        refresh: whether to recompute the graph context, or to use the cached one.
     """
     plan, weights = stepped.plan, stepped.given.weight
     updates = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in plan.names}
     rates = -torch.ones((), device=weights[plan.names[0]].device)
-    seen = step(rule, stepped, loops, updates, rates, None, fresh=fresh)
+    seen = step(rule, stepped, loops, updates, rates, None, refresh=refresh)
     evidence = None if seen is None else stepped.evidence(seen)
     contexts = seen.stored(plan) if seen is not None and stepped.stores else None
     runs = weights[plan.names[0]].dim() > len(plan.layouts[plan.names[0]].shape)
@@ -220,7 +220,7 @@ def changed(
             after["evidence"] = (own if runs else own[0]).to(after["evidence"])
         if contexts is not None:
             after[CONTEXT] = contexts[number] if runs else contexts[number][0]
-        yield Change(name, updates[name].to(weights[name].dtype), after)
+        yield ParameterUpdate(name, updates[name].to(weights[name].dtype), after)
 
 
 def changes(
@@ -230,25 +230,25 @@ def changes(
     gradients: Mapping[str, Tensor],
     state: State,
     *,
-    fresh: bool,
-) -> Iterator[Change]:
+    refresh: bool,
+) -> Iterator[ParameterUpdate]:
     """What changes of all parameters, by compiled loops where there can be any.
 
     Args:
         rule: whose step it is.
         plans: of the parameters; those of different plans exchange no messages.
-        parameters: as for :meth:`Rule.stream`.
-        gradients: as for :meth:`Rule.stream`.
-        state: as for :meth:`Rule.stream`.
-        fresh: whether to look at the whole model, or to go by what was last seen of it.
+        parameters: as for :meth:`Rule.updates`.
+        gradients: as for :meth:`Rule.updates`.
+        state: as for :meth:`Rule.updates`.
+        refresh: whether to recompute the graph context, or to use the cached one.
     """
     for plan in plans:
         stepped = Stepped(rule, plan, parameters, gradients, state)
         if loops_of(stepped, rule) is None:
-            yield from stepped.changes(stepped.look() if fresh else stepped.recall())
+            yield from stepped.changes(stepped.look() if refresh else stepped.recall())
             continue
         own = {n: state[n] | {k: state[n][k].clone() for k in Moments._fields} for n in plan.names}
         stepped = Stepped(rule, plan, parameters, gradients, own)
         loops = loops_of(stepped, rule)
         assert loops is not None
-        yield from changed(rule, stepped, loops, own, fresh=fresh)
+        yield from changed(rule, stepped, loops, own, refresh=refresh)

@@ -13,10 +13,10 @@ from ngopt.features.moments import FAST, SLOW, SQUARE, Moments, correction
 from ngopt.features.rounding import to_bfloat16
 from ngopt.features.scale import root_inverse, scaled
 from ngopt.features.survey import Matrices, Products
+from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.plan import Bucket, stacked
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.shards import Shards
-from ngopt.rules.skeleton import Skeleton
 
 MANY = 2**20
 """Number of entries of a bucket from which memory counts more than the number of operations."""
@@ -60,7 +60,7 @@ class Steps:
     Args:
         counts: of each bundle, `(runs, bundles)`.
         dtype: in which everything is computed.
-        skeleton: of the rule.
+        base_update: of the rule.
         factors: of the gradients of each bundle, `(runs, bundles)`; 1 by default.
         finite: 0-dim; if it is given and false, gradients count as 0 and moments stay.
     """
@@ -69,17 +69,17 @@ class Steps:
         self,
         counts: Tensor,
         dtype: torch.dtype,
-        skeleton: Skeleton,
+        base_update: BaseUpdate,
         factors: Tensor | None = None,
         finite: Tensor | None = None,
     ) -> None:
-        self.counts, self.dtype, self.skeleton = counts, dtype, skeleton
+        self.counts, self.dtype, self.base_update = counts, dtype, base_update
         self.factors, self.finite = factors, finite
         self._made: dict[str, tuple[Tensor, ...]] = {}
 
     def trusted(self) -> Tensor:
         """How far corrections count at most, `(runs, bundles)`."""
-        return self.skeleton.trusted(self.counts).to(self.dtype)
+        return self.base_update.trusted(self.counts).to(self.dtype)
 
     def shares(self) -> tuple[float | Tensor, ...]:
         """How much of a gradient goes into each of the moments."""
@@ -96,9 +96,9 @@ class Steps:
         return Moments(*map(bucket.wide, found))
 
     def base(self, bucket: Bucket, fast: Tensor, slow: Tensor, gradient: Tensor) -> Tensor:
-        """Direction that is to be corrected; see :meth:`Skeleton.base`."""
-        weights = self._once("mixture", lambda: self.skeleton.mixture(self.counts))
-        return self.skeleton.mixed(fast, slow, gradient, *map(bucket.wide, weights))
+        """Direction that is to be corrected; see :meth:`BaseUpdate.base`."""
+        weights = self._once("mixture", lambda: self.base_update.mixture(self.counts))
+        return self.base_update.mixed(fast, slow, gradient, *map(bucket.wide, weights))
 
     def _once(self, name: str, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """What all buckets share is computed for the first of them."""
@@ -349,7 +349,7 @@ class Entries:
         return self._steps.base(self._bucket, *edges.moments[:2], edges.gradient)
 
     def _alive(self) -> Tensor:
-        return self._steps.skeleton.alive(self._known()[0].moments)
+        return self._steps.base_update.alive(self._known()[0].moments)
 
     def weighed(self, whole: Tensor) -> Tensor:
         """Mean square, `(runs, members)`, of a direction where there have been gradients.

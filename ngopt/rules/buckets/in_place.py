@@ -13,25 +13,25 @@ from ngopt.rules.buckets.look import Seen
 from ngopt.rules.buckets.loops import Loops
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.step import Stepped
-from ngopt.rules.rule import Moves, State
+from ngopt.rules.rule import InPlaceOptions, State
 from ngopt.rules.shards import Shards
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
 
 
-def step_in_place(
+def step_buckets_in_place(
     rule: "MatrixGNN",
     plan: Plan,
     parameters: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
     state: State,
-    moves: Moves,
+    options: InPlaceOptions,
     *,
-    fresh: bool,
+    refresh: bool,
     shards: Shards | None = None,
 ) -> None:
-    """Do a step; see :meth:`Rule.move_in_place`.
+    """Do a step; see :meth:`Rule.step_in_place`.
 
     Waits for no device. If a gradient is not finite, nothing changes.
 
@@ -41,11 +41,11 @@ def step_in_place(
         parameters: by name; these change.
         gradients: by name.
         state: by name of the parameter; it changes in place.
-        moves: how far they are moved.
-        fresh: whether to look at the whole model, or to go by what was last seen of it.
+        options: learning rates, weight decay and factors of gradients.
+        refresh: whether to recompute the graph context, or to use the cached one.
         shards: processes that share all this, if any do.
     """
-    rates, kept, factors, finite, captured = moves
+    rates, kept, factors, finite, captured = options
     sure = known_at_once(finite)
     if sure and not finite:
         return
@@ -65,17 +65,17 @@ def step_in_place(
     if captured is not None:
         _prepare_capture(plan, loops, captured, finite.device)
     if loops is not None:
-        seen = compiled.step(rule, stepped, loops, parameters, rates, kept, fresh=fresh)
+        seen = compiled.step(rule, stepped, loops, parameters, rates, kept, refresh=refresh)
         _remember(stepped, seen, state, finite)
         if seen is not None and stepped.stores:
             compiled.note(rule, stepped, loops)
         return
-    seen = stepped.look() if fresh else stepped.recall()
+    seen = stepped.look() if refresh else stepped.recall()
     for bucket, entries, (direction, _, moments, _), size in stepped.results(seen):
         for tensors, moment in zip(stepped.given[2:], moments, strict=True):
             put(bucket, tensors, moment)
         entries.move(direction, size * bucket.of(rates), None if kept is None else bucket.of(kept))
-    _remember(stepped, seen if fresh else None, state, finite)
+    _remember(stepped, seen if refresh else None, state, finite)
 
 
 def _prepare_capture(

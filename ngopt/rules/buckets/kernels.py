@@ -12,8 +12,8 @@ from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import Moments, update_moments
 from ngopt.features.scale import root
 from ngopt.features.survey import Products
+from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.layers.entry_head import unit_by_unit
-from ngopt.rules.skeleton import Skeleton
 
 Dtypes = tuple[torch.dtype, ...]
 FEATURES = len(Entries._fields)
@@ -52,12 +52,12 @@ def edges_of(
 
 
 @cache
-def survey(make: Make, skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+def survey(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
     """Sums of products by row and column, of the squares of slow momentum and base direction."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         edges, after = edges_of(*given)
-        base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
+        base = base_update.base(edges.adam, edges.slow, edges.relative, after["step"])
         return [*Products.of(edges), edges.moments.slow.square(), base.square()]
 
     sums = [Result((Use.ROW_SUM, Use.COLUMN_SUM))] * len(Products._fields)
@@ -76,25 +76,25 @@ def carry(make: Make, dtypes: Dtypes) -> Kernel:
 
 
 @cache
-def mix(make: Make, skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+def mix(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
     """The mixture of momenta that is orthogonalized."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         edges, after = edges_of(*given)
         fast, slow, _ = edges.moments
-        return [skeleton.base(fast, slow, edges.gradient, after["step"])]
+        return [base_update.base(fast, slow, edges.gradient, after["step"])]
 
     return make(function, known(dtypes), [STORE])
 
 
 @cache
-def weigh(make: Make, skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
+def weigh(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
     """Sum of the squares of a direction where there ever was a gradient."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         *arguments, whole = given
         edges, _ = edges_of(*arguments)
-        return [skeleton.gate(whole, edges.moments).square()]
+        return [base_update.gate(whole, edges.moments).square()]
 
     return make(function, [*known(dtypes), ENTRY], [Result((Use.SUM,))])
 
@@ -102,7 +102,7 @@ def weigh(make: Make, skeleton: Skeleton, dtypes: Dtypes) -> Kernel:
 @cache
 def correct(
     make: Make,
-    skeleton: Skeleton,
+    base_update: BaseUpdate,
     dtypes: Dtypes,
     hidden: int,
     *,
@@ -116,7 +116,7 @@ def correct(
 
     Args:
         make: makes the kernel.
-        skeleton: of the rule.
+        base_update: of the rule.
         dtypes: of the stored moments.
         hidden: number of hidden units of the network of entries.
         matrix: whether an orthogonalized direction is given, with the sum of the squares of its
@@ -150,18 +150,18 @@ def correct(
         mean, fast, weight, decay, row, column = take(6)
         if orthogonal:
             whole, total, count = orthogonal
-            base = skeleton.gate(whole, edges.moments) * skeleton.rescale(mean, total / count)
+            base = base_update.gate(whole, edges.moments) * base_update.rescale(mean, total / count)
         else:
-            base = skeleton.base(edges.adam, edges.slow, edges.relative, after["step"])
+            base = base_update.base(edges.adam, edges.slow, edges.relative, after["step"])
         scales = Scales(row, column, fast, weight, mean)
         flat, outputs, context = take(FEATURES * hidden), take(hidden), take(hidden)
         weights = [flat[unit::hidden] for unit in range(hidden)]
         offsets = [context, *([take(hidden), take(hidden)] if neurons else [])]
         features = entry_features(edges, base, scales)
         correction = unit_by_unit(features, weights, outputs, offsets)
-        correction = skeleton.gate(correction, edges.moments)
-        direction = skeleton.correct(base, correction, mean, after["step"])
-        pull = skeleton.gate(features.weight, edges.moments)
+        correction = base_update.gate(correction, edges.moments)
+        direction = base_update.correct(base, correction, mean, after["step"])
+        pull = base_update.gate(features.weight, edges.moments)
         direction = direction + pull * (root(mean) * decay)
         pairs = zip(Moments._fields, moments, strict=True)
         kept = [torch.where(finite > 0, after[key], before.float()) for key, before in pairs]
@@ -173,7 +173,7 @@ def correct(
 
 
 @cache
-def move(make: Make, skeleton: Skeleton) -> Kernel:
+def move(make: Make, base_update: BaseUpdate) -> Kernel:
     """Move weights along a direction, in place, and leave a share of them.
 
     After both come the mean square that the direction is to have, the sum of the squares that it
@@ -183,7 +183,7 @@ def move(make: Make, skeleton: Skeleton) -> Kernel:
 
     def function(weight: Tensor, direction: Tensor, *numbers: Tensor) -> Sequence[Tensor]:
         mean, total, count, full, evidence, before, rate, kept = numbers
-        size = full * skeleton.share(evidence, before + 1) * rate
-        return [weight * kept - direction * (skeleton.rescale(mean, total / count) * size)]
+        size = full * base_update.share(evidence, before + 1) * rate
+        return [weight * kept - direction * (base_update.rescale(mean, total / count) * size)]
 
     return make(function, [OWN, ENTRY, *[NUMBER] * 8], [Result((Use.STORE,), into=0)])

@@ -96,7 +96,7 @@ class Look:
         self._squares = self._numbers[..., products + 2 :]
         self._context = self._features(counts)
         fast, square = self._of("fast"), self._of("square")
-        self._evidence = rule.skeleton.evidence(evidence, fast, self._slow, square, counts)
+        self._evidence = rule.base_update.evidence(evidence, fast, self._slow, square, counts)
         self._out: Tensor | None = None
         self._into: Tensor | None = None
         if self._has_states():
@@ -118,7 +118,7 @@ class Look:
         """What is seen."""
         rule, fixed = self._rule, self._fixed
         sizes, decays = self.outputs.unbind(-1)
-        learned = rule.skeleton.scale(sizes), rule.skeleton.decay(decays)
+        learned = rule.base_update.scale(sizes), rule.base_update.decay(decays)
         square = PLACES["square"]
         rows, columns = self._survey.rows[:, square], self._survey.columns[:, square]
         total = rows.new_zeros(len(rows), len(fixed["groups"]))

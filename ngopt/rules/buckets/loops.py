@@ -20,6 +20,7 @@ from ngopt.backends.cpu.orthogonalize import orthogonalize, worthwhile
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.features.survey import Products
+from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets import kernels
 from ngopt.rules.buckets.along import CARRIED, FLOAT, Along, Group
 from ngopt.rules.buckets.entries import MANY, Carries, Carrying, Given, Heard, Surveyed
@@ -27,7 +28,6 @@ from ngopt.rules.buckets.places import Batch, Piece, Place, Plane, place_of
 from ngopt.rules.buckets.plan import Bucket, Member, Plan
 from ngopt.rules.buckets.spread import Held
 from ngopt.rules.layers.entry_head import EntryHead
-from ngopt.rules.skeleton import Skeleton
 
 KNOWN = 8
 """Number of arguments that all loops but the last take; see :func:`.kernels.known`."""
@@ -95,7 +95,7 @@ class Loops:
         plan: of the parameters.
         device: where they are.
         runs: how many runs there are.
-        skeleton: of the rule.
+        base_update: of the rule.
         head: network of the entries; tells how many hidden units there are.
         graph: whether neurons have states.
         dtypes: of the stored moments.
@@ -108,13 +108,13 @@ class Loops:
         plan: Plan,
         device: torch.device,
         runs: int,
-        skeleton: Skeleton,
+        base_update: BaseUpdate,
         head: EntryHead,
         graph: bool,
         dtypes: tuple[torch.dtype, ...],
         strides: Mapping[str, tuple[int, ...] | None],
     ) -> None:
-        self.plan, self.runs, self._skeleton, self._graph = plan, runs, skeleton, graph
+        self.plan, self.runs, self._base_update, self._graph = plan, runs, base_update, graph
         self._hidden, self._dtypes, self._strides = head.hidden, dtypes, strides
         self._backend, self._device = backend, device
         bundles = sum(len(bucket.members) for bucket in plan.buckets)
@@ -122,7 +122,7 @@ class Loops:
         self.numbers = Numbers(*self._numbers)
         divided = self._divided()
         for piece in chain.from_iterable(divided):
-            piece.small = _small(piece, skeleton) if backend.compiled else None
+            piece.small = _small(piece, base_update) if backend.compiled else None
         self.batches = [Batch(pieces) for pieces in divided]
         self.pieces = [piece for batch in self.batches for piece in batch.pieces]
         self._table()
@@ -320,10 +320,13 @@ class Loops:
     def _planned(self, number: int) -> _Calls:
         """The loops over a batch."""
         batch, given, moved = self.batches[number], self._given[number], self._moved[number]
-        at, skeleton, dtypes = batch.items, self._skeleton, self._dtypes
+        at, base_update, dtypes = batch.items, self._base_update, self._dtypes
         sizes, mixed, make = self._sizes[at], self._mixed[number], self._backend.make
-        mix, weigh = kernels.mix(make, skeleton, dtypes), kernels.weigh(make, skeleton, dtypes)
-        correct, move = self._correct(batch, watched=False), kernels.move(make, skeleton)
+        mix, weigh = (
+            kernels.mix(make, base_update, dtypes),
+            kernels.weigh(make, base_update, dtypes),
+        )
+        correct, move = self._correct(batch, watched=False), kernels.move(make, base_update)
         return _Calls(
             mix.on(sizes, self._shared[at], mixed, self._tables),
             weigh.on(sizes, self._weighed[number], self._whole[number], self._tables),
@@ -334,7 +337,7 @@ class Loops:
     def _correct(self, batch: Batch, *, watched: bool) -> Kernel:
         return kernels.correct(
             self._backend.make,
-            self._skeleton,
+            self._base_update,
             self._dtypes,
             self._hidden,
             matrix=batch.matrix,
@@ -473,7 +476,7 @@ class Loops:
             table[items, -2:] = self._summed[3].data_ptr() + both * FLOAT
         whole = np.concatenate([np.zeros(0, np.int64), *tap_inputs])
         self._tap_inputs = torch.from_numpy(whole).to(self._device)
-        kernel = kernels.survey(self._backend.make, self._skeleton, self._dtypes)
+        kernel = kernels.survey(self._backend.make, self._base_update, self._dtypes)
         return kernel.on(self._sizes, self._shared, table, self._tables)
 
     def survey(self, *, differentiable: bool = False) -> Surveyed:
@@ -713,13 +716,13 @@ class Loops:
         batch, done = self.batches[number], False
         if batch.small is not None:
             places = self._mixed[number][batch.small, 0]
-            done = orthogonalize(batch.sizes, places, self._skeleton.orthogonal)
+            done = orthogonalize(batch.sizes, places, self._base_update.orthogonal)
         for piece in batch.pieces:
             assert piece.bucket.matrix is not None
             if done and piece.small:
                 continue
             place = piece.flat(self._mixture)
-            whole = self._skeleton.orthogonalized(piece.plane.arrays(place), piece.bucket.matrix)
+            whole = self._base_update.orthogonalized(piece.plane.arrays(place), piece.bucket.matrix)
             place.copy_(piece.plane.flat(whole))
 
     def _add_up(self, sums: Tensor) -> None:
@@ -736,7 +739,7 @@ def _runs(member: Member, tensor: Tensor) -> Tensor:
     return tensor if tensor.dim() > len(member.layout.shape) else tensor.unsqueeze(0)
 
 
-def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
+def _small(piece: Piece, base_update: BaseUpdate) -> tuple[int, int, int] | None:
     """How :func:`.orthogonalize` does each matrix of a piece; None if torch does it."""
     matrix, groups, (rows, columns) = piece.bucket.matrix, piece.bucket.shape[0], piece.plane.sides
     if matrix is None or not worthwhile(rows, columns):
@@ -746,7 +749,7 @@ def _small(piece: Piece, skeleton: Skeleton) -> tuple[int, int, int] | None:
     for turned, lines in ((1, flat), (2, flat.mT)):
         # Columns may come in any order: they are orthogonalized just so.
         if torch.equal(given.sort(-1).values, lines.sort(-1).values):
-            return rows, columns, turned * skeleton.equal_rows
+            return rows, columns, turned * base_update.equal_rows
     return None
 
 

@@ -18,8 +18,8 @@ from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import Matrix, matrices
 from ngopt.graph.neural_graph import NeuralGraph
+from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.stored import count, thin
-from ngopt.rules.skeleton import Skeleton
 
 LARGE = 2**24
 """Number of entries of a bucket that matters beside any model; more only in proportion to it."""
@@ -120,7 +120,7 @@ class Plan:
     Args:
         graph: describes the parameters.
         names: of the parameters.
-        skeleton: of the rule.
+        base_update: of the rule.
         structure: features of a bundle that the graph alone determines.
         width: size of a neuron's state; 0 if neurons have none.
 
@@ -138,7 +138,7 @@ class Plan:
         self,
         graph: NeuralGraph,
         names: Sequence[str],
-        skeleton: Skeleton,
+        base_update: BaseUpdate,
         structure: Callable[[NeuralGraph, Layout, Bundle], list[float]],
         width: int,
     ) -> None:
@@ -147,7 +147,7 @@ class Plan:
         self.spread: dict[Any, Any] = {}
         self.layouts = {name: graph.layout(name) for name in names}
         self.entries = sum(math.prod(layout.shape) for layout in self.layouts.values())
-        self.buckets = self._buckets(skeleton)
+        self.buckets = self._buckets(base_update)
         self.outputs = self.buckets[-1].outputs.stop if self.buckets else 0
         self.inputs = self.buckets[-1].inputs.stop if self.buckets else 0
         self.stored = [count(layout.bundles, width) for layout in self.layouts.values()]
@@ -157,9 +157,10 @@ class Plan:
             owner=[numbers[member.name] for member in members],
             structure=[structure(graph, m.layout, m.bundle) for m in members],
             fixed=[
-                skeleton.fixed_scale(m.bundle, m.layout.kind, graph.shortest_path) for m in members
+                base_update.fixed_scale(m.bundle, m.layout.kind, graph.shortest_path)
+                for m in members
             ],
-            usual=[skeleton.usual_weight(m.bundle, m.layout.kind) for m in members],
+            usual=[base_update.usual_weight(m.bundle, m.layout.kind) for m in members],
             shares=[1 / len(m.layout.bundles) for m in members],
         )
         self._neurons(members)
@@ -171,10 +172,10 @@ class Plan:
             return max(BLOCK, self.entries // BLOCK_SHARE)
         return BLOCK_IN_CACHE
 
-    def _buckets(self, skeleton: Skeleton) -> list[Bucket]:
+    def _buckets(self, base_update: BaseUpdate) -> list[Bucket]:
         most = max(LARGE, self.entries // SHARE)
         found: dict[object, list[list[Member]]] = {}
-        for member in self._members(skeleton):
+        for member in self._members(base_update):
             group = found.setdefault(self._key(member), [[]])
             if group[-1] and (len(group[-1]) + 1) * member.bundle.numel > most:
                 group.append([])
@@ -194,9 +195,9 @@ class Plan:
             start, outputs, inputs = start + size, rows.stop, columns.stop
         return buckets
 
-    def _members(self, skeleton: Skeleton) -> Iterable[Member]:
+    def _members(self, base_update: BaseUpdate) -> Iterable[Member]:
         for name, layout in self.layouts.items():
-            found: Sequence[Matrix | None] = matrices(layout) if skeleton.orthogonal else []
+            found: Sequence[Matrix | None] = matrices(layout) if base_update.orthogonal else []
             found = found or [None] * len(layout.bundles)
             for number, (bundle, matrix) in enumerate(zip(layout.bundles, found, strict=True)):
                 sides = NOWHERE if self._thin(bundle) else ends(bundle)

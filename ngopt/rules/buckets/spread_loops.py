@@ -119,6 +119,6 @@ class SpreadLoops(Loops):
             at += part.numel()
             if len(part):
                 arrays = piece.plane.arrays(part)
-                whole = self._skeleton.orthogonalized(arrays, piece.bucket.matrix)
+                whole = self._base_update.orthogonalized(arrays, piece.bucket.matrix)
                 done.append(piece.plane.flat(whole).reshape(-1))
         held.copy_(exchange.apart(torch.cat(done)))

@@ -22,7 +22,7 @@ from ngopt.rules.buckets.entries import (
 )
 from ngopt.rules.buckets.look import Look, Seen
 from ngopt.rules.buckets.plan import Bucket, Plan
-from ngopt.rules.rule import Change, State
+from ngopt.rules.rule import ParameterUpdate, State
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
@@ -86,8 +86,8 @@ class Stepped:
     def steps(self) -> Steps:
         """The same of each bundle."""
         if self._steps is None:
-            counts, skeleton = self.of_bundles(self.counts), self._rule.skeleton
-            self._steps = Steps(counts, self.dtype, skeleton, self.factors, self.finite)
+            counts, base_update = self.of_bundles(self.counts), self._rule.base_update
+            self._steps = Steps(counts, self.dtype, base_update, self.factors, self.finite)
         return self._steps
 
     def singles(self, key: str) -> list[Tensor]:
@@ -160,8 +160,8 @@ class Stepped:
 
     def size(self, seen: Seen) -> Tensor:
         """Sizes of full steps, `(runs, bundles)`."""
-        skeleton, usual = self._rule.skeleton, self.fixed["usual"]
-        weight = skeleton.weight_scale(seen.weight, torch.where(usual > 0, usual, 1.0))
+        base_update, usual = self._rule.base_update, self.fixed["usual"]
+        weight = base_update.weight_scale(seen.weight, torch.where(usual > 0, usual, 1.0))
         return seen.scale * torch.where(usual > 0, weight, 1.0) * self.fixed["fixed"]
 
     def heard(self, seen: Seen) -> Heard:
@@ -179,8 +179,8 @@ class Stepped:
             The bucket, its entries, its directions, and by what these are to be multiplied, `(runs,
             members)`.
         """
-        skeleton, watched = self._rule.skeleton, self._rule.watched
-        sizes = self.size(seen) * skeleton.share(seen.evidence, self.steps.counts)
+        base_update, watched = self._rule.base_update, self._rule.reports_diagnostics
+        sizes = self.size(seen) * base_update.share(seen.evidence, self.steps.counts)
         scales = Scales(self.squares(seen), self.steps.trusted(), seen.decay)
         heard = self.heard(seen)
         for bucket in self.plan.buckets:
@@ -188,13 +188,13 @@ class Stepped:
             self._kept.pop(bucket.start, None)
             whole = factor = None
             if bucket.matrix is not None:
-                whole = skeleton.orthogonalized(entries.mixture(), bucket.matrix)
-                factor = skeleton.rescale(before, entries.weighed(whole))
+                whole = base_update.orthogonalized(entries.mixture(), bucket.matrix)
+                factor = base_update.rescale(before, entries.weighed(whole))
             corrected = entries.corrected(scales, heard.of(bucket), factor, watched=watched)
             if corrected.corrections is not None:
                 for place in range(len(bucket.members)):
                     self.tell(bucket, place, seen, corrected.corrections[0, place])
-            size = skeleton.rescale(before, corrected.square) * bucket.of(sizes)
+            size = base_update.rescale(before, corrected.square) * bucket.of(sizes)
             yield bucket, entries, corrected, size
 
     def tell(self, bucket: Bucket, place: int, seen: Seen, corrections: Tensor) -> None:
@@ -206,25 +206,27 @@ class Stepped:
             seen: of all bundles.
             corrections: raw corrections of the bundle, `(group, out, in, tap)`.
         """
-        assert self._rule.observer is not None
+        assert self._rule.on_diagnostics is not None
         number, ends = bucket.start + place, []
-        departure = self._rule.skeleton.departure(corrections, self.steps.counts[0, number])
+        departure = self._rule.base_update.departure(corrections, self.steps.counts[0, number])
         if not bucket.thin and seen.out is not None and seen.into is not None:
             states = bucket.at_outputs(seen.out), bucket.at_inputs(seen.into)
             ends = [state[0, place] for state in states]
         member = bucket.members[place]
-        self._rule.observer(member.name, member.bundle, seen.scale[0, number], departure, ends)
+        self._rule.on_diagnostics(
+            member.name, member.bundle, seen.scale[0, number], departure, ends
+        )
 
-    def changes(self, seen: Seen) -> Iterator[Change]:
+    def changes(self, seen: Seen) -> Iterator[ParameterUpdate]:
         """What changes of each parameter, in their order."""
-        found: dict[str, Change] = {}
+        found: dict[str, ParameterUpdate] = {}
         waiting = list(reversed(self.plan.names))
         for change in self._unordered(seen):
             found[change.name] = change
             while waiting and waiting[-1] in found:
                 yield found.pop(waiting.pop())
 
-    def _unordered(self, seen: Seen) -> Iterator[Change]:
+    def _unordered(self, seen: Seen) -> Iterator[ParameterUpdate]:
         """What changes of each parameter, as soon as that of all its bundles is known."""
         told = dict(zip(self.plan.names, self.evidence(seen)[0].unbind(), strict=True))
         if self.stores:
@@ -245,7 +247,7 @@ class Stepped:
 
     def _change(
         self, name: str, parts: Sequence[tuple[Tensor, ...]], evidence: Mapping[str, Tensor]
-    ) -> Change:
+    ) -> ParameterUpdate:
         layout, before = self.plan.layouts[name], self._state[name]
         parameter = self._parameters[name]
         updates, fast, slow, square = zip(*parts, strict=True) if parts else [()] * 4
@@ -257,7 +259,7 @@ class Stepped:
         after["evidence"] = evidence[name].to(before["evidence"]) if parts else before["evidence"]
         if name in self._contexts:
             after[CONTEXT] = self._contexts[name]
-        return Change(name, update.to(parameter), after)
+        return ParameterUpdate(name, update.to(parameter), after)
 
 
 def plans_of(
@@ -273,6 +275,6 @@ def plans_of(
         alike.setdefault((parameter.device, compute_dtype(parameter)), []).append(name)
     width = rule.width if rule.graph_context else 0
     return [
-        Plan(graph, names, rule.skeleton, rule.positions.structure, width)
+        Plan(graph, names, rule.base_update, rule.positions.structure, width)
         for names in alike.values()
     ]

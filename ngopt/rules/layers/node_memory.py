@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ngopt.features.moments import compute_dtype
 from ngopt.graph.layout import Layout
 from ngopt.nn.recurrent import GRU
+from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.rule import State
-from ngopt.rules.scene import Scene
 
 KEY = "memory"
 """Name of the tensor in the state of a parameter."""
@@ -37,26 +37,26 @@ class NodeMemory(nn.Module):
         neurons = sum(bundle.shape[0] * bundle.shape[1] for bundle in layout.bundles)
         return {KEY: parameter.new_zeros(neurons, self.width, dtype=compute_dtype(parameter))}
 
-    def forward(self, scene: Scene, nodes: Tensor) -> tuple[Tensor, State]:
+    def forward(self, graph_inputs: GraphInputs, nodes: Tensor) -> tuple[Tensor, State]:
         """Take the states of the nodes in.
 
         Args:
-            scene: what the network sees; its memory may be that of another graph, and is then lost.
+            graph_inputs: of the network; memory from another graph is ignored.
             nodes: states, `(nodes, width)`.
 
         Returns:
             What each node remembers now, `(nodes, width)`, and the same as it is to be stored.
         """
-        places = _places(scene)
-        memory = self.unit(nodes, _recall(places, scene.memory, nodes))
+        places = _places(graph_inputs)
+        memory = self.unit(nodes, _recall(places, graph_inputs.memory, nodes))
         return memory, {name: {KEY: memory[index]} for name, index in places.items()}
 
 
-def _places(scene: Scene) -> dict[str, Tensor]:
+def _places(graph_inputs: GraphInputs) -> dict[str, Tensor]:
     """For each parameter, numbers of the nodes that its edges enter."""
     found: dict[str, list[Tensor]] = {}
-    for part, ends in zip(scene.parts, scene.ends, strict=True):
-        found.setdefault(part.name, []).append(ends.target.flatten())
+    for inputs, ends in zip(graph_inputs.bundles, graph_inputs.ends, strict=True):
+        found.setdefault(inputs.name, []).append(ends.target.flatten())
     return {name: torch.cat(index) for name, index in found.items()}
 
 

@@ -85,6 +85,6 @@ def test_the_rule_stays_as_it_is():
     with watch(RULE) as seen:
         last(RULE)
     assert seen == {}
-    assert RULE.observer is None
+    assert RULE.on_diagnostics is None
     assert all(weight.grad is None for weight in RULE.parameters())
     assert all(weight.equal(before[name]) for name, weight in RULE.state_dict().items())

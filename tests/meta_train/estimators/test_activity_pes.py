@@ -106,7 +106,7 @@ def test_noise_on_outputs_moves_sizes_of_steps():
         runs.generator.manual_seed(0)
         theta = {name: weight.expand(2, *weight.shape) for name, weight in own.items()}
         larger = unroll.advance(runs, 1, {**theta, PERTURBATION: noise}).runs.parameters
-    scale = rule.skeleton.scale
+    scale = rule.base_update.scale
     expected = (scale(outputs + noise) / scale(outputs))[..., 0]
     distances = (
         torch.stack([(after[name] - before[name]).flatten(1).norm(dim=1) for name in before], 1)

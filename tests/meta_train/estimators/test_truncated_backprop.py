@@ -29,7 +29,7 @@ HIGH = MetaLoss(ceiling=10.0)
 
 def estimator(rule, steps=STEPS, **options):
     # So that first steps are of this size whatever the unit of the rule's learning rate is.
-    lr = 0.05 / float(rule.annealed(0))
+    lr = 0.05 / float(rule.annealing_factor(0))
     return TruncatedBackprop(Stacked(rule, UnrollOptions(lr=lr, **options)), HIGH, steps)
 
 

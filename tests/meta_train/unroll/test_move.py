@@ -71,9 +71,9 @@ def test_runs_that_a_rule_takes_at_once_move_like_those_of_vmap(runs, many, fres
     if many:
         theta = {n: w.detach() + 0.1 * torch.randn(3, *w.shape) for n, w in rule.named_parameters()}
     with torch.no_grad():
-        assert rule.takes_runs(runs.gradients)
+        assert rule.supports_runs(runs.gradients)
         found = mover(rule, runs.task, theta, 0.1)(runs, fresh=fresh)
-        monkeypatch.setattr(MatrixGNN, "takes_runs", lambda *_: False)
+        monkeypatch.setattr(MatrixGNN, "supports_runs", lambda *_: False)
         stacked = mover(rule, runs.task, theta, 0.1)(runs, fresh=fresh)
     for name, expected in stacked[0].items():
         torch.testing.assert_close(found[0][name], expected, rtol=1e-5, atol=1e-6)
@@ -84,6 +84,6 @@ def test_runs_that_a_rule_takes_at_once_move_like_those_of_vmap(runs, many, fres
 def test_runs_that_learn_are_stacked_by_vmap(runs):
     rule = MatrixGNN()
     runs = Stacked(rule).begin(runs.task, 3, torch.Generator().manual_seed(1))
-    assert not rule.takes_runs(runs.gradients)
+    assert not rule.supports_runs(runs.gradients)
     parameters, _ = mover(rule, runs.task, None, 0.0)(runs)
     assert all(tensor.requires_grad for tensor in parameters.values())

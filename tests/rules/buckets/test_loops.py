@@ -44,8 +44,8 @@ def trajectory(rule, described, steps=3, dtype=torch.float32):
     with torch.no_grad():
         for number in range(steps):
             gradients = drawn(number + 1)
-            fresh = number % rule.refresh_every == 0
-            updates, state = rule(parameters, gradients, state, described, fresh=fresh)
+            refresh = number % rule.refresh_every == 0
+            updates, state = rule(parameters, gradients, state, described, refresh=refresh)
             parameters = {name: p - 0.01 * updates[name] for name, p in parameters.items()}
     return parameters, state
 
@@ -75,8 +75,8 @@ def test_as_operations_of_torch_on_the_zoo(name):
         {"graph_context": False},
         {"graph_sizes": True, "rounds": 1, "hidden": 3},
         {"momentum_dtype": "float32"},
-        {"skeleton": {"orthogonal": 0}},
-        {"skeleton": {"orthogonal": 3, "equal_rows": False}},
+        {"base_update": {"orthogonal": 0}},
+        {"base_update": {"orthogonal": 3, "equal_rows": False}},
     ],
     ids=str,
 )
@@ -310,7 +310,7 @@ def test_watching_tells_the_same_and_changes_nothing(context_every):
     described, told = zoo_graph("conv_flatten"), []
     rules = [randomize(MatrixGNN(context_every=context_every)) for _ in range(2)]
     expected, _ = trajectory(rules[0], described, 5)
-    rules[1].observer = lambda *arguments: told.append(arguments)
+    rules[1].on_diagnostics = lambda *arguments: told.append(arguments)
     found, _ = trajectory(rules[1], described, 5)
     assert relative_error(found, expected) == 0
     here, told[:] = list(told), []
@@ -327,13 +327,13 @@ def test_theta_may_change_between_looks():
     described, rule = zoo_graph("conv_flatten"), randomize(MatrixGNN(context_every=9))
     parameters, state = trajectory(rule, described, 2)
     gradients = draw(described, 9, torch.float32)
-    before, _ = rule(parameters, gradients, state, described, fresh=False)
+    before, _ = rule(parameters, gradients, state, described, refresh=False)
     with torch.no_grad():
         for weight in rule.parameters():
             weight.mul_(0.5)
-        after, _ = rule(parameters, gradients, state, described, fresh=False)
+        after, _ = rule(parameters, gradients, state, described, refresh=False)
         with plain():
-            expected, _ = rule(parameters, gradients, state, described, fresh=False)
+            expected, _ = rule(parameters, gradients, state, described, refresh=False)
     assert relative_error(after, expected) < 1e-5
     assert relative_error(after, before) > 1e-3
 
@@ -398,8 +398,8 @@ def trajectory_from(rule, described, *seeds, steps=4):
         }
     with torch.no_grad():
         for number in range(steps):
-            fresh = number % rule.refresh_every == 0
-            updates, state = rule(parameters, drawn(number + 1), state, described, fresh=fresh)
+            refresh = number % rule.refresh_every == 0
+            updates, state = rule(parameters, drawn(number + 1), state, described, refresh=refresh)
             parameters = {name: p - 0.01 * updates[name] for name, p in parameters.items()}
     return parameters, state
 

@@ -25,8 +25,8 @@ def trajectory(rule, described, where, dtype, steps=5):
             gradients = {
                 name: g + 0.5 * rms(g) if g.numel() else g for name, g in gradients.items()
             }
-            fresh = number % rule.refresh_every == 0
-            update, state = rule(parameters, gradients, state, described, fresh=fresh)
+            refresh = number % rule.refresh_every == 0
+            update, state = rule(parameters, gradients, state, described, refresh=refresh)
             parameters = {n: p - 0.01 * update[n] for n, p in parameters.items()}
     return parameters, state
 
@@ -49,7 +49,7 @@ def test_bundles_of_one_shape_share_a_bucket():
             f"{n}.{kind}": s for n in range(layers) for kind, s in (("w", (4, 3)), ("b", (4,)))
         }
         rule, described = MatrixGNN(), NeuralGraph.per_tensor(shapes)
-        made = Plan(described, list(shapes), rule.skeleton, rule.positions.structure, rule.width)
+        made = Plan(described, list(shapes), rule.base_update, rule.positions.structure, rule.width)
         return [len(bucket.members) for bucket in made.buckets]
 
     assert sizes(2) == [2, 2]
@@ -97,7 +97,7 @@ def train(where, dtype, **options):
 )
 def test_in_place_as_one_by_one(options, monkeypatch):
     found = train(plain, torch.float64, **options)
-    monkeypatch.setattr(MatrixGNN, "moves_in_place", lambda *_: False)
+    monkeypatch.setattr(MatrixGNN, "steps_in_place", lambda *_: False)
     expected = train(plain, torch.float64, **options)
     assert relative_error(found[0], expected[0]) < 1e-7
     assert found[1].keys() == expected[1].keys()

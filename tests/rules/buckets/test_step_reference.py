@@ -17,8 +17,8 @@ OPTIONS = {
     "sizes without hidden units between": {"linear_sizes": True, "context_every": 3},
     "graph off": {"graph_context": False, "context_every": 2},
     "no statistics": {"neuron_statistics": False, "rounds": 1},
-    "Adam's direction": {"skeleton": {"orthogonal": 0, "nesterov": 0.0}},
-    "sizes free of weights": {"skeleton": {"weight_reference": 0.0, "equal_rows": False}},
+    "Adam's direction": {"base_update": {"orthogonal": 0, "nesterov": 0.0}},
+    "sizes free of weights": {"base_update": {"weight_reference": 0.0, "equal_rows": False}},
 }
 LONE = NeuralGraph.per_tensor(
     {"a": (3,), "b": (2, 3), "c": (2, 3), "d": (), "e": (0, 4), "f": (3,)}

@@ -1,4 +1,4 @@
-"""What a network on the graph sees in one step."""
+"""The inputs of a network on the graph in one step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,14 @@ from ngopt.rules.rule import State
 
 
 @dataclass(frozen=True)
-class Part:
-    """One bundle of a parameter that has a gradient.
+class BundleInputs:
+    """The inputs for one bundle of a parameter that has a gradient.
 
     Args:
         layout: of its parameter.
         bundle: the bundle.
-        signals: what the recipe knows of its entries, arrays `(group, out, in, tap)`.
+        signals: weight, gradient and momenta of its entries as the recipe keeps them, arrays
+            `(group, out, in, tap)`.
         step: number of gradients that its parameter has had, 0-dim.
         name: by which the rule's caller knows its parameter.
         layers: number of layers of the model, on the shortest path from inputs to outputs.
@@ -39,23 +40,23 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """All bundles that have a gradient, on one device and of one dtype, and their nodes.
+class GraphInputs:
+    """The inputs for all bundles of one device and dtype that have a gradient, and their nodes.
 
     Args:
         graph: the graph; it may have more bundles than have a gradient.
-        parts: the bundles.
+        bundles: the bundles.
         features: of each bundle's entries, `(group, out, in, tap, channels)`.
         context: features of each bundle as a whole, `(bundles, context)`.
         taps: coordinates of each bundle's taps, `(tap, TAP_POSITIONS)`.
         nodes: the sets of nodes of the graph.
         ends: numbers of the nodes at both ends of each bundle.
         positions: features of each node, `(nodes, NODE_POSITIONS)`.
-        memory: state of each parameter, by the name that its parts have.
+        memory: state of each parameter, by the name that its bundles have.
     """
 
     graph: NeuralGraph
-    parts: tuple[Part, ...]
+    bundles: tuple[BundleInputs, ...]
     features: tuple[Tensor, ...]
     context: Tensor
     taps: tuple[Tensor, ...]
@@ -68,35 +69,35 @@ class Scene:
     def of(
         cls,
         graph: NeuralGraph,
-        parts: Sequence[Part],
+        bundles: Sequence[BundleInputs],
         features: Sequence[Tensor],
         context: Tensor,
         shown: Positions,
         memory: State,
-    ) -> "Scene":
-        """Complete the description of some bundles by their nodes."""
+    ) -> "GraphInputs":
+        """Add the nodes of the graph to some bundles and their features."""
         nodes = nodes_of(graph)
         ends = dict(zip(graph.bundles, incidences(graph, nodes, context.device), strict=True))
         return cls(
             graph,
-            tuple(parts),
+            tuple(bundles),
             tuple(features),
             context,
-            tuple(shown.taps(part.bundle, context) for part in parts),
+            tuple(shown.taps(inputs.bundle, context) for inputs in bundles),
             nodes,
-            tuple(ends[part.bundle] for part in parts),
+            tuple(ends[inputs.bundle] for inputs in bundles),
             shown.nodes(nodes, context),
             memory,
         )
 
     @cached_property
     def wiring(self) -> Wiring:
-        """How the bundles hang together at the nodes."""
-        bundles = [part.bundle for part in self.parts]
+        """Which nodes the bundles connect."""
+        bundles = [inputs.bundle for inputs in self.bundles]
         return Wiring.of_one(self.nodes, bundles, self.ends, self.context)
 
-    def inputs(self) -> list[Tensor]:
-        """All that is known of each entry without its neighbours.
+    def entry_features(self) -> list[Tensor]:
+        """All features of each entry: its own, its tap's position, and those of its bundle.
 
         Returns:
             For each bundle `(group, out, in, tap, channels + TAP_POSITIONS + context)`.

@@ -1,4 +1,4 @@
-"""One graph for all the parameters of an optimizer, joined from those of its models."""
+"""One graph for all parameters of an optimizer, joined from the graphs of its models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,8 +13,8 @@ from ngopt.graph.neural_graph import NeuralGraph
 EMPTY = NeuralGraph({}, {}, {}, verified=True)
 
 
-def joined(first: NeuralGraph, second: NeuralGraph) -> NeuralGraph:
-    """Put two graphs side by side; where both have a name, the second counts."""
+def join(first: NeuralGraph, second: NeuralGraph) -> NeuralGraph:
+    """Join two graphs; where both have the same name, the second one counts."""
     graph = NeuralGraph(
         {**first.spaces, **second.spaces},
         {**first.layouts, **second.layouts},
@@ -34,7 +34,9 @@ def _compute_cached(part: object) -> None:
             getattr(part, name)
 
 
-def renamed(graph: NeuralGraph, rename: Callable[[str], str], prefix: str = "") -> NeuralGraph:
+def rename_parameters(
+    graph: NeuralGraph, rename: Callable[[str], str], prefix: str = ""
+) -> NeuralGraph:
     """Return the same graph under other names.
 
     Args:
@@ -65,28 +67,28 @@ def renamed(graph: NeuralGraph, rename: Callable[[str], str], prefix: str = "") 
 
 
 def complete(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
-    """Add each tensor that the graph does not describe as a graph by itself.
+    """Add a graph of a single tensor for each tensor that the graph does not describe.
 
-    A tensor of another shape than described counts as not described: frameworks may put other
-    tensors, such as flattened ones, in place of a model's parameters.
+    A tensor whose shape differs from the description counts as not described: frameworks may
+    replace a model's parameters by other tensors, such as flattened ones.
     """
     missing = {name: t.shape for name, t in tensors.items() if not _fits(graph, name, t)}
     if not missing:
         return graph
-    lone = NeuralGraph.per_tensor(missing)
-    # Lone tensors claim no symmetry, so there is nothing in them that could be unverified.
-    return joined(graph, replace(lone, verified=True))
+    untraced = NeuralGraph.per_tensor(missing)
+    # They claim no symmetry, so there is nothing to verify.
+    return join(graph, replace(untraced, verified=True))
 
 
-def fitting(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
-    """Leave out what the graph says of tensors that have another shape now."""
+def without_stale(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGraph:
+    """Drop the layouts of tensors whose shape has changed."""
     known = [name for name in tensors if graph.describes(name)]
     stale = {graph.layout(name).name for name in known if not _fits(graph, name, tensors[name])}
     if not stale:
         return graph
     layouts = {name: layout for name, layout in graph.layouts.items() if name not in stale}
     aliases = {name: of for name, of in graph.aliases.items() if of not in stale}
-    return joined(EMPTY, replace(graph, layouts=layouts, aliases=aliases))
+    return join(EMPTY, replace(graph, layouts=layouts, aliases=aliases))
 
 
 def _fits(graph: NeuralGraph, name: str, tensor: Tensor) -> bool:

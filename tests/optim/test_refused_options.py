@@ -4,13 +4,13 @@ from torch import nn
 
 from ngopt import NeuralGraphOptimizer
 from ngopt.errors import OptionError
-from ngopt.optim.foreign import FOREIGN
+from ngopt.optim.parameter_groups import REFUSED_OPTIONS
 from ngopt.rules import Adam
 
 VALUES = {"betas": (0.9, 0.95), "eps": 1e-6, "momentum": 0.9}
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", REFUSED_OPTIONS)
 def test_options_of_other_optimizers_are_refused(name):
     value, weight = VALUES.get(name, True), nn.Parameter(torch.ones(2))
     expected = pytest.raises(OptionError, match=rf"^{name}= is an option.*\n.*Leave it out")

@@ -1,4 +1,4 @@
-"""Names of the tensors in parameter groups, which frameworks edit without telling the optimizer."""
+"""Names of the tensors in parameter groups, also after a framework has edited the groups."""
 
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class Members:
-    """Knows by what name each tensor of each group goes.
+class ParameterNames:
+    """Keeps the name of each tensor in the parameter groups.
 
-    Groups may be longer or shorter than they were, other tensors may stand in them, and whole
-    groups may have come or gone. A tensor keeps its name as long as it is in any group or has a
-    state; one that took the place of another takes its name, too.
+    Frameworks edit `param_groups` without telling the optimizer: tensors and whole groups are
+    added, removed or replaced. A tensor keeps its name as long as it is in any group or has a
+    state. A tensor that replaces another one takes over its name.
     """
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class Members:
         # Weak references cannot be copied, and the model should not be.
         return {**self.__dict__, "_models": []}
 
-    def know(self, model: nn.Module, prefix: str) -> None:
-        """Name tensors that come into a group after their model, if they are in one.
+    def add_model(self, model: nn.Module, prefix: str) -> None:
+        """Use the names in a model for its tensors that are added to a group later.
 
         Args:
             model: the model.
@@ -44,21 +44,21 @@ class Members:
         self._names = [[names.get(name, name) for name in group] for group in self._names]
 
     def names(
-        self, groups: Sequence[Mapping[str, Any]], stateful: Collection[Tensor]
+        self, groups: Sequence[Mapping[str, Any]], with_state: Collection[Tensor]
     ) -> list[list[str]]:
         """Names of the tensors of each group as it is now.
 
         Args:
             groups: the parameter groups.
-            stateful: tensors that have a state in the optimizer.
+            with_state: tensors that have a state in the optimizer.
         """
         now = [group["params"] for group in groups]
         if not _same(now, self._tensors):
-            self._name_anew([list(tensors) for tensors in now], stateful)
+            self._assign_names([list(tensors) for tensors in now], with_state)
         return self._names
 
-    def _name_anew(self, now: list[list[Tensor]], stateful: Collection[Tensor]) -> None:
-        before = {**self._former, **dict(_pairs(self._tensors, self._names))}
+    def _assign_names(self, now: list[list[Tensor]], with_state: Collection[Tensor]) -> None:
+        before = {**self._former, **dict(_tensor_name_pairs(self._tensors, self._names))}
         present = {tensor for group in now for tensor in group}
         known = {tensor: name for tensor, name in before.items() if tensor in present}
         used = set(known.values())
@@ -70,7 +70,7 @@ class Members:
             if tensor not in known and gone not in present and name not in used:
                 known[tensor] = name
                 used.add(name)
-        taken = used | set(before.values())
+        in_use = used | set(before.values())
         found: list[list[str]] = []
         given: set[str] = set()
         for tensors in now:
@@ -78,15 +78,15 @@ class Members:
             for tensor in tensors:
                 name = known.get(tensor, "")
                 if not name or name in given:
-                    name = _new(taken)
-                    taken.add(name)
+                    name = _unused_name(in_use)
+                    in_use.add(name)
                 given.add(name)
                 found[-1].append(name)
-        self._former = {t: n for t, n in before.items() if t in stateful and n not in given}
+        self._former = {t: n for t, n in before.items() if t in with_state and n not in given}
         self._names, self._tensors = found, now
 
     def _replaced(self, now: list[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor, str]]:
-        """What stands in the place of what, and its name, in groups as long as before."""
+        """New tensor, old tensor and its name, for each place of the groups of unchanged length."""
         for tensors, before, names in zip(now, self._tensors, self._names, strict=False):
             if len(tensors) == len(before):
                 yield from zip(tensors, before, names, strict=True)
@@ -105,15 +105,15 @@ def _same(now: Sequence[Sequence[Tensor]], before: Sequence[Sequence[Tensor]]) -
     )
 
 
-def _pairs(
+def _tensor_name_pairs(
     tensors: Iterable[Iterable[Tensor]], names: Iterable[Iterable[str]]
 ) -> Iterable[tuple[Tensor, str]]:
     for group, own in zip(tensors, names, strict=True):
         yield from zip(group, own, strict=True)
 
 
-def _new(taken: Collection[str]) -> str:
-    number = len(taken)
-    while f"tensor:{number}" in taken:
+def _unused_name(in_use: Collection[str]) -> str:
+    number = len(in_use)
+    while f"tensor:{number}" in in_use:
         number += 1
     return f"tensor:{number}"

@@ -4,26 +4,26 @@ from torch import nn
 
 from ngopt.errors import GradientError, GraphError, OptionError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim import naming
+from ngopt.optim import parameter_groups
 
 
 def test_every_form_becomes_groups():
     model = nn.Linear(2, 1)
     weight, bias = model.parameters()
-    assert naming.as_groups(model, None) == [{"model": model}]
-    assert naming.as_groups(model.parameters(), None) == [{"params": [weight, bias]}]
-    named = naming.as_groups(model.named_parameters(), model)
+    assert parameter_groups.as_groups(model, None) == [{"model": model}]
+    assert parameter_groups.as_groups(model.parameters(), None) == [{"params": [weight, bias]}]
+    named = parameter_groups.as_groups(model.named_parameters(), model)
     assert named == [{"model": model, "params": [("weight", weight), ("bias", bias)]}]
     groups = [{"params": [weight], "lr": 1.0}, {"params": bias, "model": None}]
-    assert naming.as_groups(iter(groups), model)[0] == {"model": model, **groups[0]}
-    assert naming.as_groups(iter(groups), model)[1]["model"] is None
-    assert naming.as_groups([], model) == []
+    assert parameter_groups.as_groups(iter(groups), model)[0] == {"model": model, **groups[0]}
+    assert parameter_groups.as_groups(iter(groups), model)[1]["model"] is None
+    assert parameter_groups.as_groups([], model) == []
 
 
 def test_a_group_is_copied():
     weight = nn.Parameter(torch.ones(2))
     original = {"params": weight, "lr": 0.5, "model": None}
-    group, model = naming.as_group(original)
+    group, model = parameter_groups.as_group(original)
     assert group == {"params": [weight], "lr": 0.5}
     assert model is None
     assert original["params"] is weight
@@ -31,7 +31,7 @@ def test_a_group_is_copied():
 
 def test_a_group_of_a_model_has_its_parameters():
     linear = nn.Linear(2, 1)
-    group, model = naming.as_group({"model": linear})
+    group, model = parameter_groups.as_group({"model": linear})
     assert model is linear
     assert [id(p) for p in group["params"]] == [id(p) for p in linear.parameters()]
 
@@ -49,7 +49,7 @@ def test_a_group_of_a_model_has_its_parameters():
 )
 def test_groups_that_make_no_sense(group, error, message):
     with pytest.raises(error, match=message):
-        naming.as_group(group)
+        parameter_groups.as_group(group)
 
 
 @pytest.mark.parametrize(
@@ -64,78 +64,84 @@ def test_groups_that_make_no_sense(group, error, message):
 )
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(OptionError, match=message):
-        naming.check_group(options, [], set())
+        parameter_groups.check_group(options, [], set())
 
 
 def test_duplicates_and_complex_parameters():
     weight = nn.Parameter(torch.ones(2))
-    naming.check_group({}, [weight], set())
+    parameter_groups.check_group({}, [weight], set())
     for tensors, held in (([weight, weight], set()), ([weight], {weight})):
         with pytest.raises(OptionError, match=r"shape \(2,\) is given twice"):
-            naming.check_group({}, tensors, held)
+            parameter_groups.check_group({}, tensors, held)
     with pytest.raises(GradientError, match=r"complex.*\n.*view_as_complex"):
-        naming.check_group({}, [torch.ones(2, dtype=torch.complex64)], set())
+        parameter_groups.check_group({}, [torch.ones(2, dtype=torch.complex64)], set())
 
 
 def test_prefixes_tell_models_apart_and_keep_one_model_together():
     first, second = nn.Linear(2, 1), nn.Linear(2, 1)
-    assert naming.prefix(first, {}) == ""
+    assert parameter_groups.prefix(first, {}) == ""
     held = {"weight": first.weight}
-    assert naming.prefix(first, held) == ""
-    prefix = naming.prefix(second, held)
+    assert parameter_groups.prefix(first, held) == ""
+    prefix = parameter_groups.prefix(second, held)
     assert prefix
-    assert naming.prefix(second, {**held, f"{prefix}bias": second.bias}) == prefix
+    assert parameter_groups.prefix(second, {**held, f"{prefix}bias": second.bias}) == prefix
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_model_whose_names_are_of_other_tensors_now_gets_another_prefix(place):
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     held = dict(model.named_parameters())
-    assert naming.prefix(model, held) == ""
+    assert parameter_groups.prefix(model, held) == ""
     model.insert(place, nn.Linear(2, 2))
-    assert (naming.prefix(model, held) == "") == (place == 2)
+    assert (parameter_groups.prefix(model, held) == "") == (place == 2)
 
 
 def test_names_in_a_model():
     model = nn.Linear(2, 1)
-    known = naming.names_in_model(model, "p:", [model.bias])
+    known = parameter_groups.names_in_model(model, "p:", [model.bias])
     assert known == {model.weight: "p:weight", model.bias: "p:bias"}
     with pytest.raises(GraphError, match="none of the parameters belongs to the Linear"):
-        naming.names_in_model(model, "", [torch.ones(2)])
+        parameter_groups.names_in_model(model, "", [torch.ones(2)])
 
 
 def test_names_by_order_need_the_same_shapes():
     graph = NeuralGraph.per_tensor({"weight": (1, 2), "bias": (1,)})
     weight, bias = torch.ones(1, 2), torch.ones(1)
-    assert naming.names_by_order([weight, bias], graph) == {weight: "weight", bias: "bias"}
+    assert parameter_groups.names_by_order([weight, bias], graph) == {
+        weight: "weight",
+        bias: "bias",
+    }
     for tensors in ([bias, weight], [weight], [weight, bias, bias]):
         with pytest.raises(GraphError, match="not the same by number, order and shape"):
-            naming.names_by_order(tensors, graph)
+            parameter_groups.names_by_order(tensors, graph)
 
 
 def test_a_model_knows_names_before_a_graph_does():
     model, graph = nn.Linear(2, 1), NeuralGraph.per_tensor({"a": (1, 2), "b": (1,)})
     nameless = [(None, tensor) for tensor in model.parameters()]
     in_model = {model.weight: "p:weight", model.bias: "p:bias"}
-    assert naming.known_names(nameless, model, "p:", graph) == in_model
-    assert naming.known_names(nameless, None, "", graph) == {model.weight: "a", model.bias: "b"}
-    assert naming.known_names([("w", model.weight), *nameless[1:]], None, "", graph) == {}
-    assert naming.known_names(nameless, None, "", None) == {}
+    assert parameter_groups.known_names(nameless, model, "p:", graph) == in_model
+    assert parameter_groups.known_names(nameless, None, "", graph) == {
+        model.weight: "a",
+        model.bias: "b",
+    }
+    assert parameter_groups.known_names([("w", model.weight), *nameless[1:]], None, "", graph) == {}
+    assert parameter_groups.known_names(nameless, None, "", None) == {}
 
 
 def test_names_are_unique_whatever_the_user_calls_them():
     known, alone, twin = (torch.ones(1) for _ in range(3))
     given = [("anything", known), (None, alone), ("weight", twin)]
-    names = naming.name_all(given, {known: "weight"}, ["bias"])
+    names = parameter_groups.name_all(given, {known: "weight"}, ["bias"])
     assert names[0] == "weight"
     assert len({*names, "bias"}) == 4
-    more = naming.name_all([("weight", torch.ones(1)), (None, torch.ones(1))], {}, names)
+    more = parameter_groups.name_all([("weight", torch.ones(1)), (None, torch.ones(1))], {}, names)
     assert len({*names, *more}) == 5
 
 
 def test_sparse_and_complex_gradients():
-    naming.check_gradient("w", torch.ones(2))
+    parameter_groups.check_gradient("w", torch.ones(2))
     with pytest.raises(GradientError, match=r"`w`.*is sparse.*\n.*sparse=False"):
-        naming.check_gradient("w", torch.ones(2).to_sparse())
+        parameter_groups.check_gradient("w", torch.ones(2).to_sparse())
     with pytest.raises(GradientError, match=r"`w`.*is complex"):
-        naming.check_gradient("w", torch.ones(2, dtype=torch.complex64))
+        parameter_groups.check_gradient("w", torch.ones(2, dtype=torch.complex64))

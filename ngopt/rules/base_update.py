@@ -1,4 +1,4 @@
-"""The safe skeleton: the direction that rules correct, how far, and how large their steps are."""
+"""The base update that learned rules correct within bounds: its direction and its size."""
 
 import math
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ FREE_OF_FAN: tuple[Kind, ...] = ("normalization", "elementwise", "embedding")
 
 
 @dataclass(frozen=True)
-class Skeleton:
-    """Bounds on a learned rule's updates.
+class BaseUpdate:
+    """The hand-made update of a bundle, and the bounds of its learned corrections.
 
     The update of a bundle is
 
@@ -151,14 +151,14 @@ class Skeleton:
             )
 
     @classmethod
-    def of(cls, changes: Mapping[str, float] | None) -> "Skeleton":
-        """Build a skeleton from changes to the defaults, by name; `RuleError` for unknown names."""
+    def of(cls, changes: Mapping[str, float] | None) -> "BaseUpdate":
+        """Build one from changes to the defaults, by name; `RuleError` for unknown names."""
         values: dict[str, Any] = dict(changes or {})
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise RuleError(
-                f"the skeleton has no {', '.join(map(repr, unknown))}.\n"
+                f"the base update has no {', '.join(map(repr, unknown))}.\n"
                 f"  Use any of: {', '.join(known)}."
             )
         return cls(**values)
@@ -369,7 +369,7 @@ class Skeleton:
         """Factor that keeps the effect of a step through many plain layers bounded."""
         return math.pow(min(1.0, self.depth_reference / layers), self.depth_power)
 
-    def annealed(self, age: Number, lowered: bool | Tensor = False) -> Number:
+    def annealing_factor(self, age: Number, lowered: bool | Tensor = False) -> Number:
         """Size of full steps, in units of AdamW's at the same learning rate.
 
         It shrinks with age, so that noise averages out without a schedule.

@@ -1,4 +1,4 @@
-"""What is due at a step: parameters that have a gradient, and what a rule is given of them."""
+"""Inputs of a step: the parameters that have a gradient, their options, gradients and state."""
 
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
@@ -8,17 +8,17 @@ from torch import Tensor
 
 from ngopt.features.numbers import Number
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim.naming import check_gradient
-from ngopt.optim.placement import gather, held, wrapped
+from ngopt.optim.parameter_groups import check_gradient
+from ngopt.optim.placement import as_shard_of, gather, local_shard
 from ngopt.optim.update import Options, init_state
 from ngopt.rules.rule import Rule, State
 from ngopt.rules.shards import Shards
 
 
-class Gathered(NamedTuple):
+class StepInputs(NamedTuple):
     """Parameters, gradients and state by name, whole and on one device.
 
-    Where processes share them, and the rule can step so, they are what this process holds of them.
+    With `shards`, the tensors are sharded over processes and these are the local shards.
     """
 
     params: dict[str, Tensor]
@@ -27,17 +27,20 @@ class Gathered(NamedTuple):
     shards: Shards | None = None
 
 
-def due(
+def select_parameters(
     groups: Iterable[Mapping[str, Any]],
     names: Iterable[Sequence[str]],
     factors: Iterable[Number],
 ) -> tuple[dict[str, Tensor], dict[str, Options]]:
-    """Parameters that have a gradient, and their options, by name.
+    """Select the parameters that have a gradient.
 
     Args:
         groups: the parameter groups of an optimizer.
         names: of the parameters of each group.
-        factors: by which the learning rate of each group is annealed.
+        factors: annealing factor of the learning rate of each group.
+
+    Returns:
+        The parameters and their options, both by name.
 
     Raises:
         GradientError: if a gradient is sparse or complex.
@@ -53,57 +56,57 @@ def due(
     return found, options
 
 
-def gathered(
+def gather_inputs(
     params: Mapping[str, Tensor],
-    kept: MutableMapping[Tensor, dict[str, Tensor]],
+    saved: MutableMapping[Tensor, dict[str, Tensor]],
     graph: NeuralGraph,
     rule: Rule,
     device: torch.device,
-) -> Gathered:
-    """Bring together what a rule is given.
+) -> StepInputs:
+    """Gather the inputs of a rule.
 
     Args:
-        params: those that are due, by name.
-        kept: the optimizer's state, by its own tensors; what has none yet begins with a fresh one.
+        params: those that have a gradient, by name.
+        saved: the optimizer's state, by its own tensors; new parameters get an initial state.
         graph: describes the parameters.
         rule: whose state it is.
         device: where the rule is.
     """
     shards = Shards.of(params)
     if shards is not None and rule.elementwise:
-        held = _held(params, kept, graph, rule)
-        if rule.takes_shards(held.params, held.state, graph, shards):
-            return held._replace(shards=shards)
+        local = _local_inputs(params, saved, graph, rule)
+        if rule.supports_shards(local.params, local.state, graph, shards):
+            return local._replace(shards=shards)
     whole = {name: gather(param, device) for name, param in params.items()}
     grads = {n: gather(p.grad, device) for n, p in params.items() if p.grad is not None}
-    fresh = {name: whole[name] for name, param in params.items() if param not in kept}
-    state = init_state(fresh, graph, rule)
+    new = {name: whole[name] for name, param in params.items() if param not in saved}
+    state = init_state(new, graph, rule)
     for name, param in params.items():
-        if name not in fresh:
-            state[name] = {key: gather(value, device) for key, value in kept[param].items()}
-    return Gathered(whole, grads, {name: state[name] for name in params})
+        if name not in new:
+            state[name] = {key: gather(value, device) for key, value in saved[param].items()}
+    return StepInputs(whole, grads, {name: state[name] for name in params})
 
 
-def _held(
+def _local_inputs(
     params: Mapping[str, Tensor],
-    kept: MutableMapping[Tensor, dict[str, Tensor]],
+    saved: MutableMapping[Tensor, dict[str, Tensor]],
     graph: NeuralGraph,
     rule: Rule,
-) -> Gathered:
-    """What this process holds of all that a rule is given; what has no state yet gets one."""
-    local = {name: held(param) for name, param in params.items()}
-    grads = {n: held(p.grad) for n, p in params.items() if p.grad is not None}
+) -> StepInputs:
+    """The local shards of all inputs; parameters without a state get an initial one."""
+    local = {name: local_shard(param) for name, param in params.items()}
+    grads = {n: local_shard(p.grad) for n, p in params.items() if p.grad is not None}
     state = {}
     for name, param in params.items():
-        if param not in kept:
+        if param not in saved:
             own = rule.init_state({name: local[name]}, graph)[name]
-            shared = {key: wrapped(own[key], param) for key in rule.elementwise}
-            kept[param] = {**own, **shared}
-        for key, value in kept[param].items():
+            shared = {key: as_shard_of(own[key], param) for key in rule.elementwise}
+            saved[param] = {**own, **shared}
+        for key, value in saved[param].items():
             if key not in rule.elementwise:
-                kept[param][key] = gather(value, local[name].device)
+                saved[param][key] = gather(value, local[name].device)
         state[name] = {
-            key: held(value) if key in rule.elementwise else value
-            for key, value in kept[param].items()
+            key: local_shard(value) if key in rule.elementwise else value
+            for key, value in saved[param].items()
         }
-    return Gathered(local, grads, state)
+    return StepInputs(local, grads, state)

@@ -4,8 +4,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ngopt.optim.context_refresh import FIRST, ContextRefresh, is_refresh_step
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.optim.refreshing import FIRST, Refreshing, refreshes
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.contract import Small, assert_same, backward, batch, flat_state, train
 
@@ -14,40 +14,40 @@ EVERY = 4
 
 @pytest.mark.parametrize("every", [1, 2, 7, 8, 30])
 def test_both_agree_where_all_parameters_have_gradients(every):
-    refreshing = Refreshing()
+    refreshing = ContextRefresh()
     for step in range(5000):
-        assert refreshing.due("ab", every) == refreshes(step, every)
+        assert refreshing.begin_step("ab", every) == is_refresh_step(step, every)
 
 
 def test_looks_become_rarer_but_not_where_there_is_one_at_each_step():
-    looks = [step for step in range(2000) if refreshes(step, 8)]
+    looks = [step for step in range(2000) if is_refresh_step(step, 8)]
     gaps = [later - step for step, later in pairwise(looks)]
     assert gaps == sorted(gaps)
     assert set(gaps) == {1, 8, 16, 32, 64}
-    assert all(refreshes(step, 1) for step in range(2000))
+    assert all(is_refresh_step(step, 1) for step in range(2000))
 
 
 def after_the_first():
-    refreshing = Refreshing()
+    refreshing = ContextRefresh()
     for _ in range(FIRST):
-        assert refreshing.due("ab", EVERY)
-    assert not refreshing.due("ab", EVERY)
+        assert refreshing.begin_step("ab", EVERY)
+    assert not refreshing.begin_step("ab", EVERY)
     return refreshing
 
 
 def test_a_new_parameter_is_seen_at_once():
     refreshing = after_the_first()
-    looks = [refreshing.due("abc", EVERY) for _ in range(FIRST + EVERY)]
+    looks = [refreshing.begin_step("abc", EVERY) for _ in range(FIRST + EVERY)]
     assert looks == [True] * FIRST + [False] * 3 + [True]
 
 
 def test_a_parameter_that_was_absent_at_the_last_look_is_seen_in_time():
     refreshing = after_the_first()
-    looks = [refreshing.due("ab" if step % 2 else "a", EVERY) for step in range(40)]
+    looks = [refreshing.begin_step("ab" if step % 2 else "a", EVERY) for step in range(40)]
     since = {"a": 0, "b": 0}
-    for step, fresh in enumerate(looks):
+    for step, refresh in enumerate(looks):
         for name in "ab" if step % 2 else "a":
-            since[name] = 0 if fresh else since[name] + 1
+            since[name] = 0 if refresh else since[name] + 1
             assert since[name] < EVERY
     assert sum(looks) < 20
 
@@ -55,7 +55,7 @@ def test_a_parameter_that_was_absent_at_the_last_look_is_seen_in_time():
 def test_what_is_forgotten_is_seen_again():
     refreshing = after_the_first()
     refreshing.forget()
-    looks = [refreshing.due("ab", EVERY) for _ in range(FIRST + 1)]
+    looks = [refreshing.begin_step("ab", EVERY) for _ in range(FIRST + 1)]
     assert looks == [True] * FIRST + [False]
 
 
@@ -63,14 +63,14 @@ def test_what_is_forgotten_is_seen_again():
 def looks(monkeypatch):
     """Whether each step looked at the whole model."""
     found = []
-    original = MatrixGNN.move_in_place
+    original = MatrixGNN.step_in_place
 
-    def told(self, *arguments, fresh):
-        found.append("stream" if fresh else "follow")
-        return original(self, *arguments, fresh=fresh)
+    def told(self, *arguments, refresh):
+        found.append("updates" if refresh else "updates_from_cache")
+        return original(self, *arguments, refresh=refresh)
 
-    monkeypatch.setattr(MatrixGNN, "move_in_place", told)
-    for name in ("stream", "follow"):
+    monkeypatch.setattr(MatrixGNN, "step_in_place", told)
+    for name in ("updates", "updates_from_cache"):
         asked = getattr(MatrixGNN, name)
 
         # Which inner loops of higher take.
@@ -89,21 +89,23 @@ def optimizer_of(model):
 def test_the_optimizer_looks_now_and_then(looks):
     model = Small()
     train(model, optimizer_of(model), 20)
-    expected = ["stream" if refreshes(step, EVERY) else "follow" for step in range(20)]
+    expected = [
+        "updates" if is_refresh_step(step, EVERY) else "updates_from_cache" for step in range(20)
+    ]
     assert looks == expected
-    assert "follow" in expected
+    assert "updates_from_cache" in expected
 
 
 def test_it_looks_again_when_the_graph_has_changed(looks):
     model = Small()
     optimizer = NeuralGraphOptimizer(model.parameters(), rule=MatrixGNN(context_every=EVERY))
     train(model, optimizer, FIRST + 1)
-    assert looks[-1] == "follow"
+    assert looks[-1] == "updates_from_cache"
     optimizer.add_param_group({"params": [extra := torch.nn.Parameter(torch.ones(2))]})
     extra.grad = torch.ones(2)
     backward(model)
     optimizer.step()
-    assert looks[-1] == "stream"
+    assert looks[-1] == "updates"
 
 
 def test_inner_loops_of_higher_look_as_often(looks):
@@ -115,7 +117,10 @@ def test_inner_loops_of_higher_look_as_often(looks):
     with higher.innerloop_ctx(model, optimizer, track_higher_grads=False) as (fmodel, inner):
         for _ in range(5):
             inner.step((fmodel(x) - y).square().mean())
-    assert looks == ["stream" if refreshes(step, EVERY) else "follow" for step in range(FIRST + 7)]
+    assert looks == [
+        "updates" if is_refresh_step(step, EVERY) else "updates_from_cache"
+        for step in range(FIRST + 7)
+    ]
 
 
 def test_a_look_is_not_lost_with_a_checkpoint():

@@ -1,7 +1,7 @@
-"""What the optimizer accepts as parameters, and the name that each tensor gets.
+"""Parameter groups: the arguments and options that are accepted, and the name of each tensor.
 
-Names tie tensors to a graph. They are unique within one optimizer: those of the first model as
-they are, those of further models behind a prefix, lone tensors by their number.
+Names tie tensors to a graph. They are unique within one optimizer: parameters of the first model
+keep their names, those of further models get a prefix, tensors of no model get a number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,19 @@ from torch import Tensor, nn
 
 from ngopt.errors import GradientError, GraphError, OptionError
 from ngopt.graph.neural_graph import NeuralGraph
+
+_MOMENTA = "the rule has momenta of its own, as it was meta-trained with"
+_LOOPS = "steps are joined and compiled by themselves where that is possible"
+REFUSED_OPTIONS = {
+    "betas": _MOMENTA,
+    "momentum": _MOMENTA,
+    "nesterov": _MOMENTA,
+    "amsgrad": _MOMENTA,
+    "eps": "steps do not depend on the scale of gradients, and zero gradients move nothing",
+    "fused": _LOOPS,
+    "foreach": _LOOPS,
+}
+"""Options of other optimizers, each with the reason why it has no meaning here."""
 
 
 def as_groups(params: Any, model: nn.Module | None) -> Any:
@@ -58,7 +71,7 @@ def as_group(group: Any) -> tuple[dict[str, Any], nn.Module | None]:
             "the order of a set changes between runs; give the parameters as a list instead"
         )
     group["params"] = [params] if isinstance(params, Tensor) else list(params)
-    for _, tensor in members(group):
+    for _, tensor in named_tensors(group):
         if not isinstance(tensor, Tensor):
             raise TypeError(
                 f"the optimizer can only optimize Tensors, but got a {torch.typename(tensor)}"
@@ -66,16 +79,16 @@ def as_group(group: Any) -> tuple[dict[str, Any], nn.Module | None]:
     return group, model
 
 
-def members(group: Mapping[str, Any]) -> list[tuple[str | None, Tensor]]:
+def named_tensors(group: Mapping[str, Any]) -> list[tuple[str | None, Tensor]]:
     """Tensors of a group, each with the name that the user gave it, if any."""
-    return [member if isinstance(member, tuple) else (None, member) for member in group["params"]]
+    return [entry if isinstance(entry, tuple) else (None, entry) for entry in group["params"]]
 
 
 def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[Tensor]) -> None:
     """Raise unless the options make sense and the tensors are new, distinct and real.
 
     Args:
-        group: the group's options; those not given are not looked at.
+        group: the group's options; missing ones are not checked.
         tensors: its tensors.
         held: tensors of the groups before.
 
@@ -121,7 +134,7 @@ def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[T
 def prefix(model: nn.Module, held: Mapping[str, Tensor]) -> str:
     """What the names of a model's parameters start with; the same for all groups of one model.
 
-    A model that has changed since, so that a name there is of another tensor now, gets a new one.
+    A model in which a known name belongs to another tensor now gets a new prefix.
 
     Args:
         model: the model.
@@ -235,3 +248,26 @@ def check_gradient(name: str, grad: Tensor) -> None:
             f"the gradient of `{name}` (shape {tuple(grad.shape)}) is {kind}, but a rule needs "
             f"real, dense ones.\n  {cure}"
         )
+
+
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """Raise `OptionError` for options of other optimizers, `TypeError` for unknown ones."""
+    for name in options:
+        if name not in REFUSED_OPTIONS:
+            raise TypeError(f"NeuralGraphOptimizer has no argument {name!r}")
+        raise OptionError(
+            f"{name}= is an option of other optimizers, which has no meaning here: "
+            f"{REFUSED_OPTIONS[name]}.\n  Leave it out. What can be set is lr, weight_decay, "
+            "maximize, and the rule."
+        )
+
+
+def refuse_group_options(group: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if a group was given an option of another optimizer.
+
+    Groups taken over from a torch optimizer hold all of its options, though nobody wrote them.
+    Those are accepted and ignored, like anything else that a group holds.
+    """
+    taken_over = {"foreach", "differentiable"} <= group.keys()
+    if not taken_over:
+        refuse_options({name: value for name, value in group.items() if name in REFUSED_OPTIONS})

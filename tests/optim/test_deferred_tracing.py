@@ -7,7 +7,7 @@ import weakref
 import torch
 from torch import nn
 
-from ngopt.optim.tracing import Delivery, await_first_forward
+from ngopt.optim.deferred_tracing import Delivery, await_first_forward
 
 
 class Listener:

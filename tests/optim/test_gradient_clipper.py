@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ngopt.optim.spikes import LARGEST, Spikes
+from ngopt.optim.gradient_clipper import LARGEST, GradientClipper
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 
@@ -21,7 +21,7 @@ def used(spikes, *sizes, limit=10.0, dtype=torch.float32):
 
 
 def test_usual_gradients_are_let_pass_as_they_are():
-    spikes, given = Spikes(), grads(2.0)
+    spikes, given = GradientClipper(), grads(2.0)
     for _ in range(3):
         found, _ = spikes.clipped(given, 10.0)
         assert all(found[name] is given[name] for name in given)
@@ -29,7 +29,7 @@ def test_usual_gradients_are_let_pass_as_they_are():
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_spike_is_scaled_to_the_limit_and_the_others_stay(dtype):
-    found = used(Spikes(), 2.0, 2.0, 100.0, dtype=dtype)
+    found = used(GradientClipper(), 2.0, 2.0, 100.0, dtype=dtype)
     torch.testing.assert_close(
         found["w"], torch.tensor([0.1, -20.0], dtype=dtype), rtol=1e-2, atol=0
     )
@@ -38,13 +38,13 @@ def test_a_spike_is_scaled_to_the_limit_and_the_others_stay(dtype):
 
 
 def test_the_usual_size_is_the_mean_of_what_was_let_pass():
-    spikes = Spikes()
+    spikes = GradientClipper()
     used(spikes, 1.0, 3.0, 1e6)
     assert spikes.as_plain() == {"w": [8.0, 3.0], "b": [1.0, 3.0]}  # (1 + 3 + 10 * 2) / 3
 
 
 def test_what_grows_from_nothing_gets_there():
-    spikes = Spikes()
+    spikes = GradientClipper()
     used(spikes, *[1e-12] * 100)
     steps = 0
     while abs(used(spikes, 1.0)["w"][1]) < 1:
@@ -53,7 +53,7 @@ def test_what_grows_from_nothing_gets_there():
 
 
 def test_a_parameter_without_gradient_so_far_has_no_limit():
-    spikes = Spikes()
+    spikes = GradientClipper()
     found, _ = spikes.clipped({"w": torch.zeros(2)}, 10.0)
     assert not found["w"].any()
     found, _ = spikes.clipped({"w": torch.tensor([5.0])}, 10.0)
@@ -61,14 +61,14 @@ def test_a_parameter_without_gradient_so_far_has_no_limit():
 
 
 def test_what_is_too_large_to_be_squared_is_scaled_down_at_once():
-    found, finite = Spikes().clipped({"w": torch.tensor([1e30, 1e29])}, 10.0)
+    found, finite = GradientClipper().clipped({"w": torch.tensor([1e30, 1e29])}, 10.0)
     assert finite
     torch.testing.assert_close(found["w"], torch.tensor([LARGEST, LARGEST / 10]))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_gradient_that_is_not_finite_is_told_and_leaves_no_trace(bad):
-    spikes = Spikes()
+    spikes = GradientClipper()
     used(spikes, 1.0, 2.0)
     before = spikes.as_plain()
     _, finite = spikes.clipped(grads(bad), 10.0)
@@ -77,7 +77,7 @@ def test_a_gradient_that_is_not_finite_is_told_and_leaves_no_trace(bad):
 
 
 def test_without_a_limit_nothing_is_changed_or_remembered():
-    spikes = Spikes()
+    spikes = GradientClipper()
     used(spikes, 1.0, limit=math.inf)
     given = grads(1e30)
     found, finite = spikes.clipped(given, math.inf)
@@ -87,7 +87,7 @@ def test_without_a_limit_nothing_is_changed_or_remembered():
 
 
 def test_parameters_come_and_go():
-    spikes = Spikes()
+    spikes = GradientClipper()
     spikes.clipped({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, 10.0)
     spikes.clipped({"b": torch.tensor(2.0)}, 10.0)
     found, _ = spikes.clipped({"c": torch.tensor(5.0), "b": torch.tensor(99.0)}, 10.0)
@@ -96,14 +96,14 @@ def test_parameters_come_and_go():
 
 
 def test_no_gradients_and_empty_ones():
-    assert Spikes().clipped({}, 10.0)[1]
-    found, finite = Spikes().clipped({"w": torch.zeros(0, 3)}, 10.0)
+    assert GradientClipper().clipped({}, 10.0)[1]
+    found, finite = GradientClipper().clipped({"w": torch.zeros(0, 3)}, 10.0)
     assert finite
     assert found["w"].shape == (0, 3)
 
 
 def test_plain_data_there_and_back():
-    spikes = Spikes()
+    spikes = GradientClipper()
     used(spikes, 0.1, 0.7, 3.0)
-    assert Spikes.of_plain(spikes.as_plain()).as_plain() == spikes.as_plain()
-    assert Spikes.of_plain({}).as_plain() == {}
+    assert GradientClipper.of_plain(spikes.as_plain()).as_plain() == spikes.as_plain()
+    assert GradientClipper.of_plain({}).as_plain() == {}

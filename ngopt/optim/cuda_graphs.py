@@ -1,4 +1,4 @@
-"""When a step may become part of a CUDA graph: what it needs has to be there, and stay."""
+"""Capture of steps in CUDA graphs: what has to be prepared, and what is refused."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ngopt.errors import CaptureError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.optim.annealing import settled
+from ngopt.optim.annealing import matches_device
 from ngopt.optim.placement import PLAIN
 from ngopt.rules.rule import Rule
 
@@ -17,8 +17,8 @@ OUTSIDE = "Capture the forward and backward pass, and call step() outside"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What the last step outside a graph has prepared for one inside.
+class CapturePreparation:
+    """What the last step outside a CUDA graph has prepared for the captured one.
 
     Args:
         graph: describes the parameters.
@@ -29,14 +29,14 @@ class Prepared:
     tensors: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
 
     @classmethod
-    def of(cls, params: Mapping[str, Tensor], graph: NeuralGraph) -> "Prepared":
-        """That of a step of some parameters."""
+    def of(cls, params: Mapping[str, Tensor], graph: NeuralGraph) -> "CapturePreparation":
+        """Describe a step of some parameters."""
         tensors = tuple((name, p.dtype, p.stride()) for name, p in params.items())
         return cls(graph, tensors)
 
 
 def capturable(groups: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether all groups that have gradients were built for it."""
+    """Whether all groups that have gradients were built with `capturable=True`."""
     return all(group.get("capturable") for group in groups if _has_gradients(group))
 
 
@@ -46,7 +46,7 @@ def check_capture(
     state: Mapping[Tensor, Any],
     rule: Rule,
     graph: NeuralGraph,
-    prepared: Prepared | None,
+    prepared: CapturePreparation | None,
 ) -> None:
     """Raise `CaptureError` unless a step may be captured now, before anything has changed.
 
@@ -67,10 +67,10 @@ def check_capture(
             "the forward and backward pass, and call step() outside",
         )
     grads = {name: p.grad for name, p in params.items() if p.grad is not None}
-    if not rule.moves_in_place(grads):
+    if not rule.steps_in_place(grads):
         raise _refusal(f"the rule {type(rule).__name__} replaces its state", OUTSIDE)
-    if rule.watched:
-        raise _refusal("somebody watches the rule", "Stop watching it while capturing")
+    if rule.reports_diagnostics:
+        raise _refusal("the rule reports diagnostics", "Turn them off while capturing")
     for tensor in (*params.values(), *grads.values(), *_options(groups)):
         if type(tensor) not in PLAIN or tensor.device != device:
             raise _refusal(
@@ -78,9 +78,9 @@ def check_capture(
                 f"{tuple(tensor.shape)} is a {type(tensor).__name__} on {tensor.device}",
                 "Move parameters, lr and weight_decay there",
             )
-    ready = all(settled(group) for group in groups if _has_gradients(group))
+    ready = all(matches_device(group) for group in groups if _has_gradients(group))
     there = all(param in state for param in params.values())
-    if not (ready and there and prepared == Prepared.of(params, graph)):
+    if not (ready and there and prepared == CapturePreparation.of(params, graph)):
         raise _refusal(
             "there was no step before it with gradients of the same parameters",
             "Do some steps outside the graph first, to warm up",

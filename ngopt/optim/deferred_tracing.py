@@ -1,4 +1,4 @@
-"""Waiting for a model's first forward pass, during which its graph is traced."""
+"""Deferred tracing: the graph is traced during the model's first forward pass."""
 
 import warnings
 import weakref
@@ -11,17 +11,17 @@ from ngopt.graph.neural_graph import NeuralGraph
 
 
 class Receiver(Protocol):
-    """Who wants to know the graph of a model."""
+    """Takes the graph of a model once it is traced."""
 
     def receive(self, graph: NeuralGraph, prefix: str) -> None:
-        """Take the graph of the model whose names stand behind `prefix`."""
+        """Take the graph of a model; `prefix` comes before the names of its parameters."""
 
 
 class Delivery:
-    """Hands the graph to an optimizer that is still there.
+    """Hands the graph to an optimizer, if that still exists.
 
-    A model that waits for its first forward pass holds one. It must neither keep the optimizer
-    alive, nor take it along when the model is copied or pickled.
+    A model that waits for its first forward pass holds this object, which must neither keep the
+    optimizer alive nor be copied or pickled together with it.
 
     Args:
         receiver: the optimizer.
@@ -54,10 +54,10 @@ def await_first_forward(model: nn.Module, receiver: Receiver, prefix: str) -> No
 
 
 def warn_untraced(stacklevel: int) -> None:
-    """Warn of a step before the first forward pass, in the name of so distant a caller."""
+    """Warn of a step before the first forward pass; `stacklevel` as of `warnings.warn`."""
     warnings.warn(
         "a step comes before the first forward pass of the model, so the graph of the network is "
-        "not known; until then each tensor is seen by itself. If the model is never called as "
+        "not known; until then each tensor is treated by itself. If the model is never called as "
         "model(...), give NeuralGraphOptimizer a graph=ngopt.trace(model, *inputs).",
         stacklevel=stacklevel,
     )

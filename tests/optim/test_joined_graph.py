@@ -8,7 +8,14 @@ from ngopt.errors import GraphError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.permute import permute
 from ngopt.graph.trace import trace
-from ngopt.optim.joining import EMPTY, check_fit, complete, fitting, joined, renamed
+from ngopt.optim.joined_graph import (
+    EMPTY,
+    check_fit,
+    complete,
+    join,
+    rename_parameters,
+    without_stale,
+)
 from tests.contract import Small, batch
 
 
@@ -19,7 +26,7 @@ def _traced():
 
 def test_renamed_graph_is_the_same_graph():
     model, graph = _traced()
-    other = renamed(graph, lambda name: f"a:{name}", "a:")
+    other = rename_parameters(graph, lambda name: f"a:{name}", "a:")
     params = {name: p.detach() for name, p in model.named_parameters()}
     spaces = {space.name for space in graph.hidden}
     assert {space.name for space in other.hidden} == {f"a:{name}" for name in spaces}
@@ -33,13 +40,14 @@ def test_renamed_graph_is_the_same_graph():
     for name, tensor in permuted.items():
         assert torch.equal(tensor, renamed_permuted[f"a:{name}"])
     assert (
-        renamed(other, lambda name: name.removeprefix("a:")).layouts.keys() == graph.layouts.keys()
+        rename_parameters(other, lambda name: name.removeprefix("a:")).layouts.keys()
+        == graph.layouts.keys()
     )
 
 
 def test_aliases_are_renamed():
     graph = NeuralGraph({}, NeuralGraph.per_tensor({"w": (2,)}).layouts, {"v": "w"})
-    other = renamed(graph, str.upper)
+    other = rename_parameters(graph, str.upper)
     assert other.aliases == {"V": "W"}
     assert other.layout("V").name == "W"
     assert other.layout("V").bundles[0].parameter == "W"
@@ -48,18 +56,18 @@ def test_aliases_are_renamed():
 def test_joined_keeps_both_and_prefers_the_second():
     first = NeuralGraph.per_tensor({"a": (2,), "b": (3,)})
     second = NeuralGraph.per_tensor({"b": (5,), "c": (4,)})
-    both = joined(first, second)
+    both = join(first, second)
     assert {name: layout.shape for name, layout in both.layouts.items()} == {
         "a": (2,),
         "b": (5,),
         "c": (4,),
     }
-    assert joined(EMPTY, first) == joined(first, EMPTY)
-    assert joined(EMPTY, first).layouts == first.layouts
+    assert join(EMPTY, first) == join(first, EMPTY)
+    assert join(EMPTY, first).layouts == first.layouts
 
 
 def test_nothing_is_left_to_compute_in_a_compiled_step():
-    graph = joined(EMPTY, NeuralGraph.per_tensor({"a": (2, 3)}))
+    graph = join(EMPTY, NeuralGraph.per_tensor({"a": (2, 3)}))
     for part in (graph, graph.bundles[0]):
         cached = {n for n, v in vars(type(part)).items() if isinstance(v, cached_property)}
         assert cached
@@ -69,9 +77,9 @@ def test_nothing_is_left_to_compute_in_a_compiled_step():
 def test_joined_with_nothing_stays_verified():
     model = Small().eval()
     graph = trace(model, batch()[0], verify=True)
-    assert joined(EMPTY, graph).verified
+    assert join(EMPTY, graph).verified
     assert complete(graph, {"new": torch.ones(2)}).verified
-    assert not joined(EMPTY, _traced()[1]).verified
+    assert not join(EMPTY, _traced()[1]).verified
 
 
 def test_complete_adds_what_is_missing_only():
@@ -93,8 +101,10 @@ def test_complete_describes_a_tensor_of_another_shape_anew():
 
 def test_what_fits_no_more_is_left_out_with_its_other_names():
     graph = replace(NeuralGraph.per_tensor({"w": (2,), "x": (3,)}), aliases={"v": "w"})
-    assert fitting(graph, {"v": torch.ones(2), "x": torch.ones(3), "y": torch.ones(1)}) is graph
-    left = fitting(graph, {"v": torch.ones(5)})
+    assert (
+        without_stale(graph, {"v": torch.ones(2), "x": torch.ones(3), "y": torch.ones(1)}) is graph
+    )
+    left = without_stale(graph, {"v": torch.ones(5)})
     assert list(left.layouts) == ["x"]
     assert not left.aliases
 
