@@ -34,7 +34,7 @@ from ngopt.backends.function import Argument, Function, Result, number_of_output
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables
 from ngopt.optim.context_refresh import FIRST
-from ngopt.rules.buckets import compiled
+from ngopt.rules.buckets import compiled_step
 
 FREE = frozenset(
     {
@@ -148,7 +148,7 @@ def counted(case: Case, build: Build, *, kernels: bool = True) -> dict[str, floa
     cycle = max(getattr(getattr(o, "rule", None), "refresh_every", 1) for o in optimizers)
     count = Count()
     backend = replace(GPU, make=count.kernel) if kernels else None
-    with patch.object(compiled, "backend_for", lambda _: backend):
+    with patch.object(compiled_step, "backend_for", lambda _: backend):
         for _ in range(FIRST + 2 * cycle if cycle > 1 else 3):
             count.number = 0
             with count:

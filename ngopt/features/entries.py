@@ -8,7 +8,7 @@ from ngopt.features.moments import Moments
 from ngopt.features.scale import floored, root_inverse
 
 if TYPE_CHECKING:
-    from ngopt.features.survey import Survey
+    from ngopt.features.bundle_statistics import BundleStatistics
 
 
 class Edges(NamedTuple):
@@ -83,11 +83,11 @@ class Scales(NamedTuple):
     base: Tensor
 
     @classmethod
-    def of(cls, survey: "Survey", square: Tensor) -> "Scales":
+    def of(cls, statistics: "BundleStatistics", square: Tensor) -> "Scales":
         """The scales of a bundle, from its survey and the mean square of its base direction."""
-        rows = survey.rows.square / floored(survey.groups[:, None])
-        columns = survey.columns.square
-        means = survey.whole.fast, survey.whole.weight, square
+        rows = statistics.rows.square / floored(statistics.groups[:, None])
+        columns = statistics.columns.square
+        means = statistics.whole.fast, statistics.whole.weight, square
         return cls(rows[:, :, None, None], columns[:, None, :, None], *means)
 
 

@@ -7,9 +7,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from ngopt.features.bundle_statistics import BundleStatistics
 from ngopt.features.constants import constant
 from ngopt.features.scale import log_ratio, root
-from ngopt.features.survey import Survey
 from ngopt.graph.bundle import Bundle, Role
 from ngopt.graph.layout import Kind, Layout
 from ngopt.graph.neural_graph import NeuralGraph
@@ -77,7 +77,7 @@ def structure(graph: NeuralGraph, layout: Layout, bundle: Bundle) -> list[float]
     ]
 
 
-def statistics(surveys: Sequence[Survey]) -> Tensor:
+def statistics(bundle_statistics: Sequence[BundleStatistics]) -> Tensor:
     """Compute the scale-free statistics of bundles.
 
     Returns:
@@ -87,7 +87,7 @@ def statistics(surveys: Sequence[Survey]) -> Tensor:
     """
     numbers = [
         torch.stack([s.slow, s.whole.fast, s.whole.gradient, s.whole.square, s.whole.adam])
-        for s in surveys
+        for s in bundle_statistics
     ]
     slow, fast, gradient, square, adam = torch.stack(numbers, 1)
     ratios = [(fast, gradient), (slow, fast), (gradient, square)]
@@ -109,7 +109,9 @@ def step_features(step: Tensor) -> Tensor:
 
 
 def tensor_features(
-    structures: Sequence[Sequence[float]], bundles: Sequence[Survey], steps: Sequence[Tensor]
+    structures: Sequence[Sequence[float]],
+    bundles: Sequence[BundleStatistics],
+    steps: Sequence[Tensor],
 ) -> Tensor:
     """Compute the features of all bundles.
 
@@ -119,7 +121,7 @@ def tensor_features(
         steps: number of gradients seen, 0-dim, for each bundle.
 
     Returns:
-        `(bundles, TENSOR_FEATURES)`, of the dtype of the surveys.
+        `(bundles, TENSOR_FEATURES)`, of the dtype of the statistics.
     """
     numbers = statistics(bundles)
     times = step_features(torch.stack(list(steps)).to(numbers.dtype))

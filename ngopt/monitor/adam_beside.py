@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ngopt.optim.joined_graph import EMPTY, complete
 from ngopt.optim.magnitudes import all_finite
-from ngopt.optim.update import Options, rule_updates, if_finite, init_state
+from ngopt.optim.update import Options, if_finite, init_state, rule_updates
 from ngopt.rules.adam import Adam
 from ngopt.rules.rule import State
 

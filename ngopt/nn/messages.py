@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.survey import Matrices
+from ngopt.features.bundle_statistics import MessageMatrices
 from ngopt.nn.affine import Affine
 
-MATRICES = len(Matrices._fields)
+MATRICES = len(MessageMatrices._fields)
 
 
 class Round(nn.Module):

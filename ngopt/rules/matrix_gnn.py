@@ -1,6 +1,6 @@
 """The scalable default rule: a graph network whose messages are products of matrices."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,24 +15,23 @@ from ngopt.features.neurons import NEURON_FEATURES
 from ngopt.features.numbers import Number
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.features.tensors import TENSOR_FEATURES
-from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.affine import Affine
 from ngopt.nn.messages import Round
 from ngopt.rules.base_update import BaseUpdate
-from ngopt.rules.buckets.compiled import changes, look, spread
+from ngopt.rules.buckets.bucket_step import CONTEXT, BucketStep, make_plans
+from ngopt.rules.buckets.compiled_step import all_updates, context_builder, sharded_loops_for
 from ngopt.rules.buckets.in_place import step_buckets_in_place
+from ngopt.rules.buckets.packing import packed_size
 from ngopt.rules.buckets.plan import Plan
-from ngopt.rules.buckets.step import CONTEXT, Stepped, plans_of
-from ngopt.rules.buckets.stored import count
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.plans import kept
 from ngopt.rules.rule import InPlaceOptions, ParameterUpdate, Rule, State
 from ngopt.rules.shards import Shards
 
 OUTPUTS = 2
-"""Numbers that are learned of each bundle: the size of its step, and how far weights decay."""
+"""Learned outputs for each bundle: the size of its step, and the decay of its weights."""
 
 
 class MatrixGNN(Rule):
@@ -53,18 +52,18 @@ class MatrixGNN(Rule):
         width: size of a neuron's state.
         rounds: number of rounds of messages.
         hidden: number of hidden units of the network of each entry.
-        graph_context: whether neurons have states at all; without, each entry is on its own. Theta
-            has the same shape either way.
+        graph_context: whether neurons have states; without, each entry sees only its own features
+            and those of its bundle. Theta has the same shape either way.
         graph_sizes: whether the learned sizes of steps depend on the mean states of the neurons at
             both ends of a bundle.
         linear_sizes: whether they also depend on the features of the bundle directly, beside the
             hidden units.
-        neuron_statistics: whether neurons start from statistics of their rows and columns; without,
-            all start alike, and learn of their weights and gradients from the first messages.
-        context_every: number of steps after which it looks at the whole model again, in the
-            beginning; in the long run, they are up to eight times as many. Between, each entry sees
-            its own features of now beside the scales, the features of bundles and the states of
-            neurons of then, which are stored beside the momenta. With 1, nothing is.
+        neuron_statistics: whether neurons start from statistics of their rows and columns. Without,
+            all start from the same state and differ only by the messages they receive.
+        context_every: number of steps between refreshes of the graph context: learned sizes,
+            features of bundles and states of neurons. It grows up to eightfold during training.
+            Between refreshes the context is cached in the state; features of entries are always
+            computed anew. 1 disables caching.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
         square_dtype: in which the mean of squares is stored, `"float32"` or `"bfloat16"`.
         positions: the positional features to show, of
@@ -100,8 +99,8 @@ class MatrixGNN(Rule):
         check_dtypes(momentum_dtype, square_dtype)
         if context_every < 1:
             raise RuleError(
-                f"the model cannot be looked at every {context_every} steps.\n"
-                "  Use context_every=1 for each step, or more."
+                f"the graph context cannot be recomputed every {context_every} steps.\n"
+                "  Use context_every=1 for every step, or more."
             )
         self.refresh_every = context_every
         self.width, self.hidden, self.seed = width, hidden, seed
@@ -146,27 +145,19 @@ class MatrixGNN(Rule):
         }
 
     def init_state(self, parameters: Mapping[str, Tensor], graph: NeuralGraph) -> State:
-        """Moments of each parameter before its first step, and what it will see of the model."""
+        """Zero moments of each parameter, and an empty cached context."""
         return {
             name: init_moments(parameter, self.momentum_dtype, self.square_dtype)
             | {"evidence": parameter.new_zeros((), dtype=compute_dtype(parameter))}
-            | self._blank(parameter, graph.layout(name))
+            | self._empty_context(parameter, graph.layout(name))
             for name, parameter in parameters.items()
         }
 
-    def _blank(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
+    def _empty_context(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         if self.refresh_every == 1:
             return {}
-        size = self._stored_size(layout.bundles)
+        size = packed_size(layout.bundles, self.width if self.graph_context else 0)
         return {CONTEXT: parameter.new_zeros(size, dtype=compute_dtype(parameter))}
-
-    def _stored_size(self, bundles: Sequence[Bundle]) -> int:
-        """How many numbers are stored of what was last seen of some bundles."""
-        return count(bundles, self._stored_width)
-
-    @property
-    def _stored_width(self) -> int:
-        return self.width if self.graph_context else 0
 
     def updates(
         self,
@@ -175,9 +166,9 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[ParameterUpdate]:
-        """Look at all parameters first, then step bucket by bucket; see :class:`.Rule`."""
+        """Refresh the graph context, then yield updates bucket by bucket; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
-        return changes(self, plans, parameters, gradients, state, refresh=True)
+        return all_updates(self, plans, parameters, gradients, state, refresh=True)
 
     def updates_from_cache(
         self,
@@ -186,25 +177,25 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Iterator[ParameterUpdate]:
-        """Do without a look at the whole model; see :class:`.Rule`."""
+        """Yield updates from the cached graph context, if there is one; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
-        refresh = not self._remembers(plans, parameters, state)
-        return changes(self, plans, parameters, gradients, state, refresh=refresh)
+        refresh = not self._has_context(plans, parameters, state)
+        return all_updates(self, plans, parameters, gradients, state, refresh=refresh)
 
     def _plans(
         self, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor], graph: NeuralGraph
     ) -> list[Plan]:
         looks = tuple((n, parameters[n].device, parameters[n].dtype) for n in gradients)
-        make = partial(plans_of, self, graph, gradients, parameters)
+        make = partial(make_plans, self, graph, gradients, parameters)
         return kept(self, graph, ("plans", looks), make)
 
     def supports_runs(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Where loops are compiled; see :class:`.Rule`."""
+        """True where loops are compiled; see :class:`.Rule`."""
         given = [*gradients.values()]
         return fusible(given) and all(gradient.dtype == torch.float32 for gradient in given)
 
     def steps_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Wherever nobody asks for derivatives; see :class:`.Rule`."""
+        """True unless derivatives are needed; see :class:`.Rule`."""
         wrapped = map(torch._C._functorch.is_functorch_wrapped_tensor, gradients.values())
         return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or any(wrapped))
 
@@ -215,11 +206,11 @@ class MatrixGNN(Rule):
         graph: NeuralGraph,
         shards: Shards,
     ) -> bool:
-        """Wherever loops are compiled, and nobody watches; see :class:`.Rule`."""
+        """True where loops are compiled and no diagnostics are reported; see :class:`.Rule`."""
         if self.reports_diagnostics or not self.steps_in_place(parameters):
             return False
         (plan,) = self._plans(parameters, parameters, graph)
-        return spread(self, plan, shards, parameters, state) is not None
+        return sharded_loops_for(self, plan, shards, parameters, state) is not None
 
     def step_in_place(
         self,
@@ -234,7 +225,7 @@ class MatrixGNN(Rule):
     ) -> None:
         """Step bucket by bucket; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
-        refresh = refresh or not self._remembers(plans, parameters, state)
+        refresh = refresh or not self._has_context(plans, parameters, state)
         places = {name: place for place, name in enumerate(parameters)}
         for plan in plans:
             whole = len(plan.names) == len(parameters)
@@ -243,14 +234,14 @@ class MatrixGNN(Rule):
                 self, plan, parameters, gradients, state, mine, refresh=refresh, shards=shards
             )
 
-    def _remembers(
+    def _has_context(
         self, plans: Iterable[Plan], parameters: Mapping[str, Tensor], state: State
     ) -> bool:
-        """Whether something that fits was seen of each parameter."""
+        """Whether the state of each parameter holds a cached context that fits."""
         for plan in plans:
-            for name, size in zip(plan.names, plan.stored, strict=True):
+            for name, size in zip(plan.names, plan.packed_sizes, strict=True):
                 vector = state[name].get(CONTEXT)
-                # What was seen in another precision is seen anew.
+                # A context in another precision is computed anew.
                 if (
                     vector is None
                     or vector.dtype != compute_dtype(parameters[name])
@@ -260,7 +251,7 @@ class MatrixGNN(Rule):
         return True
 
     def annealing_factor(self, age: Number, lowered: bool | Tensor = False) -> Number:
-        """Steps begin larger than AdamW's, and shrink; see :class:`.BaseUpdate`."""
+        """Annealing factor of the base update; see :class:`.BaseUpdate`."""
         return self.base_update.annealing_factor(age, lowered)
 
     def bundle_outputs(
@@ -272,7 +263,7 @@ class MatrixGNN(Rule):
     ) -> Tensor:
         """Raw sizes of steps and raw decays of weights; see :class:`.Rule`."""
         (plan,) = self._plans(parameters, gradients, graph)
-        return look(self, Stepped(self, plan, parameters, gradients, state)).outputs
+        return context_builder(self, BucketStep(self, plan, parameters, gradients, state)).outputs
 
     def outputs(self, context: Tensor, ends: tuple[Tensor, Tensor] | None) -> Tensor:
         """Raw sizes of the steps of bundles and raw decays of weights, `(..., bundles, OUTPUTS)`.

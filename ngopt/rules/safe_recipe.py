@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ngopt.features.bundle_statistics import BundleStatistics
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import (
     Moments,
@@ -16,7 +17,6 @@ from ngopt.features.moments import (
     update_moments,
 )
 from ngopt.features.numbers import Number
-from ngopt.features.survey import Survey
 from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.matrix import matrices
 from ngopt.nn.affine import Affine
@@ -96,15 +96,15 @@ class SafeRecipe(Recipe):
         """Scale-free features of each entry; see :class:`~ngopt.features.entries.Entries`."""
         edges = _edges(inputs)
         base = self._base(inputs, edges)
-        scales = Scales.of(Survey.of(edges), base.square().mean())
+        scales = Scales.of(BundleStatistics.of(edges), base.square().mean())
         return torch.stack(entry_features(edges, base, scales), -1)
 
     def contexts(
         self, bundles: Sequence[BundleInputs], structures: Sequence[Sequence[float]]
     ) -> Tensor:
         """Statistics, time and structure; see :mod:`ngopt.features.tensors`."""
-        surveys = [Survey.of(_edges(inputs)) for inputs in bundles]
-        return tensor_features(structures, surveys, [inputs.step for inputs in bundles])
+        bundle_statistics = [BundleStatistics.of(_edges(inputs)) for inputs in bundles]
+        return tensor_features(structures, bundle_statistics, [inputs.step for inputs in bundles])
 
     def update(self, inputs: BundleInputs, outputs: Tensor, context: Tensor) -> Tensor:
         """Correct the base direction by the outputs, within bounds."""

@@ -3,16 +3,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngopt.features.bundle_statistics import BundleStatistics
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import init_moments, update_moments
-from ngopt.features.survey import Survey
 from tests.features.random_edges import SHAPE
 from tests.features.random_edges import random_edges as edges
 
 
 def features_of(bundle):
     base = bundle.moments.slow - bundle.moments.fast
-    return entry_features(bundle, base, Scales.of(Survey.of(bundle), base.square().mean()))
+    return entry_features(
+        bundle, base, Scales.of(BundleStatistics.of(bundle), base.square().mean())
+    )
 
 
 @settings(max_examples=10)

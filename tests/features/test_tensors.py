@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from ngopt.features.bundle_statistics import BundleStatistics
 from ngopt.features.entries import Edges
 from ngopt.features.moments import Moments
-from ngopt.features.survey import Survey
 from ngopt.features.tensors import (
     HORIZONS,
     KINDS,
@@ -95,7 +95,7 @@ def test_step_features_are_bounded_and_rise():
 
 
 def statistics_of(e):
-    return statistics([Survey.of(e)])[0]
+    return statistics([BundleStatistics.of(e)])[0]
 
 
 def test_statistics_are_free_of_scale():
@@ -121,7 +121,7 @@ def test_all_together():
     parts = [edges(0), edges(1, dtype=torch.float32, shape=(1, 2, 1, 1))]
     structures = [[1.0] * STRUCTURE, [2.0] * STRUCTURE]
     features = tensor_features(
-        structures, list(map(Survey.of, parts)), [torch.tensor(1.0), torch.tensor(50.0)]
+        structures, list(map(BundleStatistics.of, parts)), [torch.tensor(1.0), torch.tensor(50.0)]
     )
     assert features.shape == (2, TENSOR_FEATURES)
     torch.testing.assert_close(features[1, :STATISTICS], statistics_of(parts[1]))

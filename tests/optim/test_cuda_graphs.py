@@ -21,7 +21,7 @@ from ngopt.optim import optimizer as module
 from ngopt.optim.annealing import Clock
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
-from ngopt.rules.buckets import compiled
+from ngopt.rules.buckets import compiled_step
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.library import load_rule
 from tests.contract import Small, assert_same, backward, batch, copy_of, flat_state, train
@@ -152,7 +152,7 @@ def test_ordinary_steps_read_it():
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "operations"])
 def test_no_step_copies_from_the_host(kernels, monkeypatch):
     backend = replace(GPU, make=Count().kernel) if kernels else None
-    monkeypatch.setattr(compiled, "backend_for", lambda tensors: backend)
+    monkeypatch.setattr(compiled_step, "backend_for", lambda tensors: backend)
     model = Small()
     graph = trace(model, batch()[0])
     model = model.to("meta")

@@ -7,7 +7,7 @@ import torch
 from ngopt.features.moments import update_moments
 from ngopt.features.neurons import ends
 from ngopt.graph.matrix import matrices
-from ngopt.rules.buckets.stored import thin
+from ngopt.rules.buckets.packing import is_stateless
 
 
 def ratio(above, below):
@@ -49,7 +49,7 @@ class Bundle:
             [*numbers, *(torch.tensor(x, dtype=root.dtype) for x in (*times, *structure))]
         )
         width = rule.width if rule.graph_context else 0
-        blind = not rule.graph_context or thin(self.bundle, width)
+        blind = not rule.graph_context or is_stateless(self.bundle, width)
         self.ends = ((), ()) if blind else ends(self.bundle)
         self.blind = blind
 

@@ -1,4 +1,4 @@
-"""The same step in place: state and parameters keep their memory."""
+"""A step of the default rule in place: state and parameters keep their memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.switch import capturing, known_at_once
-from ngopt.rules.buckets import compiled
-from ngopt.rules.buckets.entries import put
-from ngopt.rules.buckets.look import Seen
-from ngopt.rules.buckets.loops import Loops
+from ngopt.rules.buckets import compiled_step
+from ngopt.rules.buckets.bucket_step import BucketStep
+from ngopt.rules.buckets.compiled_loops import CompiledLoops
+from ngopt.rules.buckets.context import GraphContext
+from ngopt.rules.buckets.entries import write_arrays
 from ngopt.rules.buckets.plan import Plan
-from ngopt.rules.buckets.step import Stepped
 from ngopt.rules.rule import InPlaceOptions, State
 from ngopt.rules.shards import Shards
 
@@ -31,7 +31,7 @@ def step_buckets_in_place(
     refresh: bool,
     shards: Shards | None = None,
 ) -> None:
-    """Do a step; see :meth:`Rule.step_in_place`.
+    """Do a step in place; see :meth:`Rule.step_in_place`.
 
     Waits for no device. If a gradient is not finite, nothing changes.
 
@@ -43,69 +43,77 @@ def step_buckets_in_place(
         state: by name of the parameter; it changes in place.
         options: learning rates, weight decay and factors of gradients.
         refresh: whether to recompute the graph context, or to use the cached one.
-        shards: processes that share all this, if any do.
+        shards: processes over which all tensors are sharded, if any.
     """
     rates, kept, factors, finite, captured = options
-    sure = known_at_once(finite)
-    if sure and not finite:
+    free_to_read = known_at_once(finite)
+    if free_to_read and not finite:
         return
-    stepped = Stepped(rule, plan, parameters, gradients, state, factors, None if sure else finite)
-    rates = rates.to(stepped.dtype)
-    kept = None if kept is None else kept.to(stepped.dtype)
-    if not sure:
+    step = BucketStep(
+        rule, plan, parameters, gradients, state, factors, None if free_to_read else finite
+    )
+    rates = rates.to(step.dtype)
+    kept = None if kept is None else kept.to(step.dtype)
+    if not free_to_read:
         rates = torch.where(finite, rates, 0.0)
         kept = None if kept is None else torch.where(finite, kept, 1.0)
-    rates = stepped.of_bundles(rates).unsqueeze(0)
-    kept = None if kept is None else stepped.of_bundles(kept).unsqueeze(0)
+    rates = step.to_bundles(rates).unsqueeze(0)
+    kept = None if kept is None else step.to_bundles(kept).unsqueeze(0)
     if shards is None:
-        loops = compiled.loops_of(stepped, rule)
+        loops = compiled_step.compiled_loops_for(step, rule)
     else:
-        loops = compiled.spread(rule, plan, shards, parameters, state)
+        loops = compiled_step.sharded_loops_for(rule, plan, shards, parameters, state)
         assert loops is not None
     if captured is not None:
         _prepare_capture(plan, loops, captured, finite.device)
     if loops is not None:
-        seen = compiled.step(rule, stepped, loops, parameters, rates, kept, refresh=refresh)
-        _remember(stepped, seen, state, finite)
-        if seen is not None and stepped.stores:
-            compiled.note(rule, stepped, loops)
+        context = compiled_step.run_step(
+            rule, step, loops, parameters, rates, kept, refresh=refresh
+        )
+        _write_state(step, context, state, finite)
+        if context is not None and step.caches_context:
+            compiled_step.mark_context(rule, step, loops)
         return
-    seen = stepped.look() if refresh else stepped.recall()
-    for bucket, entries, (direction, _, moments, _), size in stepped.results(seen):
-        for tensors, moment in zip(stepped.given[2:], moments, strict=True):
-            put(bucket, tensors, moment)
-        entries.move(direction, size * bucket.of(rates), None if kept is None else bucket.of(kept))
-    _remember(stepped, seen if refresh else None, state, finite)
+    context = step.new_context() if refresh else step.cached_context()
+    for bucket, entries, (direction, _, moments, _), size in step.corrected_directions(context):
+        for tensors, moment in zip(step.given[2:], moments, strict=True):
+            write_arrays(bucket, tensors, moment)
+        entries.update_weights(
+            direction, size * bucket.select(rates), None if kept is None else bucket.select(kept)
+        )
+    _write_state(step, context if refresh else None, state, finite)
 
 
 def _prepare_capture(
-    plan: Plan, loops: Loops | None, captured: list[object], device: torch.device
+    plan: Plan, loops: CompiledLoops | None, captured: list[object], device: torch.device
 ) -> None:
-    """Make what CUDA graphs of such steps need, and keep what one needs that is captured now."""
+    """Prepare what CUDA graphs of such steps need; in a capture, keep it alive."""
     if loops is not None:
         loops.prepare_capture()
     if capturing(device):
         captured += [plan, loops]
 
 
-def _remember(stepped: Stepped, seen: Seen | None, state: State, finite: Tensor) -> None:
-    """Write what is known of whole parameters, and at a look what was seen, if all is finite."""
-    plan, counts = stepped.plan, stepped.singles("step")
-    sure = known_at_once(finite)  # nothing would be done if it were not
-    if sure:
+def _write_state(
+    step: BucketStep, context: GraphContext | None, state: State, finite: Tensor
+) -> None:
+    """Write step counts, evidence and, after a refresh, the context, if all is finite."""
+    plan, counts = step.plan, step.state_tensors("step")
+    free_to_read = known_at_once(finite)  # if it were not finite, this would not run
+    if free_to_read:
         torch._foreach_add_(counts, 1.0)
     else:
-        counted = torch.where(finite, stepped.counts, stepped.counts - 1)
+        counted = torch.where(finite, step.counts, step.counts - 1)
         torch._foreach_copy_(counts, list(counted[0].unbind()))
-    if seen is None:
+    if context is None:
         return
-    pairs = zip(plan.names, stepped.evidence(seen)[0].unbind(), strict=True)
+    pairs = zip(plan.names, step.mean_evidence(context)[0].unbind(), strict=True)
     found = {name: evidence for name, evidence in pairs if plan.layouts[name].bundles}
     places, values = [state[name]["evidence"] for name in found], [*found.values()]
-    if stepped.stores:
-        places += stepped.contexts()
-        values += [tensor[0] for tensor in seen.stored(plan)]
-    if not sure:
+    if step.caches_context:
+        places += step.packed_contexts()
+        values += [tensor[0] for tensor in context.pack(plan)]
+    if not free_to_read:
         values = _chosen(finite, values, places)
     torch._foreach_copy_(places, values)
 

@@ -1,4 +1,4 @@
-"""The functions of single entries that a step is made of, compiled when first needed."""
+"""Kernels of a step: functions of single entries, compiled when first needed."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ngopt.backends.function import Argument, Kind, Result, Use
 from ngopt.backends.kernel import Kernel, Make
+from ngopt.features.bundle_statistics import Products
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import Moments, update_moments
 from ngopt.features.scale import root
-from ngopt.features.survey import Products
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.layers.entry_head import unit_by_unit
 
@@ -19,14 +19,16 @@ Dtypes = tuple[torch.dtype, ...]
 FEATURES = len(Entries._fields)
 NUMBER, ENTRY = Argument(Kind.SCALAR), Argument(Kind.ENTRY)
 OWN = Argument(Kind.ENTRY, pitched=True)
-"""Entries that lie as those of parameters do."""
+"""Entries in the memory layout of parameters."""
 STORE = Result((Use.STORE,))
 MOMENTS = (5, 6, 7)
-"""Places among the arguments of what is overwritten."""
+"""Positions of the moments, which are overwritten, among the arguments."""
 
 
-def known(dtypes: Dtypes) -> list[Argument]:
-    """What every kernel takes: weight, gradient, its factor, whether it counts, number of gradients
+def common_arguments(dtypes: Dtypes) -> list[Argument]:
+    """Arguments of all kernels.
+
+    They are weight, gradient, its factor, whether all gradients are finite, number of gradients
     before, moments.
 
     Args:
@@ -52,7 +54,7 @@ def edges_of(
 
 
 @cache
-def survey(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
+def statistics_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
     """Sums of products by row and column, of the squares of slow momentum and base direction."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
@@ -61,22 +63,22 @@ def survey(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
         return [*Products.of(edges), edges.moments.slow.square(), base.square()]
 
     sums = [Result((Use.ROW_SUM, Use.COLUMN_SUM))] * len(Products._fields)
-    return make(function, known(dtypes), [*sums, *[Result((Use.SUM,))] * 2])
+    return make(function, common_arguments(dtypes), [*sums, *[Result((Use.SUM,))] * 2])
 
 
 @cache
-def carry(make: Make, dtypes: Dtypes) -> Kernel:
+def message_matrices_kernel(make: Make, dtypes: Dtypes) -> Kernel:
     """Weights, Adam's direction and the fast momentum, along which messages go."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         edges, _ = edges_of(*given)
         return [edges.weight, edges.adam, edges.moments.fast]
 
-    return make(function, known(dtypes), [STORE] * 3)
+    return make(function, common_arguments(dtypes), [STORE] * 3)
 
 
 @cache
-def mix(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
+def mixture_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
     """The mixture of momenta that is orthogonalized."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
@@ -84,11 +86,11 @@ def mix(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
         fast, slow, _ = edges.moments
         return [base_update.base(fast, slow, edges.gradient, after["step"])]
 
-    return make(function, known(dtypes), [STORE])
+    return make(function, common_arguments(dtypes), [STORE])
 
 
 @cache
-def weigh(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
+def gated_squares_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
     """Sum of the squares of a direction where there ever was a gradient."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
@@ -96,11 +98,11 @@ def weigh(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
         edges, _ = edges_of(*arguments)
         return [base_update.gate(whole, edges.moments).square()]
 
-    return make(function, [*known(dtypes), ENTRY], [Result((Use.SUM,))])
+    return make(function, [*common_arguments(dtypes), ENTRY], [Result((Use.SUM,))])
 
 
 @cache
-def correct(
+def correction_kernel(
     make: Make,
     base_update: BaseUpdate,
     dtypes: Dtypes,
@@ -108,9 +110,9 @@ def correct(
     *,
     matrix: bool,
     neurons: bool,
-    watched: bool,
+    diagnostics: bool,
 ) -> Kernel:
-    """The corrected direction and the sum of its squares; corrections if watched.
+    """The corrected direction and the sum of its squares; corrections for diagnostics.
 
     Moments overwrite those before.
 
@@ -121,12 +123,12 @@ def correct(
         hidden: number of hidden units of the network of entries.
         matrix: whether an orthogonalized direction is given, with the sum of the squares of its
             bundle and their number.
-        neurons: whether hidden units hear of neurons.
-        watched: whether to return corrections.
+        neurons: whether states of neurons are inputs.
+        diagnostics: whether to return corrections.
     """
     numbers = Argument(Kind.SCALAR, count=hidden)
     arguments = [
-        *known(dtypes),
+        *common_arguments(dtypes),
         *([ENTRY, NUMBER, NUMBER] if matrix else []),
         *[NUMBER] * 4,
         Argument(Kind.ROW),
@@ -165,15 +167,15 @@ def correct(
         direction = direction + pull * (root(mean) * decay)
         pairs = zip(Moments._fields, moments, strict=True)
         kept = [torch.where(finite > 0, after[key], before.float()) for key, before in pairs]
-        return [direction, direction.square(), *kept, *([correction] if watched else [])]
+        return [direction, direction.square(), *kept, *([correction] if diagnostics else [])]
 
     stored = [Result((Use.STORE,), dtype, n) for dtype, n in zip(dtypes, MOMENTS, strict=True)]
-    results = [STORE, Result((Use.SUM,)), *stored, *([STORE] if watched else [])]
+    results = [STORE, Result((Use.SUM,)), *stored, *([STORE] if diagnostics else [])]
     return make(function, arguments, results)
 
 
 @cache
-def move(make: Make, base_update: BaseUpdate) -> Kernel:
+def update_kernel(make: Make, base_update: BaseUpdate) -> Kernel:
     """Move weights along a direction, in place, and leave a share of them.
 
     After both come the mean square that the direction is to have, the sum of the squares that it

@@ -12,7 +12,7 @@ from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.backends.triton import interpreter
 from tests.contract import Small, backward
-from tests.rules.buckets.test_loops import trajectory, used
+from tests.rules.buckets.test_compiled_loops import trajectory, used
 from tests.rules.rule_inputs import randomize, relative_error, zoo_graph
 
 GRAPHS = ["conv_flatten", "lstm", "grouped", "tied_autoencoder"]

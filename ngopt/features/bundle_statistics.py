@@ -1,4 +1,4 @@
-"""Means over the rows, the columns and the whole of a bundle."""
+"""Statistics of a bundle: means over its rows, its columns and all entries."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from ngopt.features.entries import Edges
 
 
 class Products(NamedTuple):
-    """What is averaged: squares, and the product of gradient and fast momentum."""
+    """Products of entries that are averaged: squares, and gradient times fast momentum."""
 
     adam: Tensor
     gradient: Tensor
@@ -31,7 +31,7 @@ class Products(NamedTuple):
         )
 
 
-class Matrices(NamedTuple):
+class MessageMatrices(NamedTuple):
     """The matrices that carry messages: arrays averaged over taps, `(group, out, in)`."""
 
     weight: Tensor
@@ -39,13 +39,13 @@ class Matrices(NamedTuple):
     fast: Tensor
 
     @classmethod
-    def over_taps(cls, *arrays: Tensor) -> "Matrices":
+    def over_taps(cls, *arrays: Tensor) -> "MessageMatrices":
         """Average arrays `(..., group, out, in, tap)` over taps."""
-        # A lone tap is dropped as a view, for the mean would copy the whole array.
+        # A single tap is dropped as a view; the mean would copy the array.
         return cls(*(a.squeeze(-1) if a.shape[-1] == 1 else a.mean(-1) for a in arrays))
 
 
-class Survey(NamedTuple):
+class BundleStatistics(NamedTuple):
     """Means over a bundle.
 
     Args:
@@ -63,8 +63,8 @@ class Survey(NamedTuple):
     slow: Tensor
 
     @classmethod
-    def of(cls, edges: Edges) -> "Survey":
-        """Survey a bundle."""
+    def of(cls, edges: Edges) -> "BundleStatistics":
+        """Compute the statistics of a bundle."""
         products = Products.of(edges)
         return cls(
             rows=Products(*(product.mean((2, 3)) for product in products)),

@@ -5,7 +5,7 @@ import torch
 
 from ngopt.errors import RuleError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.rules.buckets.stored import LARGE
+from ngopt.rules.buckets.packing import LARGE
 from ngopt.rules.matrix_gnn import CONTEXT, MatrixGNN
 from tests.rules.rule_inputs import MLP, draw, randomize, relative_error, zoo_graph
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ngopt.features.neurons import NOWHERE
-from ngopt.rules.buckets.places import place_of
-from ngopt.rules.buckets.plan import Member
-from ngopt.rules.buckets.spread import Exchange, Held, owners
+from ngopt.rules.buckets.bucket import Member
+from ngopt.rules.buckets.memory_layout import placement_of
+from ngopt.rules.buckets.sharded_matrices import Exchange, LocalPart, owners
 from ngopt.rules.shards import Shards, contiguous
 from tests.hand_built import graph, layout, spaces
 
@@ -30,18 +30,18 @@ def shards(rank, size, length):
 def test_each_entry_is_held_once(name, size):
     described = graph(S, [layout(S, "w", *LAYOUTS[name])]).layout("w")
     strides = contiguous(described.shape)
-    place = place_of(Member("w", 0, described, None, NOWHERE), strides)
+    place = placement_of(Member("w", 0, described, None, NOWHERE), strides)
     tensor = torch.arange(np.prod(described.shape)).view(described.shape)
-    sizes = np.array([[*place.plane.sides, place.pitch]] * len(place.offsets))
+    sizes = np.array([[*place.matrix_layout.sides, place.pitch]] * len(place.offsets))
     offset, stride = np.array(place.offsets), np.full(len(place.offsets), strides[0])
-    whole = Held.whole(sizes, offset)
-    assert Held.divides(sizes, offset, stride)
-    found = torch.full((len(offset), *place.plane.sides), -1)
+    whole = LocalPart.whole(sizes, offset)
+    assert LocalPart.divides(sizes, offset, stride)
+    found = torch.full((len(offset), *place.matrix_layout.sides), -1)
     for rank in range(size):
         (first,), (last,) = shards(rank, size, described.shape[0]).rows(rank)
         local = tensor[first:last].flatten().clone()
-        held = whole.within(sizes[:, 2], stride, np.array([first]), np.array([last]))
-        for n, (row, column, rows, columns, begin) in enumerate(zip(*held, strict=True)):
+        local = whole.within(sizes[:, 2], stride, np.array([first]), np.array([last]))
+        for n, (row, column, rows, columns, begin) in enumerate(zip(*local, strict=True)):
             part = local.as_strided((rows, columns), (sizes[n, 2], 1), int(begin))
             here = found[n, row : row + rows, column : column + columns]
             assert (here == -1).all()
@@ -53,8 +53,8 @@ def test_each_entry_is_held_once(name, size):
 
 def test_rows_that_span_rows_of_the_tensor_are_no_parts():
     sizes = np.array([[2, 6, 6]])
-    assert not Held.divides(sizes, np.array([0]), np.array([4]))
-    assert Held.divides(sizes, np.array([0]), np.array([12]))
+    assert not LocalPart.divides(sizes, np.array([0]), np.array([4]))
+    assert LocalPart.divides(sizes, np.array([0]), np.array([12]))
 
 
 @pytest.mark.parametrize("entries", [[5], [1, 1, 1], [9, 1, 1, 1], [0, 0, 3, 0]])
@@ -70,7 +70,7 @@ def test_matrices_come_together_and_go_back(size, monkeypatch):
     generator = np.random.default_rng(0)
     entries = generator.integers(0, 4, (size, 5))
     owner = owners(entries.sum(0), size)
-    held = [torch.rand(int(n)) for n in entries.sum(1)]
+    local = [torch.rand(int(n)) for n in entries.sum(1)]
     exchanges = [
         Exchange(shards(rank, size, 1), entries, owner, torch.device("cpu")) for rank in range(size)
     ]
@@ -80,18 +80,18 @@ def test_matrices_come_together_and_go_back(size, monkeypatch):
         parts = [torch.split(each, counts) for each, counts in zip(inputs, sent, strict=True)]
         return [torch.cat([parts[source][to] for source in range(size)]) for to in range(size)]
 
-    arrived = exchanged(held, [e._sent for e in exchanges])
+    arrived = exchanged(local, [e._sent for e in exchanges])
     calls = iter(arrived)
     monkeypatch.setattr(Shards, "exchange", lambda *_: next(calls))
-    owned = [e.together(h) for e, h in zip(exchanges, held, strict=True)]
-    pieces = [torch.split(h, entries[rank].tolist()) for rank, h in enumerate(held)]
+    owned = [e.gather(h) for e, h in zip(exchanges, local, strict=True)]
+    segments = [torch.split(h, entries[rank].tolist()) for rank, h in enumerate(local)]
     for rank in range(size):
         mine = [n for n in range(5) if owner[n] == rank]
-        expected = [pieces[source][n] for n in mine for source in range(size)]
+        expected = [segments[source][n] for n in mine for source in range(size)]
         assert torch.equal(owned[rank], torch.cat([torch.zeros(0), *expected]))
     given = []
     monkeypatch.setattr(Shards, "exchange", lambda _, tensor, *counts: given.append(tensor))
     for exchange, each in zip(exchanges, owned, strict=True):
-        exchange.apart(each)
+        exchange.scatter(each)
     back = exchanged(given, [e._received for e in exchanges])
-    assert all(map(torch.equal, back, held))
+    assert all(map(torch.equal, back, local))

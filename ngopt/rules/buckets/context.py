@@ -1,27 +1,27 @@
-"""A look at the whole model: what each bundle is like, and what its neurons hear of the others."""
+"""The graph context: features and learned sizes of bundles, and states of neurons."""
 
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from ngopt.features.bundle_statistics import Products
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
-from ngopt.features.survey import Products
 from ngopt.features.tensors import TENSOR_FEATURES, step_features
 from ngopt.nn.messages import Round
-from ngopt.rules.buckets.entries import Surveyed
+from ngopt.rules.buckets.entries import BucketStatistics
 from ngopt.rules.buckets.plan import Plan
 
 if TYPE_CHECKING:
     from ngopt.rules.matrix_gnn import MatrixGNN
 
-PLACES = {name: place for place, name in enumerate(Products._fields)}
+PRODUCT_INDEX = {name: place for place, name in enumerate(Products._fields)}
 COMPARED = ("adam", "gradient", "weight")
-"""Squares by which neurons are told apart."""
+"""Squares that go into the features of neurons."""
 
 
-class Seen(NamedTuple):
-    """What is seen of all bundles of a plan; it is stored until the next look.
+class GraphContext(NamedTuple):
+    """The graph context of all bundles of a plan, which may be cached between refreshes.
 
     Args:
         rows: one factor of a rank-one approximation of the mean square, `(runs, outputs)`.
@@ -29,7 +29,7 @@ class Seen(NamedTuple):
         fast: mean square of the fast momentum, `(runs, bundles)`, as all that follow.
         weight: of the weights.
         base: of the base direction.
-        context: features of each bundle, `(runs, bundles, features)`.
+        bundle_features: `(runs, bundles, features)`.
         scale: learned factor of its step.
         decay: learned pull of weights towards 0.
         evidence: what share of a full step its gradients have earned.
@@ -43,29 +43,29 @@ class Seen(NamedTuple):
     fast: Tensor
     weight: Tensor
     base: Tensor
-    context: Tensor
+    bundle_features: Tensor
     scale: Tensor
     decay: Tensor
     evidence: Tensor
     out: Tensor | None
     into: Tensor | None
 
-    def stored(self, plan: Plan) -> list[Tensor]:
-        """All numbers, `(runs, numbers)`, of each parameter."""
+    def pack(self, plan: Plan) -> list[Tensor]:
+        """Pack the context of each parameter into numbers, `(runs, numbers)`."""
         whole = torch.cat([tensor.flatten(1) for tensor in self if tensor is not None], 1)
-        whole = whole.index_select(1, plan.on(whole)["stored"])
-        return list(torch.split(whole, plan.stored, 1))
+        whole = whole.index_select(1, plan.on(whole)["packed"])
+        return list(torch.split(whole, plan.packed_sizes, 1))
 
     @classmethod
-    def recalled(cls, plan: Plan, stored: Tensor) -> "Seen":
-        """Inverse of :meth:`stored`.
+    def unpack(cls, plan: Plan, packed: Tensor) -> "GraphContext":
+        """Inverse of :meth:`pack`.
 
         Args:
             plan: the plan.
-            stored: of one parameter after the other, `(runs, numbers)`; or as many zeros.
+            packed: of one parameter after the other, `(runs, numbers)`; or as many zeros.
         """
-        whole = stored.index_select(1, plan.on(stored)["recalled"])
-        parts: list[Tensor | None] = list(torch.split(whole, plan.sizes_seen(), 1))
+        whole = packed.index_select(1, plan.on(packed)["unpacked"])
+        parts: list[Tensor | None] = list(torch.split(whole, plan.context_sizes(), 1))
         for place, width in enumerate((TENSOR_FEATURES, *[None] * 3, plan.width, plan.width), 5):
             part = parts[place]
             if width is not None and part is not None:
@@ -74,96 +74,103 @@ class Seen(NamedTuple):
         return cls(*parts)  # type: ignore[arg-type]
 
 
-class Look:
-    """Sees all bundles of a plan.
+class ContextBuilder:
+    """Computes the graph context of all bundles of a plan.
 
     Args:
         rule: whose weights are used.
         plan: of the parameters.
-        survey: of all bundles.
+        statistics: of all bundles.
         counts: numbers of gradients of each bundle, `(runs, bundles)`.
         evidence: of each bundle before, `(runs, bundles)`.
     """
 
     def __init__(
-        self, rule: "MatrixGNN", plan: Plan, survey: Surveyed, counts: Tensor, evidence: Tensor
+        self,
+        rule: "MatrixGNN",
+        plan: Plan,
+        statistics: BucketStatistics,
+        counts: Tensor,
+        evidence: Tensor,
     ) -> None:
-        self._rule, self._plan, self._survey = rule, plan, survey
-        self._numbers = survey.numbers
-        self._fixed = plan.on(self._numbers)
-        products = len(PLACES)
-        self._slow, self._base = self._numbers[..., products : products + 2].unbind(-1)
-        self._squares = self._numbers[..., products + 2 :]
+        self._rule, self._plan, self._statistics = rule, plan, statistics
+        self._means = statistics.numbers
+        self._fixed = plan.on(self._means)
+        products = len(PRODUCT_INDEX)
+        self._slow, self._base = self._means[..., products : products + 2].unbind(-1)
+        self._squares = self._means[..., products + 2 :]
         self._context = self._features(counts)
-        fast, square = self._of("fast"), self._of("square")
+        fast, square = self._mean_of("fast"), self._mean_of("square")
         self._evidence = rule.base_update.evidence(evidence, fast, self._slow, square, counts)
         self._out: Tensor | None = None
         self._into: Tensor | None = None
         if self._has_states():
-            self._out, self._into = self._ends()
+            self._out, self._into = self._exchange_messages()
 
-    def _of(self, product: str) -> Tensor:
-        return self._numbers[..., PLACES[product]]
+    def _mean_of(self, product: str) -> Tensor:
+        return self._means[..., PRODUCT_INDEX[product]]
 
     def _features(self, counts: Tensor) -> Tensor:
         """Features of all bundles; see :func:`~ngopt.features.tensors.tensor_features`."""
-        fast, gradient, square = map(self._of, ("fast", "gradient", "square"))
+        fast, gradient, square = map(self._mean_of, ("fast", "gradient", "square"))
         above = torch.stack([fast, self._slow, gradient], -1)
         below = torch.stack([gradient, fast, square], -1)
         structure = self._fixed["structure"].expand(len(counts), -1, -1)
-        parts = [root(self._of("adam")).unsqueeze(-1), log_ratio(above, below)]
+        parts = [root(self._mean_of("adam")).unsqueeze(-1), log_ratio(above, below)]
         return torch.cat([*parts, step_features(counts.to(fast)), structure], -1)
 
-    def seen(self) -> Seen:
-        """What is seen."""
+    def build(self) -> GraphContext:
+        """Compute the context."""
         rule, fixed = self._rule, self._fixed
         sizes, decays = self.outputs.unbind(-1)
         learned = rule.base_update.scale(sizes), rule.base_update.decay(decays)
-        square = PLACES["square"]
-        rows, columns = self._survey.rows[:, square], self._survey.columns[:, square]
+        square = PRODUCT_INDEX["square"]
+        rows, columns = self._statistics.rows[:, square], self._statistics.columns[:, square]
         total = rows.new_zeros(len(rows), len(fixed["groups"]))
         groups = floored(total.index_add(1, fixed["out_group"], rows) / fixed["groups"])
         rows = rows / groups.index_select(1, fixed["out_group"])
-        bundles = (self._of("fast"), self._of("weight"), self._base, self._context)
-        return Seen(rows, columns, *bundles, *learned, self._evidence, self._out, self._into)
+        bundles = (self._mean_of("fast"), self._mean_of("weight"), self._base, self._context)
+        return GraphContext(
+            rows, columns, *bundles, *learned, self._evidence, self._out, self._into
+        )
 
     @property
     def outputs(self) -> Tensor:
-        """What the network puts out for bundles, raw, `(runs, bundles, outputs)`."""
-        return self._rule.outputs(self._context, self._end_means(self._out, self._into))
+        """Raw outputs of the network for bundles, `(runs, bundles, outputs)`."""
+        return self._rule.outputs(self._context, self._mean_states(self._out, self._into))
 
     def _has_states(self) -> bool:
         return bool(self._plan.width) and len(self._fixed["out_rows"]) > 0
 
-    def _end_means(self, out: Tensor | None, into: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """Mean states at both ends of all bundles, `(runs, bundles, width)`, if they count."""
+    def _mean_states(self, out: Tensor | None, into: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Mean states at both ends of all bundles, `(runs, bundles, width)`, for `graph_sizes`."""
         if not (self._rule.graph_sizes and self._plan.width):
             return None
-        runs, bundles = self._numbers.shape[:2]
+        runs, bundles = self._means.shape[:2]
         means = []
         for states, side in ((out, "out"), (into, "in")):
-            total = self._numbers.new_zeros(runs, bundles, self._plan.width)
+            total = self._means.new_zeros(runs, bundles, self._plan.width)
             if states is not None:
                 bundle = self._fixed[f"{side}_bundle"][: states.shape[1]]
                 total = _sums(states, bundle, bundles)
             means.append(total / self._fixed[f"{side}_ends"])
         return means[0], means[1]
 
-    def _ends(self) -> tuple[Tensor, Tensor]:
-        """Let neurons talk to one another; states at both ends of all bundles that have any."""
+    def _exchange_messages(self) -> tuple[Tensor, Tensor]:
+        """Pass messages between neurons; returns states at both ends of all bundles with states."""
         rule = self._rule
         features = self._neuron_features()
         if not rule.neuron_statistics:
             features = torch.zeros_like(features)
         table = torch.tanh(rule.start(features))
         sources = torch.tanh(rule.source(self._context))
-        for each in rule.rounds:
-            mix = cast(Round, each)
-            table = mix(table, self._messages(*self._at_ends(table, sources), mix))
-        return self._at_ends(table, sources)
+        for module in rule.rounds:
+            mix = cast(Round, module)
+            table = mix(table, self._messages(*self._states_at_ends(table, sources), mix))
+        return self._states_at_ends(table, sources)
 
-    def _at_ends(self, table: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
-        """States at the ends of bundles; where there are no neurons, the source of the bundle."""
+    def _states_at_ends(self, table: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """States at both ends of bundles; an end without neurons has the state of the bundle."""
         everything = torch.cat([table, sources], 1)
         out, into = (everything.index_select(1, self._fixed[n]) for n in ("out_rows", "in_rows"))
         return out, into
@@ -178,50 +185,52 @@ class Look:
         """
         neurons = self._plan.neurons
         sides = []
-        for means, side in ((self._survey.rows, "out"), (self._survey.columns, "in")):
+        for means, side in ((self._statistics.rows, "out"), (self._statistics.columns, "in")):
             rows = self._fixed[f"{side}_rows"]
-            said = self._statistics(means[..., : len(rows)], self._fixed[f"{side}_bundle"])
-            # Of ends without neurons, too: each bundle has a row for them, which is left out.
-            total = _sums(said, rows, neurons + self._numbers.shape[1])[:, :neurons]
+            lines = self._line_statistics(means[..., : len(rows)], self._fixed[f"{side}_bundle"])
+            # Ends without neurons have rows behind those of neurons, which are dropped.
+            total = _sums(lines, rows, neurons + self._means.shape[1])[:, :neurons]
             sides.append(total / self._fixed[f"{side}_counts"])
         return torch.cat(sides, 2)
 
-    def _statistics(self, means: Tensor, bundle: Tensor) -> Tensor:
+    def _line_statistics(self, means: Tensor, bundle: Tensor) -> Tensor:
         """Statistics of some outputs or inputs, `(runs, lines, STATISTICS)`."""
-        by = Products(*means.unbind(1))
-        cosine = by.alignment * root_inverse(by.gradient) * root_inverse(by.fast)
-        squares = torch.stack([getattr(by, name) for name in COMPARED], -1)
-        whole = torch.stack([self._of(name) for name in COMPARED], -1)
+        products = Products(*means.unbind(1))
+        cosine = products.alignment * root_inverse(products.gradient) * root_inverse(products.fast)
+        squares = torch.stack([getattr(products, name) for name in COMPARED], -1)
+        whole = torch.stack([self._mean_of(name) for name in COMPARED], -1)
         whole = whole.index_select(1, bundle[: means.shape[2]])
         return torch.cat([log_ratio(squares, whole), cosine.unsqueeze(-1)], -1)
 
     def _messages(self, out: Tensor, into: Tensor, mix: Round) -> Tensor:
-        """Mean per neuron of what its bundles say, `(runs, neurons, width)`."""
-        said: list[list[Tensor]] = [[], []]
-        for make in self._survey.carrying:
-            for found, product in zip(said, make().products(out, into), strict=True):
+        """Mean message of the bundles of each neuron, `(runs, neurons, width)`."""
+        messages: list[list[Tensor]] = [[], []]
+        for make in self._statistics.messages:
+            for found, product in zip(messages, make().products(out, into), strict=True):
                 if product is not None:
                     found.append(product)
-        total = self._numbers.new_zeros(())
+        total = self._means.new_zeros(())
         inverses = root_inverse(self._squares)
         sides = ("out", mix.to_out, "in_fans"), ("in", mix.to_in, "out_fans")
-        for found, (side, layer, fans) in zip(said, sides, strict=True):
+        for found, (side, layer, fans) in zip(messages, sides, strict=True):
             if found:
                 factors = (inverses * self._fixed[fans]).index_select(
-                    1, self._fixed[f"{side}_said"]
+                    1, self._fixed[f"{side}_message_bundle"]
                 )
-                words = layer((torch.cat(found, 1) * factors.unsqueeze(-1)).flatten(2))
-                total = total + _sums(words, self._fixed[f"{side}_heard"], self._plan.neurons)
+                transformed = layer((torch.cat(found, 1) * factors.unsqueeze(-1)).flatten(2))
+                total = total + _sums(
+                    transformed, self._fixed[f"{side}_receivers"], self._plan.neurons
+                )
         return total / self._fixed["counts"]
 
 
 def _sums(lines: Tensor, places: Tensor, count: int) -> Tensor:
-    """Sums of the lines that have one place, `(runs, count, width)`.
+    """Sum the lines with the same index, `(runs, count, width)`.
 
     Args:
         lines: `(runs, lines, width)`.
-        places: of the lines, `(lines,)`.
-        count: number of places.
+        places: index of each line, `(lines,)`.
+        count: number of indices.
     """
     total = lines.new_zeros(len(lines), count, lines.shape[2])
     if len(lines) == 1:  # along the first dimension it is several times as fast

@@ -1,4 +1,4 @@
-"""Matrices whose rows are spread over processes: who holds what, and how they come together."""
+"""Matrices whose rows are sharded over processes: the local parts, and gathering of wholes."""
 
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ from ngopt.rules.shards import Shards
 Integers = NDArray[np.int64]
 
 
-class Held(NamedTuple):
-    """What a process holds of each matrix: some rows, or some columns of a single row.
+class LocalPart(NamedTuple):
+    """The local part of each matrix: some rows, or some columns of a single row.
 
     Args:
         row: number of the first row.
@@ -35,8 +35,8 @@ class Held(NamedTuple):
         return self.rows * self.columns
 
     @classmethod
-    def whole(cls, sizes: Integers, offset: Integers) -> "Held":
-        """All of them.
+    def whole(cls, sizes: Integers, offset: Integers) -> "LocalPart":
+        """The parts that are whole matrices.
 
         Args:
             sizes: rows, columns and pitch of each matrix, `(matrices, 3)`.
@@ -45,8 +45,10 @@ class Held(NamedTuple):
         none = np.zeros(len(sizes), dtype=np.int64)
         return cls(none, none, sizes[:, 0], sizes[:, 1], offset)
 
-    def within(self, pitch: Integers, stride: Integers, first: Integers, last: Integers) -> "Held":
-        """What is left where only some rows of the tensors are held.
+    def within(
+        self, pitch: Integers, stride: Integers, first: Integers, last: Integers
+    ) -> "LocalPart":
+        """Restrict the parts to some rows of the tensors.
 
         Args:
             pitch: from a row of the matrix to the next, in entries.
@@ -54,19 +56,19 @@ class Held(NamedTuple):
             first: number of the first row of the tensor that is held.
             last: number of the row after the last.
         """
-        lone = self.rows == 1
-        step = np.where(lone, 1, pitch)
-        most = np.where(lone, self.columns, self.rows)
+        single_row = self.rows == 1
+        step = np.where(single_row, 1, pitch)
+        most = np.where(single_row, self.columns, self.rows)
         begin, end = (
             np.clip(-((self.offset - edge * stride) // step), 0, most) for edge in (first, last)
         )
         count = end - begin
         none = np.zeros_like(begin)
-        return Held(
-            np.where(lone, none, begin),
-            np.where(lone, begin, none),
-            np.where(lone, (count > 0).astype(np.int64), count),
-            np.where(lone, count, self.columns),
+        return LocalPart(
+            np.where(single_row, none, begin),
+            np.where(single_row, begin, none),
+            np.where(single_row, (count > 0).astype(np.int64), count),
+            np.where(single_row, count, self.columns),
             np.where(count > 0, self.offset + begin * step - first * stride, none),
         )
 
@@ -86,7 +88,7 @@ class Held(NamedTuple):
 
 
 def owners(entries: Integers, processes: int) -> Integers:
-    """Divide things among processes, in their order, so that each has about as many entries.
+    """Assign matrices to processes, in order, so that each has about equally many entries.
 
     >>> owners(np.array([4, 4, 4, 4]), 2).tolist()
     [0, 0, 1, 1]
@@ -98,7 +100,7 @@ def owners(entries: Integers, processes: int) -> Integers:
 
 
 class Exchange:
-    """Brings matrices together, each in the process that owns it, and gives them back.
+    """Gathers each matrix in the process that owns it, and scatters results.
 
     Args:
         shards: who the processes are.
@@ -117,21 +119,23 @@ class Exchange:
         self._sent = [int(entries[shards.rank, owner == rank].sum()) for rank in ranks]
         here = entries[:, mine]
         self._received = here.sum(1).tolist()
-        # They come from one process after the other, and are wanted matrix by matrix.
+        # They arrive process by process; the order needed is matrix by matrix.
         begin = np.concatenate([[0], np.cumsum(here)[:-1]]) if here.size else np.zeros(0)
         order = begin.reshape(here.shape).T.reshape(-1).astype(np.int64)
         places = [np.arange(at, at + n) for at, n in zip(order, here.T.reshape(-1), strict=True)]
         whole = np.concatenate([np.zeros(0, dtype=np.int64), *places])
         back = np.empty_like(whole)
         back[whole] = np.arange(len(whole))
-        self._together, self._apart = (torch.from_numpy(n).to(device) for n in (whole, back))
+        self._gather_indices, self._scatter_indices = (
+            torch.from_numpy(n).to(device) for n in (whole, back)
+        )
 
-    def together(self, held: Tensor) -> Tensor:
-        """The matrices that this process owns, one after the other, from what all hold."""
-        found = self._shards.exchange(held, self._sent, self._received)
-        return found.index_select(0, self._together)
+    def gather(self, local: Tensor) -> Tensor:
+        """Gather the matrices that this process owns, one after the other."""
+        found = self._shards.exchange(local, self._sent, self._received)
+        return found.index_select(0, self._gather_indices)
 
-    def apart(self, owned: Tensor) -> Tensor:
-        """Inverse of :meth:`together`."""
-        given = owned.index_select(0, self._apart)
+    def scatter(self, owned: Tensor) -> Tensor:
+        """Inverse of :meth:`gather`."""
+        given = owned.index_select(0, self._scatter_indices)
         return self._shards.exchange(given, self._received, self._sent)

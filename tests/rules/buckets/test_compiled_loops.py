@@ -15,8 +15,13 @@ from ngopt.backends.cpu import messages
 from ngopt.backends.kernel import CompileError
 from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
-from ngopt.rules.buckets import along, compiled, loops
-from ngopt.rules.buckets.places import STRAIGHT, TAPS_FIRST, TURNED, Place, Plane
+from ngopt.rules.buckets import (
+    compiled_loops,
+    compiled_messages,
+    compiled_step,
+    loop_tables,
+)
+from ngopt.rules.buckets.memory_layout import STRAIGHT, TAPS_FIRST, TURNED, MatrixLayout, Placement
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.hand_built import graph, layout, spaces
@@ -87,13 +92,13 @@ def test_with_options(name, options):
 
 @pytest.mark.parametrize("few", [1, 100])
 @pytest.mark.parametrize("small", [True, False], ids=["small", "in torch"])
-def test_in_many_batches_and_with_matrices_of_all_sizes(few, small, monkeypatch):
+def test_in_many_batches_and_with_matrices_of_all_sizes(few, c_sizes, monkeypatch):
     at_once = replace(_of_cpu(), at_once=few)
-    monkeypatch.setattr(compiled, "backend_for", lambda *_: at_once)
-    monkeypatch.setattr(loops, "MANY", 0)
-    monkeypatch.setattr(along, "CHUNK", few)
-    if not small:
-        monkeypatch.setattr(loops, "worthwhile", lambda *_: False)
+    monkeypatch.setattr(compiled_step, "backend_for", lambda *_: at_once)
+    monkeypatch.setattr(compiled_loops, "MANY", 0)
+    monkeypatch.setattr(compiled_messages, "CHUNK", few)
+    if not c_sizes:
+        monkeypatch.setattr(loop_tables, "worthwhile", lambda *_: False)
         monkeypatch.setattr(messages, "worthwhile", lambda *_: False)
     for name in SOME:
         assert difference(randomize(MatrixGNN()), zoo_graph(name), 2) < 1e-5
@@ -115,8 +120,8 @@ def test_layouts_of_memory(name):
     described = graph(S, [layout(S, "w", factors, roles)])
     rule = randomize(MatrixGNN())
     assert difference(rule, described) < 1e-5
-    ((piece,),) = [found.pieces for found in used(rule)]
-    assert piece.plane.turned == turned
+    ((segment,),) = [found.segments for found in used(rule)]
+    assert segment.matrix_layout.turned == turned
 
 
 PLACES = {
@@ -142,18 +147,18 @@ PLACES = {
 @pytest.mark.parametrize("shape", PLACES)
 def test_places_of_rows_that_are_contiguous(shape):
     for strides, expected in PLACES[shape].items():
-        found = Place.of(shape, strides, (2,))
+        found = Placement.of(shape, strides, (2,))
         if expected is None:
             assert found is None
             continue
         order, pitch = expected
-        assert found == Place(Plane(shape, order), pitch, (2,))
+        assert found == Placement(MatrixLayout(shape, order), pitch, (2,))
         memory = torch.arange(400)
-        rows, columns = found.plane.sides
+        rows, columns = found.matrix_layout.sides
         matrix = memory.as_strided((rows, columns), (pitch, 1), 2)
         array = memory.as_strided(shape, strides, 2)
-        assert torch.equal(found.plane.arrays(matrix), array)
-        assert torch.equal(found.plane.flat(array), matrix)
+        assert torch.equal(found.matrix_layout.arrays(matrix), array)
+        assert torch.equal(found.matrix_layout.flat(array), matrix)
 
 
 class Mixture(nn.Module):
@@ -405,7 +410,7 @@ def trajectory_from(rule, described, *seeds, steps=4):
 
 
 def test_what_c_cannot_orthogonalize_torch_does(monkeypatch):
-    monkeypatch.setattr(loops, "orthogonalize", lambda *_: False)
+    monkeypatch.setattr(compiled_loops, "orthogonalize", lambda *_: False)
     assert difference(randomize(MatrixGNN()), zoo_graph("conv_flatten")) < 1e-5
 
 
@@ -417,7 +422,9 @@ def test_a_loop_that_cannot_be_compiled_is_no_error(late, monkeypatch):
     monkeypatch.setattr(switch, "_off", False)
     if late:
         failing = replace(backend.CPU, make=refuse)
-        monkeypatch.setattr(compiled, "backend_for", lambda _: None if switch._off else failing)
+        monkeypatch.setattr(
+            compiled_step, "backend_for", lambda _: None if switch._off else failing
+        )
     else:
         monkeypatch.setattr(backend, "Kernel", refuse)
         backend._of_cpu.cache_clear()
