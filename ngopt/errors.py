@@ -42,3 +42,19 @@ OF_DAMAGED_DATA = (
     ValueError,
 )
 """What Python and torch raise where data from a file is not what it should be."""
+
+
+def check_whole(error: type[NgoptError], network: str, **sizes: int) -> None:
+    """Raise an error unless each of the sizes is a whole number of at least 1.
+
+    Args:
+        error: class of the error.
+        network: name of what is built.
+        sizes: its sizes, by the names of its arguments.
+    """
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise error(
+                f"{network} cannot be built with {name}={size!r}.\n"
+                f"  Use whole numbers of at least 1 for {', '.join(sizes)}."
+            )

@@ -14,7 +14,7 @@ from meta_train.data.dataset import Dataset
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.task import Batch, Problem, Task, Tensors
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.state_buffers import state_buffers
+from ngopt.graph.trace import state_buffers
 
 Loss = Callable[[Any, Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from ngopt.encoders.frame import Frame, frame_of
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.features.positions import Positions
 from ngopt.graph.layout import Layout
-from ngopt.nn.wiring import Wiring
+from ngopt.nn.connectivity import Connectivity
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Batch:
         """
         like = next(iter(networks.stacks[0].parameters.values()))
         frame = frame_of(networks, shown, like)
-        arrays: list[list[Tensor]] = [[] for _ in frame.wiring.edges]
+        arrays: list[list[Tensor]] = [[] for _ in frame.connectivity.edges]
         views = [view for stack in networks for view in _views(stack)]
         for piece, view in zip(frame.pieces, views, strict=True):
             arrays[piece.array].append(view.flatten(0, 1))
         return cls(networks, frame, tuple(torch.cat(parts) for parts in arrays))
 
     @property
-    def wiring(self) -> Wiring:
+    def connectivity(self) -> Connectivity:
         """How the edges hang together."""
-        return self.frame.wiring
+        return self.frame.connectivity
 
     def parameters(self, arrays: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Bring what was computed for each entry into the shape of the parameters.

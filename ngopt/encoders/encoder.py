@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.encoders.networks import Networks, Stack
-from ngopt.errors import EncoderError
+from ngopt.errors import EncoderError, check_whole
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.plain import from_plain, to_plain
-from ngopt.nn.sizes import check_whole
 
 
 class Encoder(nn.Module, ABC):

@@ -11,13 +11,13 @@ from torch import Tensor
 from ngopt.encoders.networks import Networks
 from ngopt.features.positions import Positions
 from ngopt.features.tensors import KINDS, fan_in
-from ngopt.graph.activations import ACTIVATIONS
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.incidence import Incidence, incidences
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import Nodes, NodeSet, nodes_of
-from ngopt.nn.wiring import Edges, Wiring, relative_indices
+from ngopt.graph.space import ACTIVATIONS
+from ngopt.nn.connectivity import ArrayEdges, Connectivity, relative_indices
 
 HIDDEN, INPUT, OUTPUT, NO_NEURON = ROLES = range(4)
 """What a node is in its network. Pinned neurons between inputs and outputs count as hidden."""
@@ -53,7 +53,7 @@ class Frame:
     """All of a batch that does not depend on the values of parameters.
 
     Args:
-        wiring: how the edges hang together.
+        connectivity: which nodes the edges connect.
         taps: coordinates of the taps of each array, `(tap, TAP_POSITIONS)`.
         structure: features of each bundle, `(bundles, STRUCTURE)`.
         kinds: kind of each bundle, below `BUNDLE_KINDS`, `(bundles,)`.
@@ -67,7 +67,7 @@ class Frame:
         pieces: which groups belong to which parameters.
     """
 
-    wiring: Wiring
+    connectivity: Connectivity
     taps: tuple[Tensor, ...]
     structure: Tensor
     kinds: Tensor
@@ -218,7 +218,7 @@ def _join(
         return torch.cat([_repeated(getattr(d, name), n) for d, n in tables])
 
     blocks, pieces = _blocks(graphs, described, counts)
-    wiring = Wiring(
+    connectivity = Connectivity(
         sum(counts),
         tuple(block.edges() for block in blocks),
         _owners([len(d.kinds) for d in described], counts, like),
@@ -226,7 +226,7 @@ def _join(
         rows("relative"),
     )
     return Frame(
-        wiring,
+        connectivity,
         tuple(block.taps for block in blocks),
         rows("structure"),
         rows("kinds"),
@@ -252,9 +252,9 @@ class _Block:
     sources: list[Tensor]
     bundles: list[Tensor]
 
-    def edges(self) -> Edges:
+    def edges(self) -> ArrayEdges:
         ends = Incidence(torch.cat(self.targets), torch.cat(self.sources))
-        return Edges(ends, self.bias, torch.cat(self.bundles))
+        return ArrayEdges(ends, self.bias, torch.cat(self.bundles))
 
 
 def _blocks(

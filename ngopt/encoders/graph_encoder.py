@@ -24,9 +24,8 @@ from ngopt.encoders.probes import Probes
 from ngopt.errors import EncoderError
 from ngopt.features.positions import POSITIONS, Positions
 from ngopt.graph.nodes import nodes_of
-from ngopt.nn.affine import Affine, PairAffine
+from ngopt.nn.affine import Affine, LayerNorm, PairAffine
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.layer_norm import LayerNorm
 from ngopt.nn.read_out import AttentionPool, Concatenation, Pool
 
 SCALES = ("kind", "tensor")
@@ -175,8 +174,10 @@ class GraphEncoder(Encoder):
         if isinstance(self.read_out, Concatenation):
             result: Tensor = self.read_out(nodes[frame.roles == OUTPUT], len(networks))
         else:
-            wiring = batch.wiring
-            result = self.read_out(nodes, wiring.node_network, frame.roles, wiring.networks)
+            connectivity = batch.connectivity
+            result = self.read_out(
+                nodes, connectivity.node_network, frame.roles, connectivity.networks
+            )
         return networks.in_order([result])
 
     def neurons(self, networks: Networks) -> list[dict[str, Tensor]]:
@@ -224,7 +225,7 @@ class GraphEncoder(Encoder):
         size = self.edit_scale.to(nodes)[self.scale.rows(batch)]
         own = self.own(batch, features)
         arrays = []
-        for x, edge, where in zip(own, edges, batch.wiring.edges, strict=True):
+        for x, edge, where in zip(own, edges, batch.connectivity.edges, strict=True):
             hidden = silu(x + self.around(edge, nodes, where.ends).unsqueeze(3))
             factor = size[where.bundle][:, None, None, None, None]
             arrays.append(self.entry_head(hidden) * factor)

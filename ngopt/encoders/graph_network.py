@@ -88,7 +88,7 @@ class NGGNN(GraphEncoder):
         apply = at_once if self.sizes["aggregators"] == ["mean"] else by_chunks
         aggregate = partial(pna_dense.aggregate, apply=apply)
         for layer in self.layers:
-            nodes, edges = layer(nodes, edges, batch.wiring.ends, aggregate, apply)
+            nodes, edges = layer(nodes, edges, batch.connectivity.ends, aggregate, apply)
         return nodes, edges
 
 
@@ -146,5 +146,5 @@ class NGT(GraphEncoder):
     def body(self, batch: Batch, nodes: Tensor, edges: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Attend along the edges."""
         for layer in self.layers:
-            nodes, edges = layer(nodes, edges, batch.wiring.ends)
+            nodes, edges = layer(nodes, edges, batch.connectivity.ends)
         return nodes, edges

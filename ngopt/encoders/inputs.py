@@ -9,7 +9,7 @@ from ngopt.encoders.batch import Batch
 from ngopt.encoders.frame import BUNDLE_KINDS, INPUT, OUTPUT
 from ngopt.features.positions import NODE_POSITIONS, TAP_POSITIONS
 from ngopt.features.tensors import STRUCTURE
-from ngopt.graph.activations import ACTIVATIONS
+from ngopt.graph.space import ACTIVATIONS
 from ngopt.nn.affine import Affine
 from ngopt.nn.relations import INDEX, pinned_indices
 
@@ -44,7 +44,7 @@ class Scale(nn.Module):
         mean, size = self.mean.to(like)[row], self.size.to(like)[row]
         factor, shift = batch.frame.fan_in.sqrt() / size, -mean / size
         result = []
-        for values, edges in zip(batch.values, batch.wiring.edges, strict=True):
+        for values, edges in zip(batch.values, batch.connectivity.edges, strict=True):
             f, s = factor[edges.bundle], shift[edges.bundle]
             result.append(torch.addcmul(s[:, None, None, None], values, f[:, None, None, None]))
         return result
@@ -53,7 +53,7 @@ class Scale(nn.Module):
         """Measure mean and standard deviation of the entries of each row, over all networks."""
         row = self.rows(batch)
         total = torch.zeros(3, len(self.mean), dtype=torch.float64, device=row.device)
-        for values, edges in zip(batch.values, batch.wiring.edges, strict=True):
+        for values, edges in zip(batch.values, batch.connectivity.edges, strict=True):
             x = values.double() * batch.frame.fan_in[edges.bundle].double().sqrt().view(-1, 1, 1, 1)
             sums = torch.stack([torch.ones_like(x), x, x.square()]).sum((2, 3, 4))
             total.index_add_(1, row[edges.bundle], sums)
@@ -120,7 +120,9 @@ class EntryMap(nn.Module):
         """
         of_bundle = self.bundle(batch.frame.structure)
         result = []
-        for x, edges, taps in zip(features, batch.wiring.edges, batch.frame.taps, strict=True):
+        for x, edges, taps in zip(
+            features, batch.connectivity.edges, batch.frame.taps, strict=True
+        ):
             known = of_bundle[edges.bundle][:, None, None, None] + self.tap(taps)
             result.append(self.entry(x) + known)
         return result
@@ -164,7 +166,7 @@ class NodeMap(nn.Module):
         if self.activation is not None:
             x = x + self.activation(frame.activations)
         if self.index is not None:
-            x = x + self.index(pinned_indices(frame.wiring))
+            x = x + self.index(pinned_indices(frame.connectivity))
         if self.ends is not None:
             table = torch.cat([self.ends.to(x), x.new_zeros(1, x.shape[1])])
             row = torch.where(frame.roles == INPUT, frame.places, len(self.ends))

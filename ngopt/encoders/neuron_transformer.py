@@ -13,9 +13,8 @@ from ngopt.errors import EncoderError
 from ngopt.graph.incidence import Incidence, incidences
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import Nodes, nodes_of
-from ngopt.nn.affine import Affine
+from ngopt.nn.affine import Affine, LayerNorm
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.layer_norm import LayerNorm
 
 
 class NeuronTransformer(Encoder):

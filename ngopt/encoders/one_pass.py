@@ -11,15 +11,14 @@ from ngopt.encoders.encoder import Architecture, Encoder, Example, check_sizes, 
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.encoders.passage import PLACE, TAP_PLACE, Passage, Reading
 from ngopt.errors import EncoderError
-from ngopt.features.constants import constant
+from ngopt.features.numbers import constant
 from ngopt.features.positions import NODE_POSITIONS, POSITIONS, Positions
 from ngopt.features.scale import root_inverse
 from ngopt.features.tensors import STRUCTURE
-from ngopt.graph.activations import ACTIVATIONS
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.nn.affine import Affine
+from ngopt.graph.space import ACTIVATIONS
+from ngopt.nn.affine import Affine, LayerNorm
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.layer_norm import LayerNorm
 from ngopt.nn.recurrent import GRU
 
 KEPT = 256

@@ -63,11 +63,11 @@ class RelationEncoder(GraphEncoder):
 
     def body(self, batch: Batch, nodes: Tensor, edges: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Compute features of pairs, and pool them at the nodes."""
-        wiring = batch.wiring
-        pairs = [self.start(x, nodes, end) for x, end in zip(edges, wiring.ends, strict=True)]
-        indices = pinned_indices(wiring)
-        pairs = through_layers(self.layers, self.activation, wiring, pairs, indices)
-        return self.end(node_pools(wiring, pairs, by_bundle=True)), pairs
+        connectivity = batch.connectivity
+        pairs = [self.start(x, nodes, end) for x, end in zip(edges, connectivity.ends, strict=True)]
+        indices = pinned_indices(connectivity)
+        pairs = through_layers(self.layers, self.activation, connectivity, pairs, indices)
+        return self.end(node_pools(connectivity, pairs, by_bundle=True)), pairs
 
 
 class NFN(RelationEncoder):

@@ -11,7 +11,7 @@ from ngopt.features.tensors import KINDS
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.statistics import STATISTICS, set_statistics
+from ngopt.nn.sets import STATISTICS, set_statistics
 
 BINS = 4
 """Parts of the depth of a network, in which tensors of one kind are taken together."""

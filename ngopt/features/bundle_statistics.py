@@ -45,6 +45,10 @@ class MessageMatrices(NamedTuple):
         return cls(*(a.squeeze(-1) if a.shape[-1] == 1 else a.mean(-1) for a in arrays))
 
 
+MATRICES = len(MessageMatrices._fields)
+"""Number of matrices of messages of a bundle."""
+
+
 class BundleStatistics(NamedTuple):
     """Means over a bundle.
 

@@ -1,4 +1,6 @@
-"""Root mean squares and their ratios, finite and differentiable at zero."""
+"""Scales of numbers: root mean squares, their ratios, logarithms; differentiable at zero."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -94,3 +96,32 @@ def log_ratio(square: Tensor, reference: Tensor) -> Tensor:
         `tanh(log(sqrt(square / reference)) / 2)`, between -1 and 1; 0 where both are 0.
     """
     return torch.tanh((torch.log(floored(square)) - torch.log(floored(reference))) / 4)
+
+
+LOG_SIGN = 2
+"""Number of features that :func:`log_sign` makes of a number."""
+
+
+def log_sign(x: Tensor, p: float = 10.0) -> Tensor:
+    r"""Split numbers into magnitude and sign.
+
+    .. math::
+        x \mapsto (\log|x| / p,\ \mathrm{sign}\,x) \text{ if } |x| \ge e^{-p},
+        \text{ else } (-1,\ e^p x)
+
+    Args:
+        x: any shape.
+        p: how many powers of e below 1 still count as large.
+
+    Returns:
+        `(*x.shape, 2)`, continuous in `x`.
+
+    Source: Andrychowicz et al., "Learning to learn by gradient descent by gradient descent",
+    NeurIPS 2016, appendix A.
+    """
+    size = x.abs()
+    threshold = math.exp(-p)
+    # Clamped on both sides, so that the branch that is not taken has a finite derivative too.
+    magnitude = torch.log(size.clamp(min=threshold)) / p
+    sign = x.clamp(-threshold, threshold) * math.exp(p)
+    return torch.stack([magnitude, sign], -1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ngopt.features.bundle_statistics import BundleStatistics
-from ngopt.features.constants import constant
+from ngopt.features.numbers import constant
 from ngopt.features.scale import log_ratio, root
 from ngopt.graph.bundle import Bundle, Role
 from ngopt.graph.layout import Kind, Layout

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ngopt.graph.activations import activation_of
 from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.record import Record
 from ngopt.graph.recorder import Recorder, version
+from ngopt.graph.space import activation_of
 
 _READERS = """
 item tolist numpy array bool int float index complex equal allclose is_nonzero data_ptr storage

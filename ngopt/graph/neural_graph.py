@@ -11,7 +11,7 @@ from ngopt.errors import GraphError
 from ngopt.graph.bundle import Bundle, Role
 from ngopt.graph.draw import draw
 from ngopt.graph.layout import Layout
-from ngopt.graph.shortest_path import shortest_path
+from ngopt.graph.nodes import shortest_path
 from ngopt.graph.space import Space
 from ngopt.graph.structure import Structure
 from ngopt.graph.summary import summary
@@ -67,7 +67,7 @@ class NeuralGraph(Structure):
 
     @cached_property
     def shortest_path(self) -> int:
-        """Number of layers; see :func:`ngopt.graph.shortest_path.shortest_path`."""
+        """Number of layers; see :func:`ngopt.graph.nodes.shortest_path`."""
         return shortest_path(self)
 
     def summary(self, full: bool = False) -> str:

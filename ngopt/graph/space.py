@@ -1,6 +1,37 @@
-"""A space: a set of neurons that an axis of a parameter runs over."""
+"""A space: a set of neurons that an axis of a parameter runs over, and their activations."""
 
 from dataclasses import dataclass, field
+
+ACTIVATIONS = (
+    "relu",
+    "gelu",
+    "silu",
+    "tanh",
+    "sigmoid",
+    "leaky_relu",
+    "sin",
+    "elu",
+    "softplus",
+    "other",
+    "none",
+)
+"""Functions that are applied to neurons, entry by entry; `other` for those without a name here."""
+
+_OTHER_NAMES = {"rnn_relu": "relu", "rnn_relu_cell": "relu"} | dict.fromkeys(
+    ("lstm", "gru", "rnn_tanh", "lstm_cell", "gru_cell", "rnn_tanh_cell"), "tanh"
+)
+_OTHERS = """
+celu cos erf exp glu hardshrink hardsigmoid hardswish hardtanh log_sigmoid logsigmoid mish prelu
+relu6 rrelu selu softshrink softsign square tanhshrink threshold
+"""
+_BY_OPERATION = (
+    {name: name for name in ACTIVATIONS[:-2]} | dict.fromkeys(_OTHERS.split(), "other")
+) | _OTHER_NAMES
+
+
+def activation_of(operation: str) -> str:
+    """Which of :data:`ACTIVATIONS` a torch function of this name is; empty if it is none."""
+    return _BY_OPERATION.get(operation, "")
 
 
 @dataclass(frozen=True)
@@ -17,7 +48,7 @@ class Space:
             dimensions. The neurons of a nested space are permuted independently for each neuron of
             the spaces around it.
         reason: why the space is pinned, empty for a hidden one.
-        activation: which of :data:`~ngopt.graph.activations.ACTIVATIONS` are applied to the
+        activation: which of :data:`~ngopt.graph.space.ACTIVATIONS` are applied to the
             neurons, separated by spaces if there are several; empty if the model was not traced.
             Spaces that differ in nothing else are equal: their neurons are permuted alike.
     """

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from ngopt.errors import TraceError
 from ngopt.graph.assemble import assemble
@@ -17,7 +19,6 @@ from ngopt.graph.following import Following, Surfacing
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.recorder import Recorder
-from ngopt.graph.state_buffers import state_buffers
 from ngopt.graph.terms import ONE, Term
 from ngopt.graph.verify import verify as verify_graph
 
@@ -153,6 +154,18 @@ class Tracing:
         }
         found = self.recorder, axes, self._buffers, self._aliases
         return assemble(*found, made, batch)
+
+
+def state_buffers(module: nn.Module) -> tuple[str, ...]:
+    """Names of the buffers of a module that follow its neurons, as the running means of a norm do.
+
+    All other buffers are constants, such as masks and frequencies, and pin what they meet.
+    """
+    if isinstance(module, _NormBase):
+        return ("running_mean", "running_var")
+    if isinstance(module, _SpectralNorm):
+        return ("_u", "_v")
+    return ()
 
 
 def _identity(parameter: Tensor) -> Any:

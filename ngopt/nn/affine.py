@@ -1,4 +1,4 @@
-"""Affine maps that follow the dtype and device of their input."""
+"""Affine maps and layer normalisation, which follow the dtype and device of their input."""
 
 import torch
 from torch import Tensor, nn
@@ -79,3 +79,27 @@ class PairAffine(nn.Module):
         """Add what :meth:`of_nodes` returned to what the pairs contribute."""
         result: Tensor = self.pair(pairs) + target.unsqueeze(2) + source.unsqueeze(1)
         return result
+
+
+class LayerNorm(nn.Module):
+    """Mean 0 and variance 1 over the last axis, then a learned gain and bias.
+
+    Nothing is averaged over neurons, edges or models, so each of them is on its own. A constant
+    input gives the bias, with a finite derivative.
+
+    Args:
+        width: size of the last axis.
+
+    Source: Ba et al., "Layer normalization", 2016.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(width, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., width)` to `(..., width)`."""
+        return nn.functional.layer_norm(
+            x, self.weight.shape, self.weight.to(x), self.bias.to(x), eps=1e-5
+        )

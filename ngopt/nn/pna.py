@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ngopt.graph.incidence import Incidence
-from ngopt.nn.affine import Affine, PairAffine
+from ngopt.nn.affine import Affine, LayerNorm, PairAffine
 from ngopt.nn.chunks import Apply, at_once
-from ngopt.nn.layer_norm import LayerNorm
 
 AGGREGATORS = ("mean", "min", "max", "std")
 

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.graph.incidence import Incidence
-from ngopt.nn.affine import Affine, PairAffine
+from ngopt.nn.affine import Affine, LayerNorm, PairAffine
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.layer_norm import LayerNorm
 from ngopt.nn.relational_attention import Relation, RelationalAttention
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.nn.affine import Affine
+from ngopt.nn.connectivity import Connectivity
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.wiring import Wiring
 
 FREQUENCIES = 4
 INDEX = 1 + 2 * FREQUENCIES
@@ -19,17 +19,17 @@ WHOLE_POOLS = 2
 """All weights, all biases."""
 
 
-def pinned_indices(wiring: Wiring) -> Tensor:
+def pinned_indices(connectivity: Connectivity) -> Tensor:
     """Tell the neurons that are never permuted from each other, whatever their number.
 
     Args:
-        wiring: gives the nodes.
+        connectivity: gives the nodes.
 
     Returns:
         `(nodes, INDEX)`: for pinned neurons 1, then sines and cosines of the relative index
         (0 to 1) within their set; zeros for hidden neurons and for nodes that are no neurons.
     """
-    index = wiring.relative.unsqueeze(1)
+    index = connectivity.relative.unsqueeze(1)
     angles = index * math.pi * 2.0 ** torch.arange(FREQUENCIES).to(index)
     known = torch.cat([torch.ones_like(index), angles.sin(), angles.cos()], 1)
     return torch.where(index < 0, 0.0, known)
@@ -40,11 +40,11 @@ def soft_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(1 + x.square().mean(-1, keepdim=True))
 
 
-def node_pools(wiring: Wiring, pairs: Sequence[Tensor], by_bundle: bool) -> Tensor:
+def node_pools(connectivity: Connectivity, pairs: Sequence[Tensor], by_bundle: bool) -> Tensor:
     """Average what enters and what leaves each node, over all bundles that do.
 
     Args:
-        wiring: gives the nodes at the ends of the edges.
+        connectivity: gives the nodes at the ends of the edges.
         pairs: features of the pairs of neurons, arrays `(groups, out, in, features)`.
         by_bundle: whether each bundle counts alike, however many edges of it meet at the node;
             else each edge does.
@@ -53,14 +53,14 @@ def node_pools(wiring: Wiring, pairs: Sequence[Tensor], by_bundle: bool) -> Tens
         `(nodes, NODE_POOLS * features)`; zeros where there is no such edge.
     """
     weights_in, biases_in, weights_out = _NodeMean(), _NodeMean(), _NodeMean()
-    for (ends, bias, _), x in zip(wiring.edges, pairs, strict=True):
+    for (ends, bias, _), x in zip(connectivity.edges, pairs, strict=True):
         _, outputs, inputs, _ = x.shape
         if bias:
             biases_in.add(ends.target, x.mean(2), 1)
         else:
             weights_in.add(ends.target, x.mean(2), 1 if by_bundle else inputs)
             weights_out.add(ends.source, x.mean(1), 1 if by_bundle else outputs)
-    zeros = pairs[0].new_zeros(wiring.nodes, pairs[0].shape[-1])
+    zeros = pairs[0].new_zeros(connectivity.nodes, pairs[0].shape[-1])
     return torch.cat([pool.result(zeros) for pool in (weights_in, biases_in, weights_out)], 1)
 
 
@@ -142,12 +142,14 @@ class PinnedFactors(nn.Module):
         super().__init__()
         self.affine = Affine(INDEX, features, generator, bias=False)
 
-    def forward(self, wiring: Wiring, pairs: Sequence[Tensor], indices: Tensor) -> list[Tensor]:
+    def forward(
+        self, connectivity: Connectivity, pairs: Sequence[Tensor], indices: Tensor
+    ) -> list[Tensor]:
         """Multiply features of pairs, arrays `(groups, out, in, features)`."""
         factors = 1 + self.affine(indices)
         return [
             x * factors[ends.target].unsqueeze(2) * factors[ends.source].unsqueeze(1)
-            for ends, x in zip(wiring.ends, pairs, strict=True)
+            for ends, x in zip(connectivity.ends, pairs, strict=True)
         ]
 
 
@@ -189,11 +191,13 @@ class RelationLayer(nn.Module):
             self.before = PinnedFactors(inputs, generator)
             self.after = PinnedFactors(outputs, generator)
 
-    def forward(self, wiring: Wiring, pairs: Sequence[Tensor], indices: Tensor) -> list[Tensor]:
+    def forward(
+        self, connectivity: Connectivity, pairs: Sequence[Tensor], indices: Tensor
+    ) -> list[Tensor]:
         """Map the features of all edges.
 
         Args:
-            wiring: says how the edges hang together.
+            connectivity: of the edges.
             pairs: arrays `(groups, out, in, inputs)`.
             indices: what :func:`pinned_indices` returned.
 
@@ -201,36 +205,38 @@ class RelationLayer(nn.Module):
             Arrays `(groups, out, in, outputs)`.
         """
         if self.pinned:
-            pairs = self.before(wiring, pairs, indices)
-        nodes = node_pools(wiring, pairs, self.by_bundle)
-        whole = whole_pools(wiring, pairs)
+            pairs = self.before(connectivity, pairs, indices)
+        nodes = node_pools(connectivity, pairs, self.by_bundle)
+        whole = whole_pools(connectivity, pairs)
         result = []
-        for (ends, bias, bundle), x in zip(wiring.edges, pairs, strict=True):
+        for (ends, bias, bundle), x in zip(connectivity.edges, pairs, strict=True):
             maps = self.biases if bias else self.weights
             result.append(maps(x, nodes[ends.target], nodes[ends.source], whole[bundle]))
-        return self.after(wiring, result, indices) if self.pinned else result
+        return self.after(connectivity, result, indices) if self.pinned else result
 
 
-def whole_pools(wiring: Wiring, pairs: Sequence[Tensor]) -> Tensor:
+def whole_pools(connectivity: Connectivity, pairs: Sequence[Tensor]) -> Tensor:
     """Average each bundle, and the means of all weights and of all biases of its network.
 
     Args:
-        wiring: tells the bundles and networks apart.
+        connectivity: tells the bundles and networks apart.
         pairs: arrays `(groups, out, in, features)`.
 
     Returns:
         `(bundles, (1 + WHOLE_POOLS) * features)`; zeros where a network has no such bundle.
     """
-    like, network = pairs[0], wiring.bundle_network
-    number = torch.cat([edges.bundle for edges in wiring.edges])
+    like, network = pairs[0], connectivity.bundle_network
+    number = torch.cat([edges.bundle for edges in connectivity.edges])
     means = torch.cat([x.mean((1, 2)) for x in pairs])
     own = _mean_by(number, means, len(network))
-    of_biases = [number[:0], *(edges.bundle for edges in wiring.edges if edges.bias)]
+    of_biases = [number[:0], *(edges.bundle for edges in connectivity.edges if edges.bias)]
     biases = like.new_zeros(len(network), 1).index_fill_(0, torch.cat(of_biases), 1)
     kinds = []
     for share in (1 - biases, biases):
-        total = own.new_zeros(wiring.networks, own.shape[1]).index_add(0, network, own * share)
-        count = own.new_zeros(wiring.networks, 1).index_add(0, network, share)
+        total = own.new_zeros(connectivity.networks, own.shape[1]).index_add(
+            0, network, own * share
+        )
+        count = own.new_zeros(connectivity.networks, 1).index_add(0, network, share)
         kinds.append((total / count.clamp(min=1))[network])
     return torch.cat([own, *kinds], 1)
 
@@ -244,7 +250,7 @@ def _mean_by(number: Tensor, rows: Tensor, count: int) -> Tensor:
 def through_layers(
     layers: Iterable[nn.Module],
     activation: Callable[[Tensor], Tensor],
-    wiring: Wiring,
+    connectivity: Connectivity,
     pairs: list[Tensor],
     indices: Tensor,
 ) -> list[Tensor]:
@@ -253,7 +259,7 @@ def through_layers(
     Args:
         layers: :class:`RelationLayer` each.
         activation: after each layer.
-        wiring: says how the edges hang together.
+        connectivity: of the edges.
         pairs: arrays `(groups, out, in, features)`.
         indices: what :func:`pinned_indices` returned.
 
@@ -261,7 +267,7 @@ def through_layers(
         Arrays of the same shapes.
     """
     for layer in layers:
-        pairs = [activation(soft_norm(x)) for x in layer(wiring, pairs, indices)]
+        pairs = [activation(soft_norm(x)) for x in layer(connectivity, pairs, indices)]
     return pairs
 
 
@@ -303,25 +309,25 @@ class RelationNetwork(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head = FeedForward([inputs + width, width, outputs], generator, zero)
 
-    def forward(self, wiring: Wiring, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, connectivity: Connectivity, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Compute the outputs of all entries.
 
         Args:
-            wiring: says how the edges hang together.
+            connectivity: of the edges.
             inputs: what is known of each entry, arrays `(groups, out, in, tap, inputs)`.
 
         Returns:
             Arrays `(groups, out, in, tap, outputs)`.
         """
-        indices = pinned_indices(wiring)
+        indices = pinned_indices(connectivity)
         pairs = [nn.functional.silu(self.embed(x)).mean(3) for x in inputs]
         if self.io_embedding:
             target, source = self.target(indices), self.source(indices)
             pairs = [
                 x + target[ends.target].unsqueeze(2) + source[ends.source].unsqueeze(1)
-                for ends, x in zip(wiring.ends, pairs, strict=True)
+                for ends, x in zip(connectivity.ends, pairs, strict=True)
             ]
-        pairs = through_layers(self.layers, self.activation, wiring, pairs, indices)
+        pairs = through_layers(self.layers, self.activation, connectivity, pairs, indices)
         return [
             self.head(torch.cat([x, pair.unsqueeze(3).expand(*x.shape[:-1], -1)], -1))
             for x, pair in zip(inputs, pairs, strict=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.switch import known_at_once, uncompiled
-from ngopt.features.constants import constant
+from ngopt.features.numbers import constant
 from ngopt.optim.magnitudes import magnitudes
 from ngopt.rules.shards import Shards
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ngopt.backends.cpu.largest import largest_of
+from ngopt.backends.cpu.c_functions import largest_of
 from ngopt.backends.switch import in_buckets
 
 SMALL = 2048

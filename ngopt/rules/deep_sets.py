@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ngopt.nn.affine import Affine
-from ngopt.nn.set_layer import SetLayer
+from ngopt.nn.sets import SetLayer
 from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State

@@ -13,7 +13,7 @@ from ngopt.graph.incidence import Incidence, incidences
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import Nodes, nodes_of
-from ngopt.nn.wiring import Wiring
+from ngopt.nn.connectivity import Connectivity
 from ngopt.rules.rule import State
 
 
@@ -91,10 +91,10 @@ class GraphInputs:
         )
 
     @cached_property
-    def wiring(self) -> Wiring:
+    def connectivity(self) -> Connectivity:
         """Which nodes the bundles connect."""
         bundles = [inputs.bundle for inputs in self.bundles]
-        return Wiring.of_one(self.nodes, bundles, self.ends, self.context)
+        return Connectivity.of_one(self.nodes, bundles, self.ends, self.context)
 
     def entry_features(self) -> list[Tensor]:
         """All features of each entry: its own, its tap's position, and those of its bundle.

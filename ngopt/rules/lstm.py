@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.errors import RuleError
-from ngopt.features.log_sign import LOG_SIGN, log_sign
 from ngopt.features.moments import compute_dtype
+from ngopt.features.scale import LOG_SIGN, log_sign
 from ngopt.graph.layout import Layout
 from ngopt.nn.affine import Affine
 from ngopt.nn.recurrent import LSTMCell
@@ -26,7 +26,7 @@ class LSTM(TensorRule):
         hidden: number of units of each layer.
         layers: number of layers.
         p: how many powers of e below 1 a gradient still counts as large; see
-            :func:`~ngopt.features.log_sign.log_sign`.
+            :func:`~ngopt.features.scale.log_sign`.
         seed: of the draw of theta.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ngopt.backends.switch import fusible
 from ngopt.errors import RuleError
+from ngopt.features.bundle_statistics import MATRICES
 from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES
 from ngopt.features.numbers import Number
@@ -18,7 +19,6 @@ from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.affine import Affine
-from ngopt.nn.messages import Round
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket_step import CONTEXT, BucketStep, make_plans
 from ngopt.rules.buckets.compiled_step import all_updates, context_builder, sharded_loops_for
@@ -26,7 +26,6 @@ from ngopt.rules.buckets.in_place import step_buckets_in_place
 from ngopt.rules.buckets.packing import packed_size
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.layers.entry_head import EntryHead
-from ngopt.rules.plans import kept
 from ngopt.rules.rule import InPlaceOptions, ParameterUpdate, Rule, State
 from ngopt.rules.shards import Shards
 
@@ -112,7 +111,7 @@ class MatrixGNN(Rule):
         generator = torch.Generator().manual_seed(seed)
         self.start = Affine(NEURON_FEATURES, width, generator)
         self.source = Affine(TENSOR_FEATURES, width, generator)
-        self.rounds = nn.ModuleList(Round(width, generator) for _ in range(rounds))
+        self.rounds = nn.ModuleList(MessageRound(width, generator) for _ in range(rounds))
         self.head = EntryHead(hidden, width, TENSOR_FEATURES, generator)
         self.scale = nn.Sequential(
             Affine(TENSOR_FEATURES, hidden, generator), nn.SiLU(), Affine(hidden, OUTPUTS)
@@ -185,9 +184,9 @@ class MatrixGNN(Rule):
     def _plans(
         self, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor], graph: NeuralGraph
     ) -> list[Plan]:
-        looks = tuple((n, parameters[n].device, parameters[n].dtype) for n in gradients)
+        tensors = tuple((n, parameters[n].device, parameters[n].dtype) for n in gradients)
         make = partial(make_plans, self, graph, gradients, parameters)
-        return kept(self, graph, ("plans", looks), make)
+        return self.cached(graph, ("plans", tensors), make)
 
     def supports_runs(self, gradients: Mapping[str, Tensor]) -> bool:
         """True where loops are compiled; see :class:`.Rule`."""
@@ -283,3 +282,31 @@ class MatrixGNN(Rule):
         if self.linear_sizes:
             outputs = outputs + self.scale_linear(context)
         return outputs + self.perturbation.to(outputs)
+
+
+class MessageRound(nn.Module):
+    """One round of messages: each neuron mixes its state with the mean message of its bundles.
+
+    The message of a bundle to its output neurons is `to_out` of the products of its matrices with
+    the states of its input neurons, `(..., MATRICES * width)`; `to_in` is the same for messages to
+    input neurons.
+
+    Args:
+        width: size of a neuron's state.
+        generator: draws the weights.
+    """
+
+    def __init__(self, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.keep = Affine(width, width, generator)
+        self.to_out = Affine(MATRICES * width, width, generator, bias=False)
+        self.to_in = Affine(MATRICES * width, width, generator, bias=False)
+
+    def forward(self, states: Tensor, messages: Tensor) -> Tensor:
+        """Return new states, each between -1 and 1.
+
+        Args:
+            states: of all neurons, `(..., neurons, width)`.
+            messages: mean message of the bundles of each neuron, of the same shape.
+        """
+        return torch.tanh(self.keep(states) + messages)

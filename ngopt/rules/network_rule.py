@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ngopt.errors import RuleError
+from ngopt.errors import RuleError, check_whole
 from ngopt.features.moments import compute_dtype
 from ngopt.features.numbers import Number
 from ngopt.features.positions import POSITIONS, TAP_POSITIONS, Positions
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.nn.sizes import check_whole
 from ngopt.rules.graph_inputs import BundleInputs, GraphInputs
 from ngopt.rules.paper_recipe import PaperRecipe
 from ngopt.rules.recipe import Recipe

@@ -92,4 +92,4 @@ class NFN(NetworkRule):
 
     def network(self, graph_inputs: GraphInputs) -> tuple[list[Tensor], State]:
         """Run the network on all bundles."""
-        return self.net(graph_inputs.wiring, graph_inputs.entry_features()), {}
+        return self.net(graph_inputs.connectivity, graph_inputs.entry_features()), {}

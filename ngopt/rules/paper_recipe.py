@@ -6,13 +6,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ngopt.features.constants import constant
-from ngopt.features.log_sign import LOG_SIGN, log_sign
-from ngopt.features.momenta import DECAYS, init_momenta, update_momenta
 from ngopt.features.moments import compute_dtype
+from ngopt.features.numbers import constant
+from ngopt.features.scale import LOG_SIGN, log_sign
 from ngopt.features.tensors import STRUCTURE
 from ngopt.rules.graph_inputs import BundleInputs
 from ngopt.rules.recipe import Recipe
+
+DECAYS = (0.5, 0.9, 0.99, 0.999, 0.9999)
+"""Of the momenta."""
 
 
 class PaperRecipe(Recipe):
@@ -25,7 +27,7 @@ class PaperRecipe(Recipe):
     Args:
         generator: draws nothing.
         magnitude: how much the second output counts, :math:`\lambda`.
-        p: of :func:`~ngopt.features.log_sign.log_sign`.
+        p: of :func:`~ngopt.features.scale.log_sign`.
 
     Source: Kofinas et al., "Graph Neural Networks for Learning Equivariant Representations of
     Neural Networks", ICLR 2024; features by Andrychowicz et al., NeurIPS 2016; step by Metz et al.,
@@ -76,3 +78,22 @@ class PaperRecipe(Recipe):
         """Direction times the exponential of the magnitude."""
         direction, size = outputs.unbind(-1)
         return direction * torch.exp(self.magnitude * size)
+
+
+def init_momenta(parameter: Tensor) -> dict[str, Tensor]:
+    """Zero momenta, shaped like the parameter, by names `momentum0` to `momentum4`."""
+    zeros = torch.zeros_like(parameter, dtype=compute_dtype(parameter), requires_grad=False)
+    return {f"momentum{number}": zeros.clone() for number in range(len(DECAYS))}
+
+
+def update_momenta(state: Mapping[str, Tensor], gradient: Tensor) -> dict[str, Tensor]:
+    r"""Take one gradient in: :math:`m \leftarrow \beta m + g`, without bias correction.
+
+    Args:
+        state: what :func:`init_momenta` or the last call returned; left as it is.
+        gradient: of the parameter's shape.
+    """
+    return {
+        f"momentum{number}": torch.add(gradient, state[f"momentum{number}"], alpha=decay)
+        for number, decay in enumerate(DECAYS)
+    }

@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,11 @@ from ngopt.features.numbers import Number
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.shards import Shards
+
+CACHE_SIZE = 24
+"""Number of things that :meth:`Rule.cached` keeps, the last ones used."""
+
+Cached = TypeVar("Cached")
 
 State: TypeAlias = dict[str, dict[str, Tensor]]
 """For each parameter by name: the tensors of its optimizer state, by name."""
@@ -118,8 +123,24 @@ class Rule(nn.Module, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy starts without diagnostics and without cached plans.
-        own = ("on_diagnostics", "kept")
+        own = ("on_diagnostics", "_cache")
         return {key: value for key, value in self.__dict__.items() if key not in own}
+
+    def cached(self, graph: NeuralGraph, name: Hashable, make: Callable[[], Cached]) -> Cached:
+        """Return something that depends on this rule and a graph, made only once.
+
+        Args:
+            graph: the graph.
+            name: tells several such things apart.
+            make: makes it.
+        """
+        cache: dict[Any, tuple[NeuralGraph, Any]] = self.__dict__.setdefault("_cache", {})
+        key = id(graph), name
+        cache[key] = cache.pop(key) if key in cache else (graph, make())
+        while len(cache) > CACHE_SIZE:
+            del cache[next(iter(cache))]
+        found: Cached = cache[key][1]
+        return found
 
     def annealing_factor(self, age: Number, lowered: bool | Tensor = False) -> Number:
         """Factor of the learning rate: 1, unless the rule anneals.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ngopt.nn.feed_forward import FeedForward
-from ngopt.nn.statistics import STATISTICS, set_statistics
+from ngopt.nn.sets import STATISTICS, set_statistics
 from ngopt.rules.graph_inputs import GraphInputs
 from ngopt.rules.network_rule import NetworkRule, check_sizes
 from ngopt.rules.rule import State

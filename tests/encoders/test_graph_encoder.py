@@ -24,13 +24,13 @@ def test_values_come_back_in_the_shape_of_the_parameters():
 
 def test_each_edge_joins_nodes_of_its_own_network():
     batch = Batch.of(mixed(), Positions())
-    wiring = batch.wiring
-    assert wiring.networks == 12
-    for edges in wiring.edges:
-        network = wiring.bundle_network[edges.bundle]
+    connectivity = batch.connectivity
+    assert connectivity.networks == 12
+    for edges in connectivity.edges:
+        network = connectivity.bundle_network[edges.bundle]
         for numbers in edges.ends:
             assert torch.equal(
-                wiring.node_network[numbers], network.unsqueeze(1).expand_as(numbers)
+                connectivity.node_network[numbers], network.unsqueeze(1).expand_as(numbers)
             )
 
 
@@ -54,7 +54,7 @@ def test_values_are_scaled_by_kind_or_by_tensor():
             chosen = torch.cat(
                 [
                     x[rows[edges.bundle] == row].flatten()
-                    for x, edges in zip(values, batch.wiring.edges, strict=True)
+                    for x, edges in zip(values, batch.connectivity.edges, strict=True)
                 ]
             )
             assert chosen.mean().abs() < 1e-6

@@ -57,7 +57,7 @@ def test_pools_of_nodes(described, by_bundle):
     graph_inputs = graph_inputs_of(described)
     pairs = pairs_of(graph_inputs)
     expected = pools_by_loops(graph_inputs, pairs, by_bundle)
-    torch.testing.assert_close(node_pools(graph_inputs.wiring, pairs, by_bundle), expected)
+    torch.testing.assert_close(node_pools(graph_inputs.connectivity, pairs, by_bundle), expected)
 
 
 def layer_by_loops(layer, x):
@@ -112,15 +112,17 @@ def test_layer_is_the_formula(by_bundle):
     one = layer(by_bundle=by_bundle)
     names = [bundle.name for bundle in graph_inputs.bundles]
     expected = layer_by_loops(one, dict(zip(names, pairs, strict=True)))
-    found = one(graph_inputs.wiring, pairs, pinned_indices(graph_inputs.wiring))
+    found = one(graph_inputs.connectivity, pairs, pinned_indices(graph_inputs.connectivity))
     for name, tensor in zip(names, found, strict=True):
         torch.testing.assert_close(tensor, expected[name])
 
 
 def test_bundles_count_alike_or_by_their_edges():
     graph_inputs = graph_inputs_of(GRAPHS["attention_block"])
-    pairs, indices = pairs_of(graph_inputs), pinned_indices(graph_inputs.wiring)
-    outputs = [layer(by_bundle=flag)(graph_inputs.wiring, pairs, indices) for flag in (False, True)]
+    pairs, indices = pairs_of(graph_inputs), pinned_indices(graph_inputs.connectivity)
+    outputs = [
+        layer(by_bundle=flag)(graph_inputs.connectivity, pairs, indices) for flag in (False, True)
+    ]
     differs = {
         bundle.name
         for bundle, first, second in zip(graph_inputs.bundles, *outputs, strict=True)
@@ -137,15 +139,15 @@ def test_bundles_count_alike_or_by_their_edges():
 @pytest.mark.parametrize("pinned", [False, True])
 def test_layer_is_linear(described, pinned):
     graph_inputs = graph_inputs_of(described)
-    indices = pinned_indices(graph_inputs.wiring)
+    indices = pinned_indices(graph_inputs.connectivity)
     one, x, y = layer(pinned=pinned), pairs_of(graph_inputs), pairs_of(graph_inputs)
     y = [tensor.flip(0).sin() for tensor in y]
-    zero = one(graph_inputs.wiring, [torch.zeros_like(t) for t in x], indices)
-    both = one(graph_inputs.wiring, [a + 2 * b for a, b in zip(x, y, strict=True)], indices)
+    zero = one(graph_inputs.connectivity, [torch.zeros_like(t) for t in x], indices)
+    both = one(graph_inputs.connectivity, [a + 2 * b for a, b in zip(x, y, strict=True)], indices)
     for a, b, c, d in zip(
         both,
-        one(graph_inputs.wiring, x, indices),
-        one(graph_inputs.wiring, y, indices),
+        one(graph_inputs.connectivity, x, indices),
+        one(graph_inputs.connectivity, y, indices),
         zero,
         strict=True,
     ):
@@ -201,7 +203,7 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
         for parameter in one.parameters():
             parameter.zero_()
         only[block * INPUTS : (block + 1) * INPUTS] = kept
-    indices = pinned_indices(graph_inputs.wiring)
+    indices = pinned_indices(graph_inputs.connectivity)
     before = pairs_of(graph_inputs)
     after = [
         x + 1.0 if bundle.name == turned else x
@@ -211,8 +213,8 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
         bundle.name
         for bundle, a, b in zip(
             graph_inputs.bundles,
-            one(graph_inputs.wiring, before, indices),
-            one(graph_inputs.wiring, after, indices),
+            one(graph_inputs.connectivity, before, indices),
+            one(graph_inputs.connectivity, after, indices),
             strict=True,
         )
         if not torch.equal(a, b)
@@ -222,7 +224,7 @@ def test_each_relation_reaches_what_it_should(graph, maps, block, turned, reache
 
 def test_indices_tell_pinned_neurons_apart_and_no_others():
     graph_inputs = graph_inputs_of(MLP)
-    indices = pinned_indices(graph_inputs.wiring)
+    indices = pinned_indices(graph_inputs.connectivity)
     assert indices.shape == (graph_inputs.nodes.count, INDEX)
     for item in graph_inputs.nodes.sets:
         rows = indices[item.start : item.start + item.size]
@@ -240,7 +242,7 @@ def test_factors_are_one_between_hidden_neurons():
     graph_inputs = graph_inputs_of(MLP)
     pairs = pairs_of(graph_inputs)
     factors = randomize(PinnedFactors(INPUTS, torch.Generator()))
-    found = factors(graph_inputs.wiring, pairs, pinned_indices(graph_inputs.wiring))
+    found = factors(graph_inputs.connectivity, pairs, pinned_indices(graph_inputs.connectivity))
     same = {
         bundle.name
         for bundle, a, b in zip(graph_inputs.bundles, found, pairs, strict=True)
@@ -256,7 +258,9 @@ def test_a_fresh_layer_keeps_the_size_of_features(described, width):
     generator = torch.Generator().manual_seed(0)
     one = RelationLayer(width, 64, generator, pinned=True)
     for x in one(
-        graph_inputs.wiring, pairs_of(graph_inputs, width), pinned_indices(graph_inputs.wiring)
+        graph_inputs.connectivity,
+        pairs_of(graph_inputs, width),
+        pinned_indices(graph_inputs.connectivity),
     ):
         assert 0.1 < x.square().mean().sqrt() < 4
 
@@ -277,12 +281,12 @@ def test_entries_of_one_pair_share_the_pair_and_keep_their_own_inputs():
     options = {"activation": torch.relu, "zero": False}
     net = RelationNetwork(channels, 4, [layer_of(4, generator)], 1, generator, **options)
     randomize(net).double()
-    outputs = net(graph_inputs.wiring, inputs)
+    outputs = net(graph_inputs.connectivity, inputs)
     for x, out in zip(inputs, outputs, strict=True):
         assert out.shape == (*x.shape[:-1], 1)
     with torch.no_grad():
         net.head.layers[0].weight[:channels] = 0  # the entry's own inputs
-    blind = net(graph_inputs.wiring, inputs)
+    blind = net(graph_inputs.connectivity, inputs)
     for out, same in zip(outputs, blind, strict=True):
         torch.testing.assert_close(same, same[:, :, :, :1].expand_as(same), rtol=0, atol=0)
         assert out.shape[3] == 1 or out.std(3).min() > 0

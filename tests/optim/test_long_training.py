@@ -24,7 +24,7 @@ def kept(optimizer):
     """Numbers that must not grow: of tensors in memory, of plans, of characters saved."""
     gc.collect()
     tensors = sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
-    plans = len(optimizer.rule.__dict__.get("kept", {}))
+    plans = len(optimizer.rule.__dict__.get("_cache", {}))
     return tensors, plans, len(optimizer.state_dict()["ngopt"]["names"])
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ngopt.errors import RuleError
-from ngopt.features.log_sign import log_sign
+from ngopt.features.scale import log_sign
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.lstm import LSTM
 from tests.rules.rule_inputs import MLP, draw, randomize

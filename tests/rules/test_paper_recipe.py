@@ -1,12 +1,11 @@
 import pytest
 import torch
 
-from ngopt.features.log_sign import log_sign
-from ngopt.features.momenta import DECAYS
 from ngopt.features.positions import Positions
+from ngopt.features.scale import log_sign
 from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.ff import FF
-from ngopt.rules.paper_recipe import PaperRecipe
+from ngopt.rules.paper_recipe import DECAYS, PaperRecipe
 from tests.rules.recipe_inputs import bundle_inputs_of, structures_of
 from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize
 

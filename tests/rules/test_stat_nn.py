@@ -1,7 +1,7 @@
 import pytest
 
 from ngopt.errors import RuleError
-from ngopt.nn.statistics import STATISTICS
+from ngopt.nn.sets import STATISTICS
 from ngopt.rules.stat_nn import StatNN
 from tests.rules.rule_inputs import MLP, draw, randomize, trajectory
 

@@ -1,4 +1,4 @@
-"""Compile C source with the system's compiler, once, and load it."""
+"""Compile C source with the system's compiler, once, and load it: generated source and files."""
 
 import ctypes
 import hashlib
@@ -7,10 +7,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ngopt.backends.kernel import CompileError
+from ngopt.backends.switch import give_up
 
 FLAGS = (
     "-O3",
@@ -65,6 +69,32 @@ def load(source: str, *flags: str, sizes: int, pointers: int) -> Any:
     run.argtypes = [*[ctypes.c_int64] * sizes, *[ctypes.c_void_p] * pointers]
     run.restype = None
     return run
+
+
+@cache
+def load_files(*names: str, flags: Sequence[str] = (), sizes: int, pointers: int) -> Any:
+    """Compile files of this folder and return their function `run`; warn and return None on failure.
+
+    Args:
+        *names: of the files, one after the other.
+        flags: for the compiler.
+        sizes: how many `int64_t` the function takes.
+        pointers: how many pointers it takes after them.
+    """
+    try:
+        folder = files("ngopt.backends.cpu")
+        source = "\n".join(folder.joinpath(n).read_text(encoding="utf-8") for n in names)
+        return load(source, *flags, sizes=sizes, pointers=pointers)
+    except CompileError as reason:
+        give_up(reason)
+        return None
+
+
+def load_with_products(name: str, *, double: bool, sizes: int, pointers: int) -> Any:
+    """The same for a file that uses `product.c`, in single or double precision."""
+    real = ("double", 0) if double else ("float", 1)
+    flags = ("-ffp-contract=fast", f"-DREAL={real[0]}", f"-DREAL_IS_FLOAT={real[1]}")
+    return load_files("product.c", name, flags=flags, sizes=sizes, pointers=pointers)
 
 
 def _compile(command: list[str], source: str, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ngopt.backends.cpu.shipped import with_products
+from ngopt.backends.cpu.build import load_with_products
 from ngopt.backends.tables import Addresses
 from ngopt.features.scale import EPS, LEAST
 from ngopt.rules.layers.polar import coefficients
@@ -58,7 +58,7 @@ def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
 
 def _run(double: bool) -> Any:
     """The compiled loop; None if it cannot be compiled."""
-    return with_products("orthogonalize.c", double=double, sizes=2, pointers=3)
+    return load_with_products("orthogonalize.c", double=double, sizes=2, pointers=3)
 
 
 @cache

@@ -16,10 +16,10 @@ from torch import Tensor
 from ngopt.backends.cpu.orthogonalize import orthogonalize
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, addresses
-from ngopt.features.bundle_statistics import Products
+from ngopt.features.bundle_statistics import MATRICES, Products
 from ngopt.rules.buckets import kernels
 from ngopt.rules.buckets.bucket import Bucket
-from ngopt.rules.buckets.compiled_messages import FLOAT, MATRICES, CompiledMessages, MessageGroup
+from ngopt.rules.buckets.compiled_messages import FLOAT, CompiledMessages, MessageGroup
 from ngopt.rules.buckets.entries import MANY, BucketStatistics, HeadInputs
 from ngopt.rules.buckets.loop_tables import KNOWN, SUMS, LoopTables, item_numbers
 from ngopt.rules.buckets.memory_layout import Batch, Segment

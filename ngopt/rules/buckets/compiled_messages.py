@@ -6,16 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ngopt.backends.cpu.messages import multiply
+from ngopt.backends.cpu.c_functions import multiply
 from ngopt.backends.tables import Addresses
-from ngopt.features.bundle_statistics import MessageMatrices
+from ngopt.features.bundle_statistics import MATRICES
 from ngopt.rules.buckets.memory_layout import Segment
 
 FLOAT = 4
 """Bytes of a number."""
-
-MATRICES = len(MessageMatrices._fields)
-"""Number of matrices of messages for each matrix of a bundle."""
 
 CHUNK = 2**17
 """Number of entries whose matrices of messages are in memory at once. They stay in the cache, where

@@ -8,12 +8,11 @@ from torch import Tensor
 from ngopt.features.bundle_statistics import Products
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
 from ngopt.features.tensors import TENSOR_FEATURES, step_features
-from ngopt.nn.messages import Round
 from ngopt.rules.buckets.entries import BucketStatistics
 from ngopt.rules.buckets.plan import Plan
 
 if TYPE_CHECKING:
-    from ngopt.rules.matrix_gnn import MatrixGNN
+    from ngopt.rules.matrix_gnn import MatrixGNN, MessageRound
 
 PRODUCT_INDEX = {name: place for place, name in enumerate(Products._fields)}
 COMPARED = ("adam", "gradient", "weight")
@@ -165,7 +164,7 @@ class ContextBuilder:
         table = torch.tanh(rule.start(features))
         sources = torch.tanh(rule.source(self._context))
         for module in rule.rounds:
-            mix = cast(Round, module)
+            mix = cast("MessageRound", module)
             table = mix(table, self._messages(*self._states_at_ends(table, sources), mix))
         return self._states_at_ends(table, sources)
 
@@ -202,7 +201,7 @@ class ContextBuilder:
         whole = whole.index_select(1, bundle[: means.shape[2]])
         return torch.cat([log_ratio(squares, whole), cosine.unsqueeze(-1)], -1)
 
-    def _messages(self, out: Tensor, into: Tensor, mix: Round) -> Tensor:
+    def _messages(self, out: Tensor, into: Tensor, mix: "MessageRound") -> Tensor:
         """Mean message of the bundles of each neuron, `(runs, neurons, width)`."""
         messages: list[list[Tensor]] = [[], []]
         for make in self._statistics.messages:

@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from ngopt.backends.backend import Backend
-from ngopt.backends.cpu import messages
+from ngopt.backends.cpu import c_functions
 from ngopt.backends.cpu.orthogonalize import worthwhile
 from ngopt.backends.tables import Addresses, Tables, addresses
+from ngopt.features.bundle_statistics import MATRICES
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket import Bucket, Member
-from ngopt.rules.buckets.compiled_messages import FLOAT, MATRICES
+from ngopt.rules.buckets.compiled_messages import FLOAT
 from ngopt.rules.buckets.entries import (
     StepTensors,
 )
@@ -318,7 +319,7 @@ class LoopTables:
 
     def _multiplies_in_c(self, bucket: Bucket) -> bool:
         """Whether products with matrices of a bucket are computed in C."""
-        return self._backend.compiled and messages.worthwhile(bucket.shape[1] * bucket.shape[2])
+        return self._backend.compiled and c_functions.worthwhile(bucket.shape[1] * bucket.shape[2])
 
     def prepare_capture(self) -> None:
         """Allocate what a capture in a CUDA graph needs and cannot allocate itself."""

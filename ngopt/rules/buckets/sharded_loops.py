@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.tables import Addresses
+from ngopt.features.bundle_statistics import MATRICES
 from ngopt.rules.buckets.bucket import Bucket
 from ngopt.rules.buckets.compiled_loops import CompiledLoops, concatenate
-from ngopt.rules.buckets.compiled_messages import MATRICES
 from ngopt.rules.buckets.memory_layout import Segment
 from ngopt.rules.buckets.messages import BucketMessages
 from ngopt.rules.buckets.sharded_matrices import Exchange, LocalPart, owners

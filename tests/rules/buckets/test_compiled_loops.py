@@ -11,7 +11,7 @@ from torch import nn
 
 from ngopt.backends import backend, switch
 from ngopt.backends.backend import _of_cpu
-from ngopt.backends.cpu import messages
+from ngopt.backends.cpu import c_functions
 from ngopt.backends.kernel import CompileError
 from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
@@ -61,7 +61,7 @@ def difference(rule, described, steps=3):
 
 def used(rule):
     """The loops that a rule keeps."""
-    plans = [one for _, many in rule.__dict__.get("kept", {}).values() for one in many]
+    plans = [one for _, many in rule.__dict__.get("_cache", {}).values() for one in many]
     return [found for plan in plans if isinstance(plan, Plan) for found in plan.loops.values()]
 
 
@@ -99,7 +99,7 @@ def test_in_many_batches_and_with_matrices_of_all_sizes(few, c_sizes, monkeypatc
     monkeypatch.setattr(compiled_messages, "CHUNK", few)
     if not c_sizes:
         monkeypatch.setattr(loop_tables, "worthwhile", lambda *_: False)
-        monkeypatch.setattr(messages, "worthwhile", lambda *_: False)
+        monkeypatch.setattr(c_functions, "worthwhile", lambda *_: False)
     for name in SOME:
         assert difference(randomize(MatrixGNN()), zoo_graph(name), 2) < 1e-5
 

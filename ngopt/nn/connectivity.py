@@ -1,4 +1,4 @@
-"""How the edges that layers work on hang together at nodes, in one network or in many at once."""
+"""Connectivity: which nodes the edges connect that layers work on, in one network or in many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from ngopt.graph.incidence import Incidence
 from ngopt.graph.nodes import Nodes
 
 
-class Edges(NamedTuple):
-    """Where the edges of one array `(groups, out, in, ...)` are.
+class ArrayEdges(NamedTuple):
+    """The nodes and the bundles of the edges in one array `(groups, out, in, ...)`.
 
     The array holds a bundle of one network, or bundles of the same shape of several networks, one
     after the other along its first axis.
@@ -30,7 +30,7 @@ class Edges(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wiring:
+class Connectivity:
     """All edges of some networks, which have no edges between each other.
 
     Args:
@@ -43,7 +43,7 @@ class Wiring:
     """
 
     networks: int
-    edges: tuple[Edges, ...]
+    edges: tuple[ArrayEdges, ...]
     bundle_network: Tensor
     node_network: Tensor
     relative: Tensor
@@ -51,8 +51,8 @@ class Wiring:
     @classmethod
     def of_one(
         cls, nodes: Nodes, bundles: Sequence[Bundle], ends: Sequence[Incidence], like: Tensor
-    ) -> "Wiring":
-        """Return the wiring of one network.
+    ) -> "Connectivity":
+        """Return the connectivity of one network.
 
         Args:
             nodes: the nodes of its graph.
@@ -62,7 +62,7 @@ class Wiring:
         """
         zero = torch.zeros((), dtype=torch.long, device=like.device)
         edges = tuple(
-            Edges(end, "in" not in bundle.roles, (zero + number).expand(bundle.shape[0]))
+            ArrayEdges(end, "in" not in bundle.roles, (zero + number).expand(bundle.shape[0]))
             for number, (bundle, end) in enumerate(zip(bundles, ends, strict=True))
         )
         networks = zero.expand(len(bundles)), zero.expand(nodes.count)

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.graph.state_buffers import state_buffers
-from ngopt.graph.trace import trace
+from ngopt.graph.trace import state_buffers, trace
 
 
 @pytest.mark.parametrize(

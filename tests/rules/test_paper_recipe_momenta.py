@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.features.momenta import DECAYS, init_momenta, update_momenta
+from ngopt.rules.paper_recipe import DECAYS, init_momenta, update_momenta
 
 NAMES = [f"momentum{number}" for number in range(len(DECAYS))]
 

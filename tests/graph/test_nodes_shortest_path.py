@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ngopt import NeuralGraph, trace
-from ngopt.graph.shortest_path import shortest_path
+from ngopt.graph.nodes import shortest_path
 
 
 class Residual(nn.Module):

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ngopt.graph.activations import ACTIVATIONS, activation_of
 from ngopt.graph.plain import from_plain, to_plain
+from ngopt.graph.space import ACTIVATIONS, activation_of
 from ngopt.graph.trace import trace
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from ngopt.backends.cpu import messages
-from ngopt.backends.cpu.messages import MOST, multiply, worthwhile
+from ngopt.backends.cpu import c_functions
+from ngopt.backends.cpu.c_functions import MOST, multiply, worthwhile
 from ngopt.backends.tables import addresses
 
 SHAPES = [(1, 1), (7, 3), (6, 16), (150, 20), (20, 150), (300, 520)]
@@ -35,5 +35,5 @@ def test_on_several_threads_torch_multiplies_large_matrices(monkeypatch):
 
 
 def test_torch_multiplies_what_cannot_be_compiled(monkeypatch):
-    monkeypatch.setattr(messages, "_run", lambda: None)
+    monkeypatch.setattr(c_functions, "_multiply_loop", lambda: None)
     assert not worthwhile(1)

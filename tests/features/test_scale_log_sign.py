@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngopt.features.log_sign import LOG_SIGN, log_sign
+from ngopt.features.scale import LOG_SIGN, log_sign
 
 
 def by_cases(x, p):

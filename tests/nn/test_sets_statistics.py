@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.nn.statistics import QUANTILES, set_statistics
+from ngopt.nn.sets import QUANTILES, set_statistics
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 100])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.nn.layer_norm import LayerNorm
+from ngopt.nn.affine import LayerNorm
 from tests.rules.rule_inputs import randomize
 
 

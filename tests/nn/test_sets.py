@@ -1,6 +1,6 @@
 import torch
 
-from ngopt.nn.set_layer import SetLayer
+from ngopt.nn.sets import SetLayer
 from tests.rules.rule_inputs import randomize
 
 

@@ -1,7 +1,6 @@
 import pytest
 
-from ngopt.errors import RuleError
-from ngopt.nn.sizes import check_whole
+from ngopt.errors import RuleError, check_whole
 
 
 def test_sizes_of_at_least_one():

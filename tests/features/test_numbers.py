@@ -1,6 +1,6 @@
 import torch
 
-from ngopt.features.constants import constant
+from ngopt.features.numbers import constant
 
 
 def test_numbers_take_dtype_and_device():
