@@ -31,7 +31,7 @@ from benchmarks.contestant import Build
 from benchmarks.models import GPT2, ResNet50, Transformer, ViT, images, loss, perceptron, words
 from benchmarks.step import CONTESTANTS, LR, Case
 from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules, trace
-from ngopt.backends import switch
+from ngopt.backends import dispatch
 from ngopt.backends.triton import kernel
 from ngopt.optim.context_refresh import FIRST
 from ngopt.rules.layers import polar
@@ -267,7 +267,7 @@ def tiles(device: str, tiny: bool) -> Any:
     for tile in (None, *TILES[: 2 if tiny else None]):
         optimizer = NeuralGraphOptimizer(model, LR, graph=graph)
         times: list[float] = []
-        where = nullcontext() if tile else switch.plain()
+        where = nullcontext() if tile else dispatch.without_loops()
         with where, patch.object(kernel, "TILE", tile or kernel.TILE):
             for _ in range(FIRST + 16):
                 with _clock(device, times):

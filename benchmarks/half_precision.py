@@ -21,7 +21,7 @@ from meta_train.data.images import images
 from meta_train.data.text import text
 from meta_train.table import table_lines
 from ngopt import NeuralGraphOptimizer
-from ngopt.backends.switch import eager
+from ngopt.backends.dispatch import eager
 from ngopt.features.scale import EPS, row_squares
 from ngopt.rules import base_update
 from ngopt.rules.layers.polar import in_half_precision, rough_polar_factor

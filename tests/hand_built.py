@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ngopt.graph.bundle import Bundle, Step
+from ngopt.graph.bundle import Bundle, ViewStep
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.space import Space
@@ -30,7 +30,7 @@ def bundle(
     known: Mapping[str, Space],
     factors: Sequence[str | int],
     roles: str,
-    steps: Sequence[Step] = (),
+    steps: Sequence[ViewStep] = (),
     axes: Sequence[int] | None = None,
 ) -> Bundle:
     """A bundle with roles given by their first letters (`t` for tap)."""
@@ -93,9 +93,9 @@ class ResidualConvNet(nn.Module):
 def residual_convnet() -> tuple[nn.Module, NeuralGraph, Tensor]:
     """A model, its graph, and inputs. The stream is (group gs), the inner channels (group gi)."""
     s = spaces(x=2, group=4, gs=(2, "group"), gi=(3, "group"), y=3)
-    stream, inner = Step(0, 0, 8, (4, 2)), Step(0, 0, 12, (4, 3))
+    stream, inner = ViewStep(0, 0, 8, (4, 2)), ViewStep(0, 0, 12, (4, 3))
 
-    def per_channel(name: str, step: Step, space: str, depth: float, **more) -> Layout:
+    def per_channel(name: str, step: ViewStep, space: str, depth: float, **more) -> Layout:
         part = bundle(name, s, ["group", space], "oo", [step], [0, 0])
         return Layout(name, (step.length,), (part,), depth=depth, **more)
 
@@ -107,13 +107,15 @@ def residual_convnet() -> tuple[nn.Module, NeuralGraph, Tensor]:
         s,
         ["group", "gi", "group", "gs", 3, 3],
         "ooiitt",
-        [Step(1, 0, 8, (4, 2)), inner],
+        [ViewStep(1, 0, 8, (4, 2)), inner],
         [0, 0, 1, 1, 2, 3],
     )
     conv_b = bundle(
         "conv_b.weight", s, ["group", "gs", "gi", 3, 3], "goitt", [stream], [0, 0, 1, 2, 3]
     )
-    head = bundle("head.weight", s, ["y", "group", "gs"], "oii", [Step(1, 0, 8, (4, 2))], [0, 1, 1])
+    head = bundle(
+        "head.weight", s, ["y", "group", "gs"], "oii", [ViewStep(1, 0, 8, (4, 2))], [0, 1, 1]
+    )
     layouts = [
         Layout("stem.weight", (8, 2, 3, 3), (stem,), depth=0.0, **conv),
         per_channel("stem.bias", stream, "gs", 0.0, **conv),
@@ -158,15 +160,15 @@ class AttentionBlock(nn.Module):
 def attention_block() -> tuple[nn.Module, NeuralGraph, Tensor]:
     """A model, its graph, and inputs."""
     s = spaces(x=7, model=8, heads=4, qk=(2, "heads"), v=(3, "heads"), mlp=10)
-    parts = [("qk", Step(0, 0, 8, (4, 2))), ("qk", Step(0, 8, 8, (4, 2)))]
-    parts.append(("v", Step(0, 16, 12, (4, 3))))
+    parts = [("qk", ViewStep(0, 0, 8, (4, 2))), ("qk", ViewStep(0, 8, 8, (4, 2)))]
+    parts.append(("v", ViewStep(0, 16, 12, (4, 3))))
     fused = [
         bundle("qkv.weight", s, ["heads", d, "model"], "ooi", [step], [0, 0, 1])
         for d, step in parts
     ]
     fused_bias = [bundle("qkv.bias", s, ["heads", d], "oo", [step], [0, 0]) for d, step in parts]
     proj = bundle(
-        "proj.weight", s, ["model", "heads", "v"], "oii", [Step(1, 0, 12, (4, 3))], [0, 1, 1]
+        "proj.weight", s, ["model", "heads", "v"], "oii", [ViewStep(1, 0, 12, (4, 3))], [0, 1, 1]
     )
     layouts = [
         layout(s, "embedding.weight", ["x", "model"], "io", kind="embedding", depth=0.0),

@@ -11,9 +11,9 @@ from torch.func import grad_and_value
 
 from meta_train.curves import Setting
 from meta_train.tasks.task import Task, Tensors
-from ngopt.monitor.adam_beside import AdamBeside
+from ngopt.monitor.adam_comparison import AdamComparison
+from ngopt.monitor.diagnostics import Diagnostics, record_diagnostics
 from ngopt.monitor.measures import angle, change, rms
-from ngopt.monitor.watch import Seen, watch
 from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.rule import Rule
 
@@ -54,13 +54,13 @@ def looks(rule: Rule, task: Task, setting: Setting, steps: int, seed: int) -> It
     generator = torch.Generator().manual_seed(seed)
     parameters, context = task.problem(generator)
     stacked = {name: tensor[None] for name, tensor in context.items()}
-    state, adam = init_state(parameters, task.graph, rule), AdamBeside()
+    state, adam = init_state(parameters, task.graph, rule), AdamComparison()
     for step in range(1, steps + 1):
         batch = tuple(t[0] for t in task.batches(stacked, 1, generator))
         gradients, _ = grad_and_value(task.loss)(parameters, context, batch)
         lr = setting.rate(step - 1, steps)
         options = dict.fromkeys(parameters, Options(lr, setting.weight_decay))
-        with watch(rule) as seen:
+        with record_diagnostics(rule) as seen:
             after = update(parameters, gradients, state, task.graph, rule, options)
         adams = adam.step(parameters, gradients, options)
         if (step - 1) % math.ceil(steps / POINTS) == 0 or step == steps:
@@ -71,7 +71,7 @@ def looks(rule: Rule, task: Task, setting: Setting, steps: int, seed: int) -> It
         parameters, state = after.params, after.state
 
 
-def _numbers(moves: Tensors, adams: Tensors, seen: Seen) -> Tensors:
+def _numbers(moves: Tensors, adams: Tensors, seen: Diagnostics) -> Tensors:
     decided = seen.numbers().items()
     return {
         f"{ANGLE}/all parameters": angle(moves, adams),
@@ -81,7 +81,7 @@ def _numbers(moves: Tensors, adams: Tensors, seen: Seen) -> Tensors:
     }
 
 
-def _images(seen: Seen) -> Tensors:
+def _images(seen: Diagnostics) -> Tensors:
     order = {"correction": 7, "neurons": 8}
     pictures = seen.images().items()
     return {f"{order[tag.partition('/')[0]]} {tag}": _lying(picture) for tag, picture in pictures}

@@ -1,4 +1,4 @@
-"""Which loops over entries there are for which tensors."""
+"""Backends: what compiles loops over entries, for the CPU and for GPUs."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ngopt.backends import switch
+from ngopt.backends import dispatch
 from ngopt.backends.cpu.kernel import Kernel
-from ngopt.backends.function import Argument, Kind, Result, Use
+from ngopt.backends.function import Argument, ArgumentShape, Result, Use
 from ngopt.backends.kernel import CompileError, Make
 from ngopt.backends.triton import kernel as triton_kernel
 
 AT_ONCE = 2**20
-"""Number of entries whose directions are there at once on the CPU."""
+"""Number of entries that a batch of loops handles at once on the CPU."""
 
 ON_GPU = 2**26
 """The same on GPUs."""
@@ -27,7 +27,7 @@ class Backend:
 
     Args:
         make: makes a loop.
-        at_once: number of entries whose directions are there at once, unless one bundle has more.
+        at_once: number of entries that a batch of loops handles at once, unless a bundle has more.
         compiled: whether other functions in C may be used beside the loops, and copies are cheap.
         remedy: what to do where a loop cannot be compiled.
     """
@@ -37,9 +37,9 @@ class Backend:
     compiled: bool
     remedy: str
 
-    def give_up(self, reason: Exception) -> None:
-        """Say why a loop cannot be compiled, and make none from now on."""
-        switch.give_up(reason, self.remedy)
+    def disable(self, reason: Exception) -> None:
+        """Warn why a loop cannot be compiled, and make none from now on."""
+        dispatch.disable(reason, self.remedy)
 
 
 CPU = Backend(Kernel, AT_ONCE, True, "Install a C compiler such as gcc")
@@ -52,9 +52,9 @@ def backend_for(tensors: Sequence[Tensor]) -> Backend | None:
     Returns:
         None where there can be none; says so once if only a compiler is missing.
     """
-    if switch.fusible(tensors):
+    if dispatch.can_use_cpu_loops(tensors):
         return _of_cpu()
-    if switch.on_gpu(tensors) and importlib.util.find_spec("triton"):
+    if dispatch.can_use_gpu_kernels(tensors) and importlib.util.find_spec("triton"):
         return _of_gpu(tensors[0].device)
     return None
 
@@ -62,9 +62,9 @@ def backend_for(tensors: Sequence[Tensor]) -> Backend | None:
 @cache
 def _of_cpu() -> Backend | None:
     try:
-        Kernel(lambda x: [x], [Argument(Kind.ENTRY)], [Result((Use.STORE,))])
+        Kernel(lambda x: [x], [Argument(ArgumentShape.ENTRY)], [Result((Use.STORE,))])
     except CompileError as reason:
-        CPU.give_up(reason)
+        CPU.disable(reason)
         return None
     return CPU
 
@@ -74,6 +74,6 @@ def _of_gpu(device: torch.device) -> Backend | None:
     try:
         triton_kernel.probe(device)
     except Exception as reason:  # noqa: BLE001 - whatever may be wrong with drivers and compilers
-        GPU.give_up(reason)
+        GPU.disable(reason)
         return None
     return GPU

@@ -16,8 +16,8 @@ ROWS, COLUMNS = 5, 7
 """Sizes of the examples that functions are traced with; whatever else they are, they differ."""
 
 
-class Kind(Enum):
-    """How many numbers there are, as a shape that broadcasts."""
+class ArgumentShape(Enum):
+    """Shape of an argument, which broadcasts to the entries of a matrix."""
 
     ENTRY = (ROWS, COLUMNS)
     ROW = (ROWS, 1)
@@ -25,7 +25,7 @@ class Kind(Enum):
     SCALAR = ()
 
     @classmethod
-    def of(cls, shape: torch.Size) -> "Kind":
+    def of(cls, shape: torch.Size) -> "ArgumentShape":
         """The kind of an intermediate result."""
         return cls.SCALAR if shape.numel() == 1 else cls(tuple(shape))
 
@@ -54,7 +54,7 @@ class Argument:
             other.
     """
 
-    kind: Kind
+    kind: ArgumentShape
     dtype: torch.dtype = torch.float32
     count: int = 1
     pitched: bool = False
@@ -106,7 +106,7 @@ class Writer(ABC):
 
     def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
         self.arguments, self.results = arguments, results
-        self.kinds: dict[str, Kind] = {}
+        self.kinds: dict[str, ArgumentShape] = {}
         self._waiting = [
             (number, part, argument)
             for number, argument in enumerate(arguments)
@@ -136,7 +136,7 @@ class Writer(ABC):
             arguments = [a.name if isinstance(a, fx.Node) else a for a in node.args]
             if operation in ("view", "expand"):
                 arguments = arguments[:1]
-            self.kinds[node.name] = Kind.of(node.meta["val"].shape)
+            self.kinds[node.name] = ArgumentShape.of(node.meta["val"].shape)
             self.operation(node.name, operation, arguments, node.kwargs)
         elif node.op == "output":
             (values,) = node.args

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ngopt.backends.switch import capturing
+from ngopt.backends.dispatch import capturing
 from ngopt.errors import CaptureError
 
 Addresses: TypeAlias = NDArray[np.int64]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ngopt.encoders.frame import Frame, frame_of
+from ngopt.encoders.batch_graph import BatchGraph, batch_graph_of
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.features.positions import Positions
 from ngopt.graph.layout import Layout
@@ -19,12 +19,12 @@ class Batch:
 
     Args:
         networks: the networks.
-        frame: what does not depend on the values of their parameters.
+        graph: what does not depend on the values of their parameters.
         values: of the parameters, arrays `(groups, out, in, tap)`.
     """
 
     networks: Networks
-    frame: Frame
+    graph: BatchGraph
     values: tuple[Tensor, ...]
 
     @classmethod
@@ -36,17 +36,17 @@ class Batch:
             shown: the positional features to show.
         """
         like = next(iter(networks.stacks[0].parameters.values()))
-        frame = frame_of(networks, shown, like)
-        arrays: list[list[Tensor]] = [[] for _ in frame.connectivity.edges]
+        batch_graph = batch_graph_of(networks, shown, like)
+        arrays: list[list[Tensor]] = [[] for _ in batch_graph.connectivity.edges]
         views = [view for stack in networks for view in _views(stack)]
-        for piece, view in zip(frame.pieces, views, strict=True):
-            arrays[piece.array].append(view.flatten(0, 1))
-        return cls(networks, frame, tuple(torch.cat(parts) for parts in arrays))
+        for stack_slice, view in zip(batch_graph.slices, views, strict=True):
+            arrays[stack_slice.array].append(view.flatten(0, 1))
+        return cls(networks, batch_graph, tuple(torch.cat(parts) for parts in arrays))
 
     @property
     def connectivity(self) -> Connectivity:
         """How the edges hang together."""
-        return self.frame.connectivity
+        return self.graph.connectivity
 
     def parameters(self, arrays: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Bring what was computed for each entry into the shape of the parameters.
@@ -59,11 +59,11 @@ class Batch:
         """
         found: list[dict[str, list[Tensor]]] = [{} for _ in self.networks]
         result: list[dict[str, Tensor]] = [{} for _ in self.networks]
-        for piece in self.frame.pieces:
-            part = arrays[piece.array][piece.start : piece.stop]
-            count = len(self.networks.stacks[piece.stack])
+        for stack_slice in self.graph.slices:
+            part = arrays[stack_slice.array][stack_slice.start : stack_slice.stop]
+            count = len(self.networks.stacks[stack_slice.stack])
             by_network = torch.unflatten(part, 0, (count, -1)).movedim(-1, 1)
-            found[piece.stack].setdefault(piece.layout.name, []).append(by_network)
+            found[stack_slice.stack].setdefault(stack_slice.layout.name, []).append(by_network)
         for stack, by_name, parts in zip(self.networks, result, found, strict=True):
             for name, tensor in stack.parameters.items():
                 layout = stack.graph.parameters[name]

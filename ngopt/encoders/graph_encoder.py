@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ngopt.encoders.batch import Batch
+from ngopt.encoders.batch_graph import INPUT, OUTPUT, ROLES, count_role
 from ngopt.encoders.encoder import (
     Architecture,
     Encoder,
@@ -17,7 +18,6 @@ from ngopt.encoders.encoder import (
     check_sizes,
     check_some,
 )
-from ngopt.encoders.frame import INPUT, OUTPUT, ROLES, count_role
 from ngopt.encoders.inputs import EntryFeatures, EntryMap, NodeMap, Scale
 from ngopt.encoders.networks import Networks
 from ngopt.encoders.probes import Probes
@@ -170,13 +170,13 @@ class GraphEncoder(Encoder):
         """Return a vector for each network, `(networks, width)`; as every `Encoder` does."""
         batch = self._batch(networks)
         nodes, _, _ = self._states(batch)
-        frame = batch.frame
+        batch_graph = batch.graph
         if isinstance(self.read_out, Concatenation):
-            result: Tensor = self.read_out(nodes[frame.roles == OUTPUT], len(networks))
+            result: Tensor = self.read_out(nodes[batch_graph.roles == OUTPUT], len(networks))
         else:
             connectivity = batch.connectivity
             result = self.read_out(
-                nodes, connectivity.node_network, frame.roles, connectivity.networks
+                nodes, connectivity.node_network, batch_graph.roles, connectivity.networks
             )
         return networks.in_order([result])
 
@@ -190,7 +190,7 @@ class GraphEncoder(Encoder):
         batch = self._batch(networks)
         nodes, _, _ = self._states(batch)
         result, start = [], 0
-        for stack, known in zip(networks, batch.frame.nodes, strict=True):
+        for stack, known in zip(networks, batch.graph.nodes, strict=True):
             stop = start + len(stack) * known.count
             states = nodes[start:stop].view(len(stack), known.count, -1)
             start = stop
@@ -256,7 +256,7 @@ class GraphEncoder(Encoder):
 
     def _check_count(self, batch: Batch, role: int, word: str) -> None:
         expected = self._count(role)
-        for nodes in batch.frame.nodes:
+        for nodes in batch.graph.nodes:
             found = count_role(nodes, role)
             if found != expected:
                 raise EncoderError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.encoders.batch import Batch
-from ngopt.encoders.frame import BUNDLE_KINDS, INPUT, OUTPUT
+from ngopt.encoders.batch_graph import BUNDLE_KINDS, INPUT, OUTPUT
 from ngopt.features.positions import NODE_POSITIONS, TAP_POSITIONS
 from ngopt.features.tensors import STRUCTURE
 from ngopt.graph.space import ACTIVATIONS
@@ -36,13 +36,13 @@ class Scale(nn.Module):
 
     def rows(self, batch: Batch) -> Tensor:
         """Which mean and size each bundle has, `(bundles,)`."""
-        return batch.frame.numbers if self.by_bundle else batch.frame.kinds
+        return batch.graph.numbers if self.by_bundle else batch.graph.kinds
 
     def forward(self, batch: Batch) -> list[Tensor]:
         """Return the values of all entries, arrays `(groups, out, in, tap)`."""
         row, like = self.rows(batch), batch.values[0]
         mean, size = self.mean.to(like)[row], self.size.to(like)[row]
-        factor, shift = batch.frame.fan_in.sqrt() / size, -mean / size
+        factor, shift = batch.graph.fan_in.sqrt() / size, -mean / size
         result = []
         for values, edges in zip(batch.values, batch.connectivity.edges, strict=True):
             f, s = factor[edges.bundle], shift[edges.bundle]
@@ -54,7 +54,7 @@ class Scale(nn.Module):
         row = self.rows(batch)
         total = torch.zeros(3, len(self.mean), dtype=torch.float64, device=row.device)
         for values, edges in zip(batch.values, batch.connectivity.edges, strict=True):
-            x = values.double() * batch.frame.fan_in[edges.bundle].double().sqrt().view(-1, 1, 1, 1)
+            x = values.double() * batch.graph.fan_in[edges.bundle].double().sqrt().view(-1, 1, 1, 1)
             sums = torch.stack([torch.ones_like(x), x, x.square()]).sum((2, 3, 4))
             total.index_add_(1, row[edges.bundle], sums)
         count, first, second = total
@@ -118,10 +118,10 @@ class EntryMap(nn.Module):
         Returns:
             Arrays `(groups, out, in, tap, outputs)`.
         """
-        of_bundle = self.bundle(batch.frame.structure)
+        of_bundle = self.bundle(batch.graph.structure)
         result = []
         for x, edges, taps in zip(
-            features, batch.connectivity.edges, batch.frame.taps, strict=True
+            features, batch.connectivity.edges, batch.graph.taps, strict=True
         ):
             known = of_bundle[edges.bundle][:, None, None, None] + self.tap(taps)
             result.append(self.entry(x) + known)
@@ -161,15 +161,15 @@ class NodeMap(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the first states of all nodes, `(nodes, width)`."""
-        frame = batch.frame
-        x: Tensor = self.position(frame.positions)
+        batch_graph = batch.graph
+        x: Tensor = self.position(batch_graph.positions)
         if self.activation is not None:
-            x = x + self.activation(frame.activations)
+            x = x + self.activation(batch_graph.activations)
         if self.index is not None:
-            x = x + self.index(pinned_indices(frame.connectivity))
+            x = x + self.index(pinned_indices(batch_graph.connectivity))
         if self.ends is not None:
             table = torch.cat([self.ends.to(x), x.new_zeros(1, x.shape[1])])
-            row = torch.where(frame.roles == INPUT, frame.places, len(self.ends))
-            outputs = frame.roles == OUTPUT
-            x = x + table[torch.where(outputs, self.inputs + frame.places, row)]
+            row = torch.where(batch_graph.roles == INPUT, batch_graph.places, len(self.ends))
+            outputs = batch_graph.roles == OUTPUT
+            x = x + table[torch.where(outputs, self.inputs + batch_graph.places, row)]
         return x

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ngopt.encoders.encoder import Architecture, Encoder, Example, check_sizes, check_some
+from ngopt.encoders.inference_plan import PLACE, TAP_PLACE, BundlePlan, InferencePlan
 from ngopt.encoders.networks import Networks, Stack
-from ngopt.encoders.passage import PLACE, TAP_PLACE, Passage, Reading
 from ngopt.errors import EncoderError
 from ngopt.features.numbers import constant
 from ngopt.features.positions import NODE_POSITIONS, POSITIONS, Positions
@@ -69,8 +69,8 @@ class BundleReader(nn.Module):
         if self.source is not None:
             given = given + self.source(source)
         # What does not depend on the entry is summed up by itself, in no tensor of entries x width.
-        alike = self.entries_about(about)[:, None, None] * given.sum(2, keepdim=True)
-        result: Tensor = ((read * given.unsqueeze(2)).sum(3) + alike) * read.shape[3] ** -0.5
+        shared = self.entries_about(about)[:, None, None] * given.sum(2, keepdim=True)
+        result: Tensor = ((read * given.unsqueeze(2)).sum(3) + shared) * read.shape[3] ** -0.5
         return result
 
 
@@ -145,7 +145,7 @@ class OnePass(Encoder):
         self.gates = GRU(width, width, generator)
         self.norm = LayerNorm(width)
         self.read = FeedForward((2 * width, width, width), generator)
-        self.passages: dict[tuple[int, torch.device], tuple[NeuralGraph, Passage]] = {}
+        self.plans: dict[tuple[int, torch.device], tuple[NeuralGraph, InferencePlan]] = {}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -177,44 +177,42 @@ class OnePass(Encoder):
         """
         result = []
         for stack in networks:
-            passage = self.passage(stack)
-            states = self._pass(stack, passage)
+            plan = self.plan(stack)
+            states = self._pass(stack, plan)
             result.append(
                 {
-                    " ".join(item.spaces): states[n]
-                    if n in states
-                    else self._start(stack, passage, n)
-                    for n, item in enumerate(passage.sets)
+                    " ".join(item.spaces): states[n] if n in states else self._start(stack, plan, n)
+                    for n, item in enumerate(plan.sets)
                     if item.spaces
                 }
             )
         return result
 
     def _encode(self, stack: Stack) -> Tensor:
-        passage = self.passage(stack)
-        states = self._pass(stack, passage)
+        plan = self.plan(stack)
+        states = self._pass(stack, plan)
         means = [
             torch.cat([states[number] for number in numbers], 1).mean(1)
-            for numbers in (passage.ends, passage.hidden)
+            for numbers in (plan.ends, plan.hidden)
         ]
         result: Tensor = self.read(torch.cat(means, 1))
         return result
 
-    def _pass(self, stack: Stack, passage: Passage) -> dict[int, Tensor]:
+    def _pass(self, stack: Stack, plan: InferencePlan) -> dict[int, Tensor]:
         """States of all sets of nodes that are updated, `(networks, nodes, width)`."""
         states: dict[int, Tensor] = {}
-        for target, bundles in passage.updates:
-            known = self._start(stack, passage, target)
+        for target, bundles in plan.updates:
+            known = self._start(stack, plan, target)
             memory = states.get(target, torch.zeros_like(known))
-            for reading in (passage.readings[number] for number in bundles):
+            for bundle_plan in (plan.bundle_plans[number] for number in bundles):
                 source = None
-                if reading.source is not None:
-                    source = states.get(reading.source)
+                if bundle_plan.source is not None:
+                    source = states.get(bundle_plan.source)
                     if source is None:
-                        source = self._start(stack, passage, reading.source)
-                message = self._message(stack, reading, source)
-                if reading.into is not None:
-                    message = torch.zeros_like(known).index_add(1, reading.into, message)
+                        source = self._start(stack, plan, bundle_plan.source)
+                message = self._message(stack, bundle_plan, source)
+                if bundle_plan.into is not None:
+                    message = torch.zeros_like(known).index_add(1, bundle_plan.into, message)
                 if source is None:
                     known = known + message
                 else:
@@ -222,20 +220,22 @@ class OnePass(Encoder):
             states[target] = self.norm(self.gates(known, memory))
         return states
 
-    def _message(self, stack: Stack, reading: Reading, source: Tensor | None) -> Tensor:
+    def _message(self, stack: Stack, bundle_plan: BundlePlan, source: Tensor | None) -> Tensor:
         """What a bundle says to each node that it enters, `(networks, group * out, width)`."""
-        bundle = reading.bundle
+        bundle = bundle_plan.bundle
         array = torch.vmap(bundle.view)(stack.parameters[bundle.parameter])
         inverse = root_inverse(array.square().mean((1, 2, 3, 4), keepdim=True))
         features = self._features(array * inverse)
         size = torch.log(inverse).reshape(-1, 1) / -5
-        structure = constant(reading.structure, array).expand(len(array), -1)
+        structure = constant(bundle_plan.structure, array).expand(len(array), -1)
         if source is not None:
-            source = source if reading.rows is None else source[:, reading.rows]
+            source = source if bundle_plan.rows is None else source[:, bundle_plan.rows]
             source = source.reshape(len(array), array.shape[1], array.shape[3], -1)
-        reader = self.readers[self.rows.get(bundle.parameter, int(reading.source is None))]
-        said: Tensor = reader(features, torch.cat([structure, size], 1), reading.taps, source)
-        return said.flatten(1, 2)
+        reader = self.readers[self.rows.get(bundle.parameter, int(bundle_plan.source is None))]
+        message: Tensor = reader(
+            features, torch.cat([structure, size], 1), bundle_plan.taps, source
+        )
+        return message.flatten(1, 2)
 
     def _features(self, array: Tensor) -> Tensor:
         """Sines and cosines of entries, `(..., 2 * waves)`."""
@@ -244,32 +244,32 @@ class OnePass(Encoder):
         phases[self.waves :] = math.pi / 2
         return torch.addcmul(phases, array.unsqueeze(-1), frequencies).sin()
 
-    def _start(self, stack: Stack, passage: Passage, number: int) -> Tensor:
+    def _start(self, stack: Stack, plan: InferencePlan, number: int) -> Tensor:
         """States of nodes that nothing has entered yet, `(networks, nodes, width)`."""
         like = next(iter(stack.parameters.values()))
-        places = passage.places[number].to(like)
-        alike = [*self.positions.node(passage.sets[number]), *self._applied(stack, passage, number)]
-        rows = constant(alike, like).expand(len(places), -1)
+        places = plan.places[number].to(like)
+        shared = [*self.positions.node(plan.sets[number]), *self._applied(stack, plan, number)]
+        rows = constant(shared, like).expand(len(places), -1)
         start: Tensor = self.start(torch.cat([rows, places], 1))
         return start.expand(len(stack), -1, -1)
 
-    def _applied(self, stack: Stack, passage: Passage, number: int) -> list[float]:
+    def _applied(self, stack: Stack, plan: InferencePlan, number: int) -> list[float]:
         """Which activation functions the neurons of a set have."""
-        spaces = [stack.graph.spaces[name] for name in passage.sets[number].spaces]
+        spaces = [stack.graph.spaces[name] for name in plan.sets[number].spaces]
         names = {name for space in spaces for name in space.activation.split()}
         return [float(self.activations and name in names) for name in ACTIVATIONS]
 
-    def passage(self, stack: Stack) -> Passage:
+    def plan(self, stack: Stack) -> InferencePlan:
         """The order in which networks of a stack are read."""
         device = next(iter(stack.parameters.values())).device
         key = id(stack.graph), device
-        graph, passage = self.passages.get(key, (None, None))
-        if passage is None or graph is not stack.graph:  # in a copy, numbers are of other graphs
-            passage = Passage.of(stack.graph, self.positions, device)
-            self.passages[key] = stack.graph, passage
-            while len(self.passages) > KEPT:
-                del self.passages[next(iter(self.passages))]
-        return passage
+        graph, plan = self.plans.get(key, (None, None))
+        if plan is None or graph is not stack.graph:  # in a copy, numbers are of other graphs
+            plan = InferencePlan.of(stack.graph, self.positions, device)
+            self.plans[key] = stack.graph, plan
+            while len(self.plans) > KEPT:
+                del self.plans[next(iter(self.plans))]
+        return plan
 
 
 def _architecture(example: Example | None) -> Architecture:

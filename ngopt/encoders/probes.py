@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ngopt.encoders.encoder import Encoder, check_choice, check_sizes, check_some
 from ngopt.encoders.networks import Networks, Stack
-from ngopt.encoders.running import Responses, outputs_of, responses_of
+from ngopt.encoders.stack_outputs import Responses, outputs_of, responses_of
 from ngopt.errors import EncoderError
 from ngopt.graph.nodes import nodes_of
 from ngopt.nn.affine import Affine

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import capturing
+from ngopt.backends.dispatch import capturing
 
 Number: TypeAlias = float | Tensor
 """A number, or a 0-dim tensor whose value nobody reads on the way."""

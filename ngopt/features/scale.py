@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import in_buckets
+from ngopt.backends.dispatch import minimizes_operations
 
 CPU_ENTRIES = 2**18
 """Entries of a block that fits a cache."""
@@ -56,7 +56,7 @@ def row_squares(matrices: Tensor) -> Tensor:
     """
     count, rows, columns = matrices.shape
     whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    if in_buckets([matrices]) and not whole:
+    if minimizes_operations([matrices]) and not whole:
         norms: Tensor = torch.linalg.vector_norm(matrices, dim=2, keepdim=True)
         return norms.square() / columns
     height = rows if whole else max(1, CPU_ENTRIES // max(1, count * columns))

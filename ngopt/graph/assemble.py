@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ngopt.graph.bundle import Bundle, Factor, Role, Step
+from ngopt.graph.bundle import Bundle, Factor, Role, ViewStep
 from ngopt.graph.layout import Layout
 from ngopt.graph.nesting import nested
 from ngopt.graph.neural_graph import NeuralGraph
@@ -33,7 +33,7 @@ _Dim: TypeAlias = tuple[Term, int]
 class _Piece:
     """A part of a parameter, each dimension of which runs over one factor."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ViewStep, ...]
     dims: list[_Dim]
 
 
@@ -123,7 +123,7 @@ def _around(axis: Term) -> set[Atom]:
     return {outer for atom in leaves(axis) if not atom.pin for outer in nested(atom)}
 
 
-def _pieces(dims: list[_Dim], steps: tuple[Step, ...], around: set[Atom]) -> list[_Piece]:
+def _pieces(dims: list[_Dim], steps: tuple[ViewStep, ...], around: set[Atom]) -> list[_Piece]:
     """Split dimensions until each runs over one factor."""
     awaited = {family.index for term, _ in dims for family in families(term)}
     for d, (term, axis) in enumerate(dims):
@@ -136,13 +136,13 @@ def _pieces(dims: list[_Dim], steps: tuple[Step, ...], around: set[Atom]) -> lis
                 length = size(Product(items))
                 chosen = [(specialise(other, choice), i) for other, i in dims]
                 chosen[d] = (Product(items), axis)
-                step = Step(d, start, length, (length,))
+                step = ViewStep(d, start, length, (length,))
                 result += _pieces(chosen, (*steps, step), around)
                 start += length
             return result
         items = parts[0][0]
         if len(items) > 1:
-            step = Step(d, 0, size(term), tuple(map(size, items)))
+            step = ViewStep(d, 0, size(term), tuple(map(size, items)))
             split = [(item, axis) for item in items]
             return _pieces([*dims[:d], *split, *dims[d + 1 :]], (*steps, step), around)
         if items and not isinstance(items[0], Atom):  # a family whose index is nowhere

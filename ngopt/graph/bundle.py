@@ -16,7 +16,7 @@ ROLES: tuple[Role, ...] = ("group", "out", "in", "tap")
 
 
 @dataclass(frozen=True)
-class Step:
+class ViewStep:
     """One view on the way from a parameter to its bundle: keep a range of `dim`, then unflatten it.
 
     Args:
@@ -56,7 +56,7 @@ class Bundle:
     """
 
     parameter: str
-    steps: tuple[Step, ...]
+    steps: tuple[ViewStep, ...]
     factors: tuple[Factor, ...]
     sizes: tuple[int, ...]
     roles: tuple[Role, ...]

@@ -74,7 +74,7 @@ class FirstForward:
         try:
             self._tracing, self._inputs = Tracing(model), (args, kwargs)
             self._tracing.begin(args, kwargs)
-            self._entered.enter_context(self._tracing.following())
+            self._entered.enter_context(self._tracing.modes())
         except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
             self._give_up(error)
 

@@ -32,7 +32,7 @@ class NeuralGraph(Structure):
         spaces: the sets of neurons, by name.
         layouts: the layout of each parameter and of each state buffer, by name.
         aliases: other names of tied parameters, to the name that stands in `layouts`.
-        unknown: operations that tracing had no rule for, whose axes were pinned.
+        unknown: operations that tracing had no handler for, whose axes were pinned.
         verified: whether each hidden space was confirmed by permuting its neurons.
 
     Source: Kofinas et al., "Graph Neural Networks for Learning Equivariant Representations of

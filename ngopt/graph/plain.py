@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ngopt.errors import GraphError
-from ngopt.graph.bundle import Bundle, Step
+from ngopt.graph.bundle import Bundle, ViewStep
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.space import Space
@@ -60,6 +60,8 @@ def _layout(data: Mapping[str, Any]) -> Layout:
 
 
 def _bundle(data: Mapping[str, Any]) -> Bundle:
-    steps = tuple(Step(s["dim"], s["start"], s["length"], tuple(s["sizes"])) for s in data["steps"])
+    steps = tuple(
+        ViewStep(s["dim"], s["start"], s["length"], tuple(s["sizes"])) for s in data["steps"]
+    )
     lists = {key: tuple(data[key]) for key in ("factors", "sizes", "roles", "axes")}
     return Bundle(data["parameter"], steps, **lists)

@@ -1,4 +1,4 @@
-"""The recorder: what a trace knows about each tensor, and the verbs of the operations' rules."""
+"""The recorder: what a trace knows about each tensor, and the verbs of the operations' handlers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -260,10 +260,10 @@ class Recorder:
         return axes[0] if len(axes) == 1 else Product(tuple(axes))
 
     def give_up(self, operation: str, tensors: Iterable[Tensor]) -> None:
-        """Pin everything that passes through an operation without a rule, and note its name."""
+        """Pin everything that passes through an operation without a handler, and note its name."""
         self.unknown[operation] = None
         for tensor in tensors:
-            self.pin(f"passes through {operation}, which has no rule", *self.axes(tensor))
+            self.pin(f"passes through {operation}, which has no handler", *self.axes(tensor))
 
 
 def version(tensor: Tensor) -> int | None:

@@ -132,7 +132,7 @@ def _remarks(graph: Structure, repeats: Sequence[Repeat]) -> str:
         lines.append("  All tensors, one by one: graph.summary(full=True)")
     lines += [f"{alias} is tied to {name}" for alias, name in graph.aliases.items()]
     if graph.unknown:
-        lines.append("ngopt has no rule for these operations; the axes through them are pinned:")
+        lines.append("ngopt has no handler for these operations; the axes through them are pinned:")
         lines += [f"  {operation}" for operation in graph.unknown]
         lines.append("  Teach ngopt an operation: ngopt.register_operation(function, ...)")
     return "\n".join(lines)

@@ -15,11 +15,11 @@ from ngopt.errors import TraceError
 from ngopt.graph.assemble import assemble
 from ngopt.graph.axes import name_axes
 from ngopt.graph.bundle import Bundle
-from ngopt.graph.following import Following, Surfacing
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.terms import ONE, Term
+from ngopt.graph.trace_modes import KernelMode, TraceMode
 from ngopt.graph.verify import verify as verify_graph
 
 
@@ -46,8 +46,8 @@ def trace(
         **kwargs: more inputs of the forward pass.
 
     Returns:
-        The graph. Operations that have no rule are listed in `graph.unknown`; what passes through
-        them is pinned, which is safe.
+        The graph. Operations that have no handler are listed in `graph.unknown`; what passes
+        through them is pinned, which is safe.
 
     Raises:
         TraceError: if `model` is not a module, or `axes` does not fit its parameters.
@@ -64,7 +64,7 @@ def trace(
     tracing = Tracing(model, axes)
     tracing.begin(args, kwargs)
     # Without gradients, nothing but the kernels themselves tells of scripted functions.
-    with undisturbed(model), torch.no_grad(), Surfacing(), tracing.following():  # type: ignore[no-untyped-call]
+    with undisturbed(model), torch.no_grad(), KernelMode(), tracing.modes():  # type: ignore[no-untyped-call]
         outputs = model(*args, **kwargs)
     graph = tracing.finish(outputs)
     if verify:
@@ -74,7 +74,7 @@ def trace(
 
 
 class Tracing:
-    """One forward pass being followed: `begin`, enter `following()` around it, then `finish`."""
+    """One forward pass being followed: `begin`, enter `modes()` around it, then `finish`."""
 
     def __init__(self, model: nn.Module, axes: Mapping[str, str] | None = None) -> None:
         if not isinstance(model, nn.Module):
@@ -89,7 +89,7 @@ class Tracing:
                 "first, which gives lazy parameters their shapes."
             )
         self.recorder = Recorder()
-        self._following = Following(self.recorder)
+        self._mode = TraceMode(self.recorder)
         self._axes: dict[str, list[Term]] = {}
         self._aliases: dict[str, str] = {}
         self._buffers: set[str] = set()
@@ -122,11 +122,11 @@ class Tracing:
                     self.recorder.add_constant(buffer, "a constant of the model")
 
     @contextmanager
-    def following(self) -> Iterator[None]:
-        """Follow the operations that run meanwhile, uncompiled."""
+    def modes(self) -> Iterator[None]:
+        """Context in which operations are recorded; nothing in it is compiled."""
         compiler = "torch._dynamo" in sys.modules  # where it is not, nothing is compiled
         eager = torch.compiler.set_stance("force_eager") if compiler else nullcontext()
-        with eager, self._following:
+        with eager, self._mode:
             yield
 
     def begin(self, *inputs: Any) -> None:
@@ -142,8 +142,8 @@ class Tracing:
         self, outputs: Any, made: Sequence[Sequence[Term]], batch: Term
     ) -> tuple[NeuralGraph, list[tuple[Bundle, ...]]]:
         """Return the graph and what other tensors run over; see :func:`.assemble`."""
-        if self._following.failure is not None:
-            raise self._following.failure
+        if self._mode.failure is not None:
+            raise self._mode.failure
         for tensor in nested_tensors(outputs):
             self.recorder.pin("output of the model", *self.recorder.axes(tensor))
         axes = {

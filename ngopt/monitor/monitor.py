@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from ngopt.backends.switch import uncompiled
+from ngopt.backends.dispatch import uncompiled
 from ngopt.errors import OptionError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.monitor.adam_beside import AdamBeside
+from ngopt.monitor.adam_comparison import AdamComparison
+from ngopt.monitor.diagnostics import Diagnostics, record_diagnostics
 from ngopt.monitor.images import graph_image
 from ngopt.monitor.measures import angle, change, sizes, totals
-from ngopt.monitor.watch import Seen, watch
 from ngopt.optim.annealing import Clock
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.parameter_groups import name_all
@@ -113,12 +113,12 @@ class Monitor:
         # Also if nobody closes the monitor, down to the end of the program.
         self._finish = weakref.finalize(self, self._writer.close)
         self._every, self._pictures, self._per_tensor = every, pictures, per_tensor
-        self._adam = AdamBeside() if angle_to_adam else None
+        self._adam = AdamComparison() if angle_to_adam else None
         self._steps = first_step
         self._begun = False
         self._written: int | None = None
         self._copies: dict[str, Tensor] = {}
-        self._seen: Seen | None = None
+        self._seen: Diagnostics | None = None
         self._graph: NeuralGraph | None = None
         self._undrawn: NeuralGraph | None = None
         self._watching = ExitStack()
@@ -160,7 +160,7 @@ class Monitor:
             # A watched rule needs kernels of its own: the first step is slow enough already.
             watching = self._per_tensor or self._begun
             if watching and isinstance(optimizer, NeuralGraphOptimizer):
-                self._seen = self._watching.enter_context(watch(optimizer.rule))
+                self._seen = self._watching.enter_context(record_diagnostics(optimizer.rule))
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
         self._watching.close()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import known_at_once
+from ngopt.backends.dispatch import is_free_to_read
 from ngopt.features.numbers import Number, either, larger, smaller
 from ngopt.rules.rule import Rule
 
@@ -148,7 +148,7 @@ def store_clock(group: MutableMapping[str, Any], clock: Clock, finite: Tensor) -
     if isinstance(clock.age, Tensor):
         for key, after in clock._asdict().items():
             group[key].copy_(torch.where(finite.to(group[key].device), after, group[key]))
-    elif not known_at_once(finite) or finite:
+    elif not is_free_to_read(finite) or finite:
         group.update(clock._asdict())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ngopt.backends.switch import uncompiled
+from ngopt.backends.dispatch import uncompiled
 
 FIRST = 10
 """Number of first steps. Much changes in them, so the context is recomputed at each."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import known_at_once, uncompiled
+from ngopt.backends.dispatch import is_free_to_read, uncompiled
 from ngopt.features.numbers import constant
 from ngopt.optim.magnitudes import magnitudes
 from ngopt.rules.shards import Shards
@@ -104,7 +104,7 @@ class GradientClipper:
             self.usual[indices], self.count[indices] = usual, count
         too_large = sizes > bound
         # On the CPU the answer costs nothing, and gradients are almost never clipped.
-        if known_at_once(too_large) and not too_large.any():
+        if is_free_to_read(too_large) and not too_large.any():
             return None, finite
         return torch.where(too_large, bound / sizes, one), finite
 

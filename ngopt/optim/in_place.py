@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import known_at_once
+from ngopt.backends.dispatch import is_free_to_read
 from ngopt.features.numbers import Number, smaller
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.gradient_clipper import scale_gradients
@@ -76,7 +76,7 @@ def update_in_place(
         return finite
     grads = scale_gradients(grads, factors)
     # If the answer is free to read, a skipped step computes nothing.
-    free_to_read = known_at_once(finite)
+    free_to_read = is_free_to_read(finite)
     if free_to_read and not finite:
         return finite
     found = rule_updates(params, grads, state, graph, rule, options, refresh=refresh)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.cpu.c_functions import largest_of
-from ngopt.backends.switch import in_buckets
+from ngopt.backends.dispatch import minimizes_operations
 
 SMALL = 2048
 """Number of entries up to which one slow operation takes less time than three fast ones."""
@@ -25,7 +25,7 @@ def magnitudes(tensors: Sequence[Tensor]) -> Tensor:
     found = largest_of(tensors)
     if found is not None:
         return found
-    if in_buckets(tensors) and all(tensor.numel() for tensor in tensors):
+    if minimizes_operations(tensors) and all(tensor.numel() for tensor in tensors):
         return torch.stack(torch._foreach_norm(list(tensors), math.inf))
     return torch.stack([largest(tensor) for tensor in tensors])
 

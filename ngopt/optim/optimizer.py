@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from ngopt.backends.switch import capturing, uncompiled
+from ngopt.backends.dispatch import capturing, uncompiled
 from ngopt.features.numbers import Number
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import annealing, checkpoint, joined_graph, parameter_groups

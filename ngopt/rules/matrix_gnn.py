@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ngopt.backends.switch import fusible
+from ngopt.backends.dispatch import can_use_cpu_loops
 from ngopt.errors import RuleError
 from ngopt.features.bundle_statistics import MATRICES
 from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
@@ -191,7 +191,9 @@ class MatrixGNN(Rule):
     def supports_runs(self, gradients: Mapping[str, Tensor]) -> bool:
         """True where loops are compiled; see :class:`.Rule`."""
         given = [*gradients.values()]
-        return fusible(given) and all(gradient.dtype == torch.float32 for gradient in given)
+        return can_use_cpu_loops(given) and all(
+            gradient.dtype == torch.float32 for gradient in given
+        )
 
     def steps_in_place(self, gradients: Mapping[str, Tensor]) -> bool:
         """True unless derivatives are needed; see :class:`.Rule`."""

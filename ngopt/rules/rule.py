@@ -101,7 +101,7 @@ class Rule(nn.Module, ABC):
 
     on_diagnostics: DiagnosticsCallback | None = None
     """Called with diagnostics at each step, by rules that have any; set by
-    :func:`ngopt.monitor.watch.watch`."""
+    :func:`ngopt.monitor.diagnostics.record_diagnostics`."""
 
     spike_limit: float = math.inf
     """By what factor a gradient may be larger than usual before the optimizer clips it.

@@ -14,7 +14,7 @@ from meta_train.distributed import World
 from meta_train.rules import newest
 from meta_train.tasks.family import family_of
 from meta_train.trainer import MetaTrainer
-from ngopt.backends import switch
+from ngopt.backends import dispatch
 from ngopt.backends.kernel import CompileError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import Adam, MatrixGNN
@@ -55,8 +55,8 @@ def not_followed(folder):
 
 
 def no_compiler(folder):
-    with switch.plain():  # which remembers whether loops are compiled
-        switch.give_up(CompileError("there is no C compiler (cc, gcc or $CC)"))
+    with dispatch.without_loops():  # which remembers whether loops are compiled
+        dispatch.disable(CompileError("there is no C compiler (cc, gcc or $CC)"))
 
 
 def another_theta(folder):
@@ -117,7 +117,7 @@ def unknown_operation(folder):
             return torch.ops.docs.unknown(x, self.weight)
 
     summary = ngopt.trace(Model(), X).summary()
-    return summary[summary.index("ngopt has no rule") :]
+    return summary[summary.index("ngopt has no handler") :]
 
 
 @torch.library.custom_op("docs::unknown", mutates_args=())
@@ -167,7 +167,7 @@ MISHAPS = {
     "cannot trace the model": lambda folder: ngopt.trace(nn.LazyLinear(3), X),
     "cannot verify the graph": not_finite,
     "axes= names": lambda folder: ngopt.trace(net(), X, axes={"weight": "out in"}),
-    "ngopt has no rule": unknown_operation,
+    "ngopt has no handler": unknown_operation,
     "there is no file": lambda folder: data_file(folder, "cifar-10-batches-py", "its authors"),
     "the run in this folder": other_options,
     "there is no family": lambda folder: family_of("resnet"),

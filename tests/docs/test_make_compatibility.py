@@ -7,7 +7,7 @@ import torch
 from docs.compatibility_page import ROWS, page
 from docs.compatibility_probes import PROBES, outcome
 from docs.make_compatibility import DOCS, KEPT, ROOT, cases, contestant, make, makers, told
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 
 JUNIT = """<testsuites><testsuite>
 <testcase classname="tests.optim.test_fuzz" name="test_one"/>
@@ -28,7 +28,7 @@ JUNIT = """<testsuites><testsuite>
 @pytest.fixture(autouse=True)
 def _unrecorded():
     # Trials are of few steps: to record them would take longer than to make them.
-    with plain():
+    with without_loops():
         yield
 
 

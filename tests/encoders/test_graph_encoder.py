@@ -5,7 +5,7 @@ from torch import nn
 import ngopt
 from ngopt.encoders import NGGNN, NGT, Networks
 from ngopt.encoders.batch import Batch
-from ngopt.encoders.frame import HIDDEN, INPUT, NO_NEURON, OUTPUT
+from ngopt.encoders.batch_graph import HIDDEN, INPUT, NO_NEURON, OUTPUT
 from ngopt.errors import EncoderError
 from ngopt.features.positions import Positions
 from tests.encoders.nets import mixed, networks_of, permuted
@@ -36,10 +36,10 @@ def test_each_edge_joins_nodes_of_its_own_network():
 
 def test_roles_of_nodes():
     batch = Batch.of(networks_of("mlp", 1), Positions())
-    counts = batch.frame.roles.bincount(minlength=4)
+    counts = batch.graph.roles.bincount(minlength=4)
     assert counts[[HIDDEN, INPUT, OUTPUT]].tolist() == [12, 3, 2]
     assert counts[NO_NEURON] == 3  # where the biases come from
-    assert batch.frame.places[batch.frame.roles == INPUT].tolist() == [0, 1, 2]
+    assert batch.graph.places[batch.graph.roles == INPUT].tolist() == [0, 1, 2]
 
 
 def test_values_are_scaled_by_kind_or_by_tensor():

@@ -101,8 +101,8 @@ def tap_factor(part, k, count):
 def by_loops(reader, stack):
     """States of all neurons of one plain network, one entry at a time."""
     net = {name: tensor[0] for name, tensor in stack.parameters.items()}
-    sets, described = reader.passage(stack).sets, stack.graph
-    start = [reader._start(stack, reader.passage(stack), n)[0] for n in range(len(sets))]
+    sets, described = reader.plan(stack).sets, stack.graph
+    start = [reader._start(stack, reader.plan(stack), n)[0] for n in range(len(sets))]
     numbers = {item.spaces[0]: n for n, item in enumerate(sets) if item.spaces}
     states = {}
 
@@ -162,7 +162,7 @@ def test_against_loops_over_neurons_and_entries():
     (found,) = reader.neurons(Networks((stack,)))
     assert len(states) == 3
     for number, expected in states.items():
-        (space,) = reader.passage(stack).sets[number].spaces
+        (space,) = reader.plan(stack).sets[number].spaces
         assert error(found[space][0], expected) <= 1e-10
 
 
@@ -227,9 +227,9 @@ def test_a_copy_knows_its_graphs_only():
     expected = reader(Networks((stack, other)))
     copied = copy.deepcopy(reader)
     # As if the graph of the one had been freed, and that of the other stood in its place.
-    copied.passages = {
+    copied.plans = {
         (id(other.graph), device): kept
-        for (number, device), kept in copied.passages.items()
+        for (number, device), kept in copied.plans.items()
         if number == id(stack.graph)
     }
     assert torch.equal(copied(Networks((stack, other))), expected)

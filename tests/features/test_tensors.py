@@ -18,7 +18,7 @@ from ngopt.features.tensors import (
     structure,
     tensor_features,
 )
-from ngopt.graph.bundle import Step
+from ngopt.graph.bundle import ViewStep
 from ngopt.graph.neural_graph import NeuralGraph
 from tests.features.random_edges import random_edges as edges
 from tests.hand_built import EXAMPLES, bundle, spaces
@@ -32,12 +32,17 @@ S = spaces(x=3, h=5, y=2, c=4)
         (bundle("linear", S, ["h", "x"], "oi"), 3, 5),
         (bundle("convolution", S, ["h", "x", 3, 3], "oitt"), 27, 45),
         (bundle("depthwise", S, ["h", 1, 3, 3], "gitt"), 9, 9),
-        (bundle("grouped", S, ["c", "h", "x", 3], "goit", [Step(0, 0, 20, (4, 5))], [0, 0, 1, 2]),
-         9, 15),
-        (bundle("gates", S, [4, "h", "x"], "toi", [Step(0, 0, 20, (4, 5))], [0, 0, 1]), 3, 20),
-        (bundle("flat", S, ["h", "c", 9], "oit", [Step(1, 0, 36, (4, 9))], [0, 1, 1]), 36, 5),
+        (
+            bundle(
+                "grouped", S, ["c", "h", "x", 3], "goit", [ViewStep(0, 0, 20, (4, 5))], [0, 0, 1, 2]
+            ),
+            9,
+            15,
+        ),
+        (bundle("gates", S, [4, "h", "x"], "toi", [ViewStep(0, 0, 20, (4, 5))], [0, 0, 1]), 3, 20),
+        (bundle("flat", S, ["h", "c", 9], "oit", [ViewStep(1, 0, 36, (4, 9))], [0, 1, 1]), 36, 5),
         (bundle("bias", S, ["h"], "o"), 1, 5),
-        (bundle("gates of a bias", S, [4, "h"], "to", [Step(0, 0, 20, (4, 5))], [0, 0]), 1, 20),
+        (bundle("gates of a bias", S, [4, "h"], "to", [ViewStep(0, 0, 20, (4, 5))], [0, 0]), 1, 20),
     ],
     ids=lambda value: value.parameter if hasattr(value, "parameter") else "",
 )  # fmt: skip
@@ -49,8 +54,8 @@ def test_fans(part, inputs, outputs):
     ("part", "count"),
     [
         (bundle("convolution", S, ["h", "x", 3, 3], "oitt"), 3),
-        (bundle("flat", S, ["h", "c", 9], "oit", [Step(1, 0, 36, (4, 9))], [0, 1, 1]), 36),
-        (bundle("gates", S, [4, "h", "x"], "toi", [Step(0, 0, 20, (4, 5))], [0, 0, 1]), 3),
+        (bundle("flat", S, ["h", "c", 9], "oit", [ViewStep(1, 0, 36, (4, 9))], [0, 1, 1]), 36),
+        (bundle("gates", S, [4, "h", "x"], "toi", [ViewStep(0, 0, 20, (4, 5))], [0, 0, 1]), 3),
         (bundle("bias", S, ["h"], "o"), 1),
     ],
     ids=lambda value: value.parameter if hasattr(value, "parameter") else "",

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngopt.graph.bundle import ROLES, Bundle, Step
+from ngopt.graph.bundle import ROLES, Bundle, ViewStep
 from tests.hand_built import bundle, spaces
 
 
@@ -83,7 +83,7 @@ def test_channels_last_weight_is_viewed_too():
 
 def test_grouped_convolution_shares_its_groups_at_both_ends():
     known = spaces(g=3, o=(2, "g"), i=(4, "g"))
-    part = bundle("w", known, ["g", "o", "i", 3, 3], "goitt", [Step(0, 0, 6, (3, 2))])
+    part = bundle("w", known, ["g", "o", "i", 3, 3], "goitt", [ViewStep(0, 0, 6, (3, 2))])
     weight = torch.randn(6, 4, 3, 3)
     array = part.view(weight)
     assert part.shape == array.shape == (3, 2, 4, 9)
@@ -94,7 +94,7 @@ def test_grouped_convolution_shares_its_groups_at_both_ends():
 
 def test_bias_has_no_input_neurons_even_with_groups():
     known = spaces(g=3, o=(2, "g"))
-    part = bundle("b", known, ["g", "o"], "go", [Step(0, 0, 6, (3, 2))], [0, 0])
+    part = bundle("b", known, ["g", "o"], "go", [ViewStep(0, 0, 6, (3, 2))], [0, 0])
     assert part.out_neurons == ("g", "o")
     assert part.in_neurons == ()
 
@@ -107,7 +107,7 @@ def test_free_dimensions_are_not_spaces():
 
 def test_steps_narrow_then_unflatten():
     tensor = torch.arange(40).reshape(10, 4)
-    steps = (Step(0, 4, 6, (2, 3)), Step(2, 1, 2, (2,)))
+    steps = (ViewStep(0, 4, 6, (2, 3)), ViewStep(2, 1, 2, (2,)))
     part = Bundle("w", steps, (2, 3, 2), (2, 3, 2), ("tap",) * 3, (0, 0, 1))
     expected = tensor[4:10].reshape(2, 3, 4)[..., 1:3]
     assert torch.equal(part.unfold(tensor), expected)
@@ -116,7 +116,7 @@ def test_steps_narrow_then_unflatten():
 
 def test_gradients_flow_through_views():
     weight = torch.randn(6, 4, requires_grad=True)
-    part = Bundle("w", (Step(0, 2, 4, (2, 2)),), (2, 2, 4), (2, 2, 4), ("tap",) * 3, (0, 0, 1))
+    part = Bundle("w", (ViewStep(0, 2, 4, (2, 2)),), (2, 2, 4), (2, 2, 4), ("tap",) * 3, (0, 0, 1))
     part.view(weight).sum().backward()
     expected = torch.zeros(6, 4)
     expected[2:] = 1

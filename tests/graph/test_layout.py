@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ngopt.errors import GraphError
-from ngopt.graph.bundle import Step
+from ngopt.graph.bundle import ViewStep
 from ngopt.graph.layout import Layout
 from tests.hand_built import EXAMPLES, attention_block, bundle, layout, spaces
 
@@ -11,10 +11,10 @@ KNOWN = spaces(h=6, k=4, g=2, a=(3, "g"), b=(1, "g"))
 
 def joined_inner_parts() -> Layout:
     """Input axis of 8 = 2 groups of (3 of a, 1 of b)."""
-    steps = [Step(1, 0, 8, (2, 4))]
+    steps = [ViewStep(1, 0, 8, (2, 4))]
     parts = (
-        bundle("w", KNOWN, ["h", "g", "a"], "oii", [*steps, Step(2, 0, 3, (3,))], [0, 1, 1]),
-        bundle("w", KNOWN, ["h", "g", "b"], "oii", [*steps, Step(2, 3, 1, (1,))], [0, 1, 1]),
+        bundle("w", KNOWN, ["h", "g", "a"], "oii", [*steps, ViewStep(2, 0, 3, (3,))], [0, 1, 1]),
+        bundle("w", KNOWN, ["h", "g", "b"], "oii", [*steps, ViewStep(2, 3, 1, (1,))], [0, 1, 1]),
     )
     return Layout("w", (6, 8), parts)
 

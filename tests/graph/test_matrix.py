@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ngopt.graph.bundle import Step
+from ngopt.graph.bundle import ViewStep
 from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import matrices
 from tests.hand_built import EXAMPLES, bundle, spaces
@@ -19,7 +19,7 @@ def layout_of(factors, roles, axes, kind="linear"):
         parts[axis].append(S[factor].size if isinstance(factor, str) else factor)
     shape = tuple(math.prod(sizes) for sizes in parts)
     # From the last axis on: a step that splits an axis moves those behind it.
-    steps = [Step(axis, 0, shape[axis], tuple(parts[axis])) for axis in sorted({*axes})[::-1]]
+    steps = [ViewStep(axis, 0, shape[axis], tuple(parts[axis])) for axis in sorted({*axes})[::-1]]
     return Layout("w", shape, (bundle("w", S, factors, roles, steps, axes),), kind)
 
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.func import functional_call
 
 from ngopt.errors import GraphError
-from ngopt.graph.bundle import Step
+from ngopt.graph.bundle import ViewStep
 from ngopt.graph.layout import Layout
 from ngopt.graph.permute import permute, random_permutations
 from tests.hand_built import EXAMPLES, bundle, graph, layout, spaces, tensors_of
@@ -62,7 +62,7 @@ def test_output_changes_where_the_graph_is_wrong():
 def test_recurrent_neurons_permute_at_both_ends():
     model, inputs = nn.LSTM(3, 5), torch.randn(6, 2, 3)
     s = spaces(x=3, h=5)
-    gates = Step(0, 0, 20, (4, 5))
+    gates = ViewStep(0, 0, 20, (4, 5))
     parts = [
         bundle("weight_ih_l0", s, [4, "h", "x"], "toi", [gates], [0, 0, 1]),
         bundle("weight_hh_l0", s, [4, "h", "h"], "toi", [gates], [0, 0, 1]),

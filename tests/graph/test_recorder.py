@@ -195,7 +195,9 @@ def test_giving_up_pins_and_names(recorder):
     recorder.give_up("magic", [x, y])
     recorder.give_up("magic", [x])
     assert list(recorder.unknown) == ["magic"]
-    assert pins(*recorder.axes(x), *recorder.axes(y)) == {"passes through magic, which has no rule"}
+    assert pins(*recorder.axes(x), *recorder.axes(y)) == {
+        "passes through magic, which has no handler"
+    }
 
 
 def test_free_axes_are_no_neurons(recorder):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.errors import GraphError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.adam import Adam
@@ -18,7 +18,7 @@ every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.fixture(autouse=True)
 def _unrecorded():
     # Steps are few here: to record them would take longer than to make them.
-    with plain():
+    with without_loops():
         yield
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.launches import Count
-from ngopt.backends import switch
+from ngopt.backends import dispatch
 from ngopt.backends.backend import GPU
 from ngopt.errors import CaptureError
 from ngopt.graph.trace import trace
@@ -61,7 +61,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{where}.capturing", lambda device: True)
 
 
-@pytest.mark.parametrize("where", [nullcontext, switch.eager], ids=["loops", "eager"])
+@pytest.mark.parametrize("where", [nullcontext, dispatch.eager], ids=["loops", "eager"])
 @pytest.mark.parametrize("anneal", [None, True, False])
 def test_steps_are_those_of_an_ordinary_optimizer(anneal, where):
     models = [Small(), Small()]
@@ -98,7 +98,7 @@ def places(optimizer: NeuralGraphOptimizer) -> dict[Any, int]:
     return {key: tensor.data_ptr() for key, tensor in found.items()}
 
 
-@pytest.mark.parametrize("where", [nullcontext, switch.eager], ids=["loops", "eager"])
+@pytest.mark.parametrize("where", [nullcontext, dispatch.eager], ids=["loops", "eager"])
 def test_everything_keeps_its_place(where):
     model = Small()
     optimizer = built(model)
@@ -125,7 +125,7 @@ def test_no_step_reads_the_device(some):
         groups, torch.tensor(1e-2), model=model, weight_decay=0.1, capturable=True
     )
     indices = []
-    with switch.eager():
+    with dispatch.eager():
         train(model, optimizer, 1)
         for seed in range(12):
             backward(model, seed)
@@ -142,7 +142,7 @@ def test_no_step_reads_the_device(some):
 def test_ordinary_steps_read_it():
     model = Small()
     optimizer = NeuralGraphOptimizer(model, torch.tensor(1e-2))
-    with switch.eager():
+    with dispatch.eager():
         train(model, optimizer, 1)
         backward(model)
         with pytest.raises(AssertionError, match="a step waits for"), NoReads():
@@ -214,10 +214,10 @@ def test_groups_of_another_optimizer_have_clocks_of_their_own():
 def test_a_capture_is_told_by_the_stream(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
-    assert switch.capturing(torch.device("cuda"))
-    assert not switch.capturing(torch.device("cpu"))
+    assert dispatch.capturing(torch.device("cuda"))
+    assert not dispatch.capturing(torch.device("cpu"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert not switch.capturing(torch.device("cuda"))  # which tensors may only pretend to be on
+    assert not dispatch.capturing(torch.device("cuda"))  # which tensors may only pretend to be on
 
 
 def frozen(model: nn.Module) -> None:

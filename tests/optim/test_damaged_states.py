@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.errors import NgoptError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -28,7 +28,7 @@ OTHERS = {
 def trained():
     model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
     optimizer = NeuralGraphOptimizer(model, rule=RULE)
-    with plain():
+    with without_loops():
         for _ in range(2):
             model(torch.ones(2, 3)).square().sum().backward()
             optimizer.step()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import MatrixGNN
 from ngopt.rules.adam import Adam
@@ -28,7 +28,7 @@ higher = pytest.importorskip("higher")
 def operations_of_torch(monkeypatch):
     """What inner loops are made of: compiled loops and steps in place round otherwise."""
     monkeypatch.setattr(MatrixGNN, "steps_in_place", lambda *_: False)
-    with plain():
+    with without_loops():
         yield
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import ngopt
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.errors import GradientError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import MatrixGNN
@@ -36,7 +36,7 @@ higher = pytest.importorskip("higher")
 def operations_of_torch(monkeypatch):
     """What inner loops are made of: compiled loops and steps in place round otherwise."""
     monkeypatch.setattr(MatrixGNN, "steps_in_place", lambda *_: False)
-    with plain():
+    with without_loops():
         yield
 
 

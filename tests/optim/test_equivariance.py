@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.permute import permute, random_permutations
 from ngopt.graph.trace import trace
@@ -50,7 +50,7 @@ def trained(model, graph, every_gradient):
 
 def without_recording(dtype):
     """Steps in double precision are not recorded, which would take most of the time here."""
-    return plain() if dtype == torch.float64 else nullcontext()
+    return without_loops() if dtype == torch.float64 else nullcontext()
 
 
 IN_SINGLE_PRECISION = ("mlp", "resnet", "grouped", "lstm", "vit", "hf_gpt2")

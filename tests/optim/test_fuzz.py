@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from tests.optim.machine import Machine
 
 
@@ -18,13 +18,13 @@ def run(examples, length):
 
 
 def test_whatever_is_done_keeps_the_contract():
-    with plain():
+    with without_loops():
         run(20, 15)
 
 
 @pytest.mark.slow
 def test_whatever_is_done_for_long_keeps_the_contract():
-    with plain():
+    with without_loops():
         run(500, 40)
 
 

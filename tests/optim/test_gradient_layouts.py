@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import MatrixGNN
 from tests.rules.rule_inputs import randomize
@@ -61,7 +61,7 @@ def check(rule, layout, steps):
 @every_layout
 @every_rule
 def test_every_rule(make, layout):
-    with plain():
+    with without_loops():
         check(randomize(make()), layout, 3)
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ngopt.backends.switch import eager, plain
+from ngopt.backends.dispatch import eager, without_loops
 from ngopt.optim.magnitudes import SMALL, all_finite, largest, magnitudes
 
 
@@ -33,7 +33,7 @@ def test_largest_magnitude_is_not_finite_if_any_entry_is_not(size, number):
     assert not largest(values).isfinite()
 
 
-@pytest.mark.parametrize("how", [torch.no_grad, plain, eager, torch.enable_grad])
+@pytest.mark.parametrize("how", [torch.no_grad, without_loops, eager, torch.enable_grad])
 @pytest.mark.parametrize("number", [2.0, math.inf, -math.inf, math.nan])
 def test_of_many_tensors_at_once(how, number):
     images = torch.randn(2, 3, 5, 4).contiguous(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import Adam, MatrixGNN
 
@@ -94,7 +94,7 @@ def test_steps_are_those_of_torch(edit):
 @pytest.mark.parametrize("given", ["groups", "model"])
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
 def test_a_checkpoint_after_an_edit_goes_on_exactly(edit, given):
-    with plain():
+    with without_loops():
         model = net()
         params = [{"model": model, **group} for group in groups(model)]
         rule = MatrixGNN(width=4, hidden=2, context_every=4)

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.graph.trace import trace
 from tests.hand_built import EXAMPLES
 from tests.zoo import ZOO
@@ -83,7 +83,7 @@ def difference_to_plain(run):
         run: returns parameters and state after some steps; the states must agree as well.
     """
     here, state = run()
-    with plain():
+    with without_loops():
         there, expected = run()
     for name, tensors in expected.items():
         for key, tensor in tensors.items():

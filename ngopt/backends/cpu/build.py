@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ngopt.backends.dispatch import disable
 from ngopt.backends.kernel import CompileError
-from ngopt.backends.switch import give_up
 
 FLAGS = (
     "-O3",
@@ -73,7 +73,7 @@ def load(source: str, *flags: str, sizes: int, pointers: int) -> Any:
 
 @cache
 def load_files(*names: str, flags: Sequence[str] = (), sizes: int, pointers: int) -> Any:
-    """Compile files of this folder and return their function `run`; warn and return None on failure.
+    """Compile files of this folder and return their function `run`; None, with a warning, if not.
 
     Args:
         *names: of the files, one after the other.
@@ -86,7 +86,7 @@ def load_files(*names: str, flags: Sequence[str] = (), sizes: int, pointers: int
         source = "\n".join(folder.joinpath(n).read_text(encoding="utf-8") for n in names)
         return load(source, *flags, sizes=sizes, pointers=pointers)
     except CompileError as reason:
-        give_up(reason)
+        disable(reason)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Functions in C on many tensors at once: largest magnitudes, and products of matrices with states."""
+"""Functions in C on many tensors at once: matrix products for messages, largest magnitudes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.cpu.build import load_files, load_with_products
-from ngopt.backends.switch import fusible
+from ngopt.backends.dispatch import can_use_cpu_loops
 from ngopt.backends.tables import Addresses
 
 MOST = 2**18
@@ -26,8 +26,8 @@ def multiply(sizes: Addresses, where: Addresses, kinds: int, width: int) -> None
     Args:
         sizes: of each item, numbers of receiving and of sending lines, and the strides of both, in
             entries, `(items, 4)`.
-        where: where the matrices begin, each contiguous, one behind the other; the states, `(sending
-            lines, width)`; and the results, `(receiving lines, kinds, width)`; `(items,
+        where: addresses of the matrices, each contiguous, one after the other; of the states,
+            `(sending lines, width)`; and the results, `(receiving lines, kinds, width)`; `(items,
             3)`, in bytes.
         kinds: number of matrices of each item.
         width: of the states.
@@ -47,7 +47,7 @@ def largest_of(tensors: Sequence[Tensor]) -> Tensor | None:
     the entries in between, where nothing can be compiled, or in derivatives.
     """
     plain = all(t.dtype == torch.float32 and _dense(t) for t in tensors)
-    if not plain or not fusible(tensors):
+    if not plain or not can_use_cpu_loops(tensors):
         return None
     run = load_files("largest.c", sizes=1, pointers=3)
     if run is None:

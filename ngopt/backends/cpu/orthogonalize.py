@@ -30,7 +30,7 @@ def _multiplications(few: Any, many: Any) -> Any:
 
 
 def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
-    """Do to each matrix what :meth:`.Skeleton.orthogonalized` does, in place.
+    """Do to each matrix what :meth:`.BaseUpdate.orthogonalized` does, in place.
 
     Small ones are computed in double precision, since matrices of a low rank amplify roundings.
 

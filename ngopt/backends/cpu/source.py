@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ngopt.backends.cpu.operations import OPERATIONS, PRELUDE
-from ngopt.backends.function import Argument, Function, Kind, Result, Use, Writer
+from ngopt.backends.function import Argument, ArgumentShape, Function, Result, Use, Writer
 
 TYPES = {torch.float32: "float", torch.bfloat16: "uint16_t"}
 
@@ -37,7 +37,7 @@ class _Writer(Writer):
     def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
         super().__init__(arguments, results)
         self.heads: list[str] = []
-        self.lines: dict[Kind, list[str]] = {kind: [] for kind in Kind}
+        self.lines: dict[ArgumentShape, list[str]] = {kind: [] for kind in ArgumentShape}
         self.row_sums: list[str] = []
         self.sums: list[str] = []
         self.pointers = 0
@@ -47,10 +47,10 @@ class _Writer(Writer):
     def argument(self, name: str, number: int, part: int, argument: Argument) -> None:
         """A pointer to where it begins, and the number at its place."""
         index, length = {
-            Kind.ENTRY: (_entry(argument), f"rows * {_pitch(argument)}"),
-            Kind.ROW: ("row", "rows"),
-            Kind.COLUMN: ("column", "columns"),
-            Kind.SCALAR: ("0", "1"),
+            ArgumentShape.ENTRY: (_entry(argument), f"rows * {_pitch(argument)}"),
+            ArgumentShape.ROW: ("row", "rows"),
+            ArgumentShape.COLUMN: ("column", "columns"),
+            ArgumentShape.SCALAR: ("0", "1"),
         }[argument.kind]
         c_type = (
             TYPES[argument.dtype] if number in self.written else f"const {TYPES[argument.dtype]}"
@@ -67,27 +67,27 @@ class _Writer(Writer):
     ) -> None:
         """One constant, where it need not be computed more often."""
         kind = self.kinds[name]
-        if operation == "div" and kind is Kind.ENTRY:
+        if operation == "div" and kind is ArgumentShape.ENTRY:
             operation, arguments[1] = self._inverted(name, arguments[1])
         self._define(name, kind, self.expression(operation, arguments, options))
 
     def _inverted(self, name: str, divisor: Any) -> tuple[str, Any]:
         # A division takes many times as long as a product: one by what all entries of a row share
         # is done once for all of them.
-        kind = self.kinds.get(divisor, Kind.ENTRY)
-        if kind not in (Kind.SCALAR, Kind.ROW):
+        kind = self.kinds.get(divisor, ArgumentShape.ENTRY)
+        if kind not in (ArgumentShape.SCALAR, ArgumentShape.ROW):
             return "div", divisor
         inverse = f"{name}_inverse"
         self._define(inverse, kind, self.expression("reciprocal", [divisor], {}))
         return "mul", inverse
 
-    def _define(self, name: str, kind: Kind, value: str) -> None:
+    def _define(self, name: str, kind: ArgumentShape, value: str) -> None:
         self.kinds[name] = kind
         self.lines[kind].append(f"const float {name} = {value};")
 
     def result(self, name: str, result: Result) -> None:
         """Store or sum up."""
-        entry = self.lines[Kind.ENTRY]
+        entry = self.lines[ArgumentShape.ENTRY]
         stored = name if result.dtype == torch.float32 else f"narrow({name})"
         for use in result.uses:
             if use is Use.STORE and result.into is not None:
@@ -113,13 +113,13 @@ class _Writer(Writer):
         """The whole source."""
         partial = [*self.row_sums, *self.sums]
         clause = f" reduction(+: {', '.join(f'sum_{n}' for n in partial)})" if partial else ""
-        inner = [*self.lines[Kind.COLUMN], *self.lines[Kind.ENTRY]]
+        inner = [*self.lines[ArgumentShape.COLUMN], *self.lines[ArgumentShape.ENTRY]]
         body = [
             *self.heads,
-            *self.lines[Kind.SCALAR],
+            *self.lines[ArgumentShape.SCALAR],
             *(f"double total_{n} = 0;" for n in self.sums),
             "for (int64_t row = 0; row < rows; row++) {",
-            *self.lines[Kind.ROW],
+            *self.lines[ArgumentShape.ROW],
             *(f"float sum_{n} = 0;" for n in partial),
             f"#pragma omp simd{clause}",
             "for (int64_t column = 0; column < columns; column++) {",

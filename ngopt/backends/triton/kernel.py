@@ -11,7 +11,14 @@ import numpy as np
 import torch
 
 from ngopt.backends.cpu.build import folder
-from ngopt.backends.function import Argument, Function, Kind, Result, Use, number_of_outputs
+from ngopt.backends.function import (
+    Argument,
+    ArgumentShape,
+    Function,
+    Result,
+    Use,
+    number_of_outputs,
+)
 from ngopt.backends.kernel import CompileError
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.backends.triton.source import source
@@ -96,7 +103,7 @@ def probe(device: torch.device) -> None:
     Raises:
         Exception: if kernels do not run there.
     """
-    kernel = Kernel(lambda x: [x + x], [Argument(Kind.ENTRY)], [Result((Use.STORE,))])
+    kernel = Kernel(lambda x: [x + x], [Argument(ArgumentShape.ENTRY)], [Result((Use.STORE,))])
     given = torch.ones(2, 3, device=device)
     found = torch.zeros_like(given)
     begin, end = (addresses(tensor, 0)[:, None] for tensor in (given, found))

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ngopt.backends.function import Argument, Function, Kind, Result, Use, Writer
+from ngopt.backends.function import Argument, ArgumentShape, Function, Result, Use, Writer
 from ngopt.backends.triton.operations import OPERATIONS, PRELUDE
 
 TYPES = {torch.float32: "tl.float32", torch.bfloat16: "tl.bfloat16"}
@@ -65,10 +65,10 @@ class _Writer(Writer):
     def argument(self, name: str, number: int, part: int, argument: Argument) -> None:
         """Load what belongs to the tile."""
         index, length, mask = {
-            Kind.ENTRY: (*_ENTRIES[argument.pitched], "inside"),
-            Kind.ROW: ("row", "rows", "in_rows"),
-            Kind.COLUMN: ("column", "columns", "in_columns"),
-            Kind.SCALAR: ("0", "1", ""),
+            ArgumentShape.ENTRY: (*_ENTRIES[argument.pitched], "inside"),
+            ArgumentShape.ROW: ("row", "rows", "in_rows"),
+            ArgumentShape.COLUMN: ("column", "columns", "in_columns"),
+            ArgumentShape.SCALAR: ("0", "1", ""),
         }[argument.kind]
         if part == 0:
             self._pointer(f"in_{number}", f"arguments + {number}", argument.dtype)

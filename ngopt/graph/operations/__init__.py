@@ -1,4 +1,4 @@
-"""What torch's functions do to axes: one small rule per function.
+"""What torch's functions do to axes: one small handler per function.
 
 To add one, see `ngopt.graph.operations.registry`; users register their own with
 :func:`ngopt.register_operation`.

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ngopt.graph.operations.registry import Rule, operation
+from ngopt.graph.operations.registry import Handler, operation
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.terms import Term
 
@@ -87,7 +87,7 @@ def _finish(
 _POOLS = "avg_pool max_pool lp_pool adaptive_avg_pool adaptive_max_pool max_unpool"
 
 
-def _pool(count: int) -> Rule:
+def _pool(count: int) -> Handler:
     def pool(recorder: Recorder, out: Any, input: Tensor, *args: Any, **kwargs: Any) -> None:
         for part in out if isinstance(out, tuple) else (out,):
             _resample(recorder, part, input, count)

@@ -1,4 +1,4 @@
-"""Teaching tracing an operation of one's own, by a pattern or by a rule."""
+"""Handlers of a user's own operations, as a pattern of axes or as a function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,27 +8,28 @@ from torch import Tensor
 from ngopt.errors import TraceError
 from ngopt.graph.layout import Kind
 from ngopt.graph.operations.elementwise import tensors
-from ngopt.graph.operations.registry import Rule, register_function
+from ngopt.graph.operations.registry import Handler, register_function
 from ngopt.graph.recorder import Recorder
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def register_operation(
-    function: Callable[..., Any], rule: str | Rule, kind: Kind = "other"
+    function: Callable[..., Any], handler: str | Handler, kind: Kind = "other"
 ) -> None:
     """Teach tracing what an operation does to axes.
 
-    Plain Python functions made of torch operations need no rule. One is needed for custom operators
-    (`torch.library.custom_op`, `torch.ops.*`), and to replace the rule of a torch function.
+    Plain Python functions made of torch operations need no handler. One is needed for custom
+    operators (`torch.library.custom_op`, `torch.ops.*`), and to replace the handler of a torch
+    function.
 
     Args:
         function: the operation, as models call it.
-        rule: a pattern of named axes, such as `"... i, o i -> ... o"`: one group per tensor
+        handler: a pattern of named axes, such as `"... i, o i -> ... o"`: one group per tensor
             argument, in the order of the arguments, then the result. Equal names are the same
             neurons. A name that the result lacks is summed over; `name!` marks an axis along which
             the order matters; a name that only the result has is new and pinned. Or a function
-            `rule(recorder, out, *args, **kwargs)`; see :mod:`ngopt.graph.operations.registry`.
+            `handler(recorder, out, *args, **kwargs)`; see :mod:`ngopt.graph.operations.registry`.
         kind: the kind of layer, which becomes a feature of the parameters it uses.
 
     Raises:
@@ -41,10 +42,10 @@ def register_operation(
         ...     return 2 * x @ weight.T
         >>> ngopt.register_operation(scaled_mix, "... i, o i -> ... o", kind="linear")
     """
-    if isinstance(rule, str):
-        rule = _Pattern(function, rule)
+    if isinstance(handler, str):
+        handler = _Pattern(function, handler)
     for face in _faces(function):
-        register_function(face, rule, kind)
+        register_function(face, handler, kind)
 
 
 def _faces(function: Any) -> list[Callable[..., Any]]:
@@ -56,7 +57,7 @@ def _faces(function: Any) -> list[Callable[..., Any]]:
 
 
 class _Pattern:
-    """The rule that a pattern stands for."""
+    """The handler that a pattern stands for."""
 
     def __init__(self, function: Callable[..., Any], pattern: str) -> None:
         self._name = getattr(function, "__name__", str(function))
@@ -104,7 +105,7 @@ class _Pattern:
             raise TraceError(
                 f"the pattern {self._pattern!r} of `{self._name}` does not fit its arguments, of "
                 f"shapes {[tuple(t.shape) for t in given]}.\n  Register a pattern with one group "
-                "per tensor argument and one name per axis, or a rule written as a function."
+                "per tensor argument and one name per axis, or a handler written as a function."
             )
 
     def _spell(self, group: list[str], dots: int) -> str:

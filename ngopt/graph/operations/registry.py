@@ -1,9 +1,9 @@
-"""The registry: one rule per operation, which says what the operation does to axes.
+"""Registry of handlers: one per operation, which records what the operation does to axes.
 
-A rule is called as `rule(recorder, out, *args, **kwargs)` with the result and the arguments of the
-operation, and records the axes of the result with `recorder.put(out, axes)`. Rules of torch's own
-functions are found by the function's name, since one operation has many faces (`torch.add`,
-`Tensor.add_`, `Tensor.__radd__`).
+A handler is called as `handler(recorder, out, *args, **kwargs)` with the result and the arguments
+of the operation, and records the axes of the result with `recorder.put(out, axes)`. Handlers of
+torch's own functions are found by the function's name, since one operation has many faces
+(`torch.add`, `Tensor.add_`, `Tensor.__radd__`).
 """
 
 import inspect
@@ -13,20 +13,20 @@ from typing import Any, TypeAlias
 
 from ngopt.graph.layout import Kind
 
-Rule: TypeAlias = Callable[..., None]
+Handler: TypeAlias = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What is known about a function: the rule for its axes, and its kind of layer."""
+    """What is known about a function: the handler for its axes, and its kind of layer."""
 
-    rule: Rule
+    handler: Handler
     kind: Kind
 
     def accepts(self, *args: Any, **kwargs: Any) -> bool:
-        """Whether the rule has an answer for a call with these arguments."""
+        """Whether the handler has an answer for a call with these arguments."""
         try:
-            inspect.signature(self.rule).bind(*args, **kwargs)
+            inspect.signature(self.handler).bind(*args, **kwargs)
         except TypeError:
             return False
         return True
@@ -36,22 +36,22 @@ _BY_NAME: dict[str, Operation] = {}
 _BY_FUNCTION: dict[Callable[..., Any], Operation] = {}
 
 
-def operation(*names: str, kind: Kind = "other") -> Callable[[Rule], Rule]:
-    """Decorate the rule of torch's functions of the given names."""
+def operation(*names: str, kind: Kind = "other") -> Callable[[Handler], Handler]:
+    """Decorate the handler of torch's functions of the given names."""
 
-    def register(rule: Rule) -> Rule:
+    def register(handler: Handler) -> Handler:
         for name in names:
             if name in _BY_NAME:
-                raise ValueError(f"operation `{name}` has a rule already")
-            _BY_NAME[name] = Operation(rule, kind)
-        return rule
+                raise ValueError(f"operation `{name}` has a handler already")
+            _BY_NAME[name] = Operation(handler, kind)
+        return handler
 
     return register
 
 
-def register_function(function: Callable[..., Any], rule: Rule, kind: Kind) -> None:
-    """Register the rule of one function that is not torch's own, or that overrides torch's."""
-    _BY_FUNCTION[function] = Operation(rule, kind)
+def register_function(function: Callable[..., Any], handler: Handler, kind: Kind) -> None:
+    """Register the handler of one function that is not torch's own, or that overrides torch's."""
+    _BY_FUNCTION[function] = Operation(handler, kind)
 
 
 def find(function: Callable[..., Any]) -> Operation | None:

@@ -47,7 +47,7 @@ def compiled_loops_for(step: BucketStep, rule: "MatrixGNN") -> CompiledLoops | N
                 backend, plan, given.weight[first].device, runs, *settings
             )
         except CompileError as reason:
-            backend.give_up(reason)
+            backend.disable(reason)
             return None
     found: CompiledLoops = plan.loops[key]
     return found
@@ -95,7 +95,7 @@ def _make_sharded_loops(
     try:
         return ShardedLoops(shards, backend, plan, given[0].device, 1, *settings)
     except CompileError as reason:
-        backend.give_up(reason)
+        backend.disable(reason)
     except ValueError:  # shards divide rows of matrices
         pass
     return None

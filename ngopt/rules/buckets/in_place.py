@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import capturing, known_at_once
+from ngopt.backends.dispatch import capturing, is_free_to_read
 from ngopt.rules.buckets import compiled_step
 from ngopt.rules.buckets.bucket_step import BucketStep
 from ngopt.rules.buckets.compiled_loops import CompiledLoops
@@ -46,7 +46,7 @@ def step_buckets_in_place(
         shards: processes over which all tensors are sharded, if any.
     """
     rates, kept, factors, finite, captured = options
-    free_to_read = known_at_once(finite)
+    free_to_read = is_free_to_read(finite)
     if free_to_read and not finite:
         return
     step = BucketStep(
@@ -99,7 +99,7 @@ def _write_state(
 ) -> None:
     """Write step counts, evidence and, after a refresh, the context, if all is finite."""
     plan, counts = step.plan, step.state_tensors("step")
-    free_to_read = known_at_once(finite)  # if it were not finite, this would not run
+    free_to_read = is_free_to_read(finite)  # if it were not finite, this would not run
     if free_to_read:
         torch._foreach_add_(counts, 1.0)
     else:

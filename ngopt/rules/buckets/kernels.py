@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ngopt.backends.function import Argument, Kind, Result, Use
+from ngopt.backends.function import Argument, ArgumentShape, Result, Use
 from ngopt.backends.kernel import Kernel, Make
 from ngopt.features.bundle_statistics import Products
 from ngopt.features.entries import Edges, Entries, Scales, entry_features
@@ -17,8 +17,8 @@ from ngopt.rules.layers.entry_head import unit_by_unit
 
 Dtypes = tuple[torch.dtype, ...]
 FEATURES = len(Entries._fields)
-NUMBER, ENTRY = Argument(Kind.SCALAR), Argument(Kind.ENTRY)
-OWN = Argument(Kind.ENTRY, pitched=True)
+NUMBER, ENTRY = Argument(ArgumentShape.SCALAR), Argument(ArgumentShape.ENTRY)
+OWN = Argument(ArgumentShape.ENTRY, pitched=True)
 """Entries in the memory layout of parameters."""
 STORE = Result((Use.STORE,))
 MOMENTS = (5, 6, 7)
@@ -34,7 +34,7 @@ def common_arguments(dtypes: Dtypes) -> list[Argument]:
     Args:
         dtypes: of the stored moments.
     """
-    moments = [Argument(Kind.ENTRY, dtype, pitched=True) for dtype in dtypes]
+    moments = [Argument(ArgumentShape.ENTRY, dtype, pitched=True) for dtype in dtypes]
     return [OWN, OWN, NUMBER, NUMBER, NUMBER, *moments]
 
 
@@ -126,17 +126,23 @@ def correction_kernel(
         neurons: whether states of neurons are inputs.
         diagnostics: whether to return corrections.
     """
-    numbers = Argument(Kind.SCALAR, count=hidden)
+    numbers = Argument(ArgumentShape.SCALAR, count=hidden)
     arguments = [
         *common_arguments(dtypes),
         *([ENTRY, NUMBER, NUMBER] if matrix else []),
         *[NUMBER] * 4,
-        Argument(Kind.ROW),
-        Argument(Kind.COLUMN),
-        Argument(Kind.SCALAR, count=FEATURES * hidden),
+        Argument(ArgumentShape.ROW),
+        Argument(ArgumentShape.COLUMN),
+        Argument(ArgumentShape.SCALAR, count=FEATURES * hidden),
         numbers,
         numbers,
-        *([Argument(Kind.ROW, count=hidden), Argument(Kind.COLUMN, count=hidden)] * neurons),
+        *(
+            [
+                Argument(ArgumentShape.ROW, count=hidden),
+                Argument(ArgumentShape.COLUMN, count=hidden),
+            ]
+            * neurons
+        ),
     ]
 
     def function(*given: Tensor) -> Sequence[Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ngopt.backends.switch import in_buckets
+from ngopt.backends.dispatch import minimizes_operations
 from ngopt.features.neurons import NOWHERE, Neurons, ends
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
@@ -88,7 +88,7 @@ class Plan:
 
     def block(self, like: Tensor) -> int:
         """Number of entries whose features are there at once, where a tensor is."""
-        if in_buckets([like]):
+        if minimizes_operations([like]):
             return max(BLOCK, self.entries // BLOCK_SHARE)
         return BLOCK_IN_CACHE
 

@@ -3,7 +3,7 @@ import torch
 
 from ngopt.backends.cpu.kernel import Kernel
 from ngopt.backends.cpu.operations import OPERATIONS
-from ngopt.backends.function import Argument, Kind, Result, Use
+from ngopt.backends.function import Argument, ArgumentShape, Result, Use
 from ngopt.errors import NgoptError
 from ngopt.features.rounding import rounded
 from tests.backends import running
@@ -36,7 +36,7 @@ FUNCTIONS = {
     "view": lambda a, b, c: a + b.view(b.shape),
     "expand": lambda a, b, c: a + b[:1].expand(1, -1) * 0 + b,
 }
-ENTRY = Argument(Kind.ENTRY)
+ENTRY = Argument(ArgumentShape.ENTRY)
 
 
 def run(function, *arrays):

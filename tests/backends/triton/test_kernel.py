@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ngopt.backends.function import Argument, Kind, Result, Use
+from ngopt.backends.function import Argument, ArgumentShape, Result, Use
 from ngopt.backends.tables import Tables
 from ngopt.backends.triton.kernel import TILE, Kernel, probe, tiles_of
 from ngopt.backends.triton.operations import OPERATIONS
@@ -34,7 +34,7 @@ def test_each_operation_is_there():
 def test_operation(name):
     a, b, c = torch.randn(9, 33) * 4, torch.rand(9, 33) + 0.1, torch.randn(9, 33)
     function = FUNCTIONS[name]
-    kernel = Kernel(lambda *t: [function(*t)], [Argument(Kind.ENTRY)] * 3, [Result(STORE)])
+    kernel = Kernel(lambda *t: [function(*t)], [Argument(ArgumentShape.ENTRY)] * 3, [Result(STORE)])
     (found,) = run(kernel, [a, b, c])
     torch.testing.assert_close(found, function(a, b, c), rtol=2e-6, atol=2e-6)
 
@@ -42,14 +42,14 @@ def test_operation(name):
 @pytest.mark.parametrize("power", range(-6, 2))
 def test_small_exponents(power):
     x = -(10.0**power) * (torch.rand(3, 40) + 0.1)
-    kernel = Kernel(lambda x: [torch.expm1(x)], [Argument(Kind.ENTRY)], [Result(STORE)])
+    kernel = Kernel(lambda x: [torch.expm1(x)], [Argument(ArgumentShape.ENTRY)], [Result(STORE)])
     torch.testing.assert_close(run(kernel, [x])[0], torch.expm1(x), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_numbers_of_each_kind_and_sums_of_each_kind(shape):
     rows, columns = shape
-    arguments = [Argument(kind, count=2) for kind in Kind]
+    arguments = [Argument(kind, count=2) for kind in ArgumentShape]
     uses = [Result((Use.SUM, Use.ROW_SUM)), Result((Use.COLUMN_SUM, Use.STORE))]
 
     def function(e, f, r, q, c, d, s, t):
@@ -68,7 +68,7 @@ def test_numbers_of_each_kind_and_sums_of_each_kind(shape):
 
 
 def test_half_precision_is_rounded_to_even_and_an_argument_overwritten():
-    arguments = [Argument(Kind.ENTRY, torch.bfloat16), Argument(Kind.ENTRY)]
+    arguments = [Argument(ArgumentShape.ENTRY, torch.bfloat16), Argument(ArgumentShape.ENTRY)]
     results = [Result(STORE, torch.bfloat16, into=0), Result(STORE)]
     kernel = Kernel(lambda a, b: [a.float() + b, a.float() - b], arguments, results)
     a, b = torch.randn(5, 40).bfloat16(), torch.randn(5, 40)
@@ -82,13 +82,13 @@ def test_half_precision_is_rounded_to_even_and_an_argument_overwritten():
 @pytest.mark.parametrize("step", [1.0, 2.0, 4e4, 1e7])
 def test_rounding_along_the_golden_ratio(step):
     x, step = torch.rand(7, 9), torch.tensor(step)
-    arguments = [Argument(Kind.ENTRY), Argument(Kind.SCALAR)]
+    arguments = [Argument(ArgumentShape.ENTRY), Argument(ArgumentShape.SCALAR)]
     kernel = Kernel(lambda x, s: [rounded(x, s)], arguments, [Result(STORE)])
     assert torch.equal(run(kernel, [x, step])[0], rounded(x, step))
 
 
 def test_rows_that_are_apart():
-    arguments = [Argument(Kind.ENTRY, pitched=True), Argument(Kind.ENTRY)]
+    arguments = [Argument(ArgumentShape.ENTRY, pitched=True), Argument(ArgumentShape.ENTRY)]
     results = [Result(STORE, into=0), Result(STORE)]
     kernel = Kernel(lambda a, b: [a + b, a - b], arguments, results)
     wide, b, found = torch.randn(5, 300), torch.randn(5, 200), torch.zeros(5, 200)

@@ -78,7 +78,7 @@ def traced(operation: Callable[[Tensor], Any], arrangement: str = "last") -> Neu
 
 
 def hidden(operation: Callable[[Tensor], Any], arrangement: str = "last") -> str:
-    """The hidden spaces of a model around an operation that has a rule."""
+    """The hidden spaces of a model around an operation that has a handler."""
     graph = traced(operation, arrangement)
     assert graph.unknown == ()
     return words(graph)

@@ -10,15 +10,15 @@ from tests.graph.operations.between import hidden, traced, words
 NUMBERS = itertools.count()
 
 
-def custom(body, *rule):
+def custom(body, *handler):
     """A new custom operator, taught to tracing, and called by a function that can be copied."""
 
     def run(x: torch.Tensor) -> torch.Tensor:
         return body(x)
 
     made = torch.library.custom_op(f"ngopt_test_patterns::op{next(NUMBERS)}", run, mutates_args=())
-    if rule:
-        register_operation(made, *rule)
+    if handler:
+        register_operation(made, *handler)
     return lambda h: made(h)
 
 
@@ -40,10 +40,10 @@ def test_patterns(body, pattern, arrangement, expected):
 
 
 def test_rules_written_as_functions():
-    def rule(recorder, out, x):
+    def handler(recorder, out, x):
         recorder.put(out, recorder.axes(x))
 
-    assert hidden(custom(torch.tanh, rule)) == "12"
+    assert hidden(custom(torch.tanh, handler)) == "12"
 
 
 def test_without_a_rule_an_operation_is_unknown():

@@ -37,7 +37,7 @@ def test_rules_are_for_torchs_functions_only():
 
 
 def test_a_second_rule_for_a_name_is_refused():
-    with pytest.raises(ValueError, match="operation `relu` has a rule already"):
+    with pytest.raises(ValueError, match="operation `relu` has a handler already"):
         registry.operation("relu")(lambda recorder, out, input: None)
 
 

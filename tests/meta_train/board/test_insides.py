@@ -6,7 +6,7 @@ from meta_train.board.insides import ANGLE, POINTS, UPDATE, looks
 from meta_train.curves import Setting
 from meta_train.rules import rule_of
 from meta_train.tasks.family import family_of
-from ngopt.monitor.watch import watch
+from ngopt.monitor.diagnostics import record_diagnostics
 from ngopt.rules import SGDM, Adam
 
 SETTING = Setting(lr=0.01)
@@ -82,7 +82,7 @@ def test_what_is_not_finite_is_left_out():
 
 def test_the_rule_stays_as_it_is():
     before = {name: weight.clone() for name, weight in RULE.state_dict().items()}
-    with watch(RULE) as seen:
+    with record_diagnostics(RULE) as seen:
         last(RULE)
     assert seen == {}
     assert RULE.on_diagnostics is None

@@ -10,7 +10,7 @@ from meta_train.estimators.pes import NOW
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
-from ngopt.backends.switch import plain
+from ngopt.backends.dispatch import without_loops
 from ngopt.rules import MatrixGNN
 from ngopt.rules.tensor_rule import TensorRule
 from tests.meta_train.small_tasks import Drift, Network, Quadratic, seeded, small_rule
@@ -127,7 +127,7 @@ def test_operations_of_torch_estimate_what_compiled_loops_do():
         return pes._perturbed(begun)[1], pes.estimate(begun).losses
 
     compiled, losses = estimate()
-    with plain():
+    with without_loops():
         by_torch, expected = estimate()
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
     for name in ("start.weight", "rounds.0.to_out.weight", "scale.0.weight", "scale_out.weight"):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ngopt.backends.switch import eager, plain
+from ngopt.backends.dispatch import eager, without_loops
 from ngopt.features.scale import rms
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.optimizer import NeuralGraphOptimizer
@@ -58,7 +58,7 @@ def test_bundles_of_one_shape_share_a_bucket():
 
 def test_derivatives_are_those_of_single_tensors():
     rule, described = randomize(MatrixGNN(graph_sizes=True)), zoo_graph("conv_flatten")
-    parameters, state = trajectory(rule, described, plain, torch.float64, 2)
+    parameters, state = trajectory(rule, described, without_loops, torch.float64, 2)
     gradients = draw(described, 9, torch.float64)
     slopes = []
     for updates, _ in (
@@ -96,9 +96,9 @@ def train(where, dtype, **options):
     ids=["decay", "maximize", "tensor lr"],
 )
 def test_in_place_as_one_by_one(options, monkeypatch):
-    found = train(plain, torch.float64, **options)
+    found = train(without_loops, torch.float64, **options)
     monkeypatch.setattr(MatrixGNN, "steps_in_place", lambda *_: False)
-    expected = train(plain, torch.float64, **options)
+    expected = train(without_loops, torch.float64, **options)
     assert relative_error(found[0], expected[0]) < 1e-7
     assert found[1].keys() == expected[1].keys()
     assert found[2] == expected[2] == 1

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.backends import backend, switch
+from ngopt.backends import backend, dispatch
 from ngopt.backends.backend import _of_cpu
 from ngopt.backends.cpu import c_functions
+from ngopt.backends.dispatch import without_loops
 from ngopt.backends.kernel import CompileError
-from ngopt.backends.switch import plain
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.buckets import (
     compiled_loops,
@@ -279,7 +279,7 @@ def trained(name, steps=10, dtype=torch.float32, lr=1e-4, backward=backward, **o
 @pytest.mark.parametrize("name", NETS)
 def test_the_optimizer_steps_in_place(name):
     found, state, optimizer = trained(name, weight_decay=0.1)
-    with plain():
+    with without_loops():
         expected, other, _ = trained(name, weight_decay=0.1)
     assert relative_error(found, expected) < 1e-3
     for parameter, tensors in other.items():
@@ -319,7 +319,7 @@ def test_watching_tells_the_same_and_changes_nothing(context_every):
     found, _ = trajectory(rules[1], described, 5)
     assert relative_error(found, expected) == 0
     here, told[:] = list(told), []
-    with plain():
+    with without_loops():
         trajectory(rules[1], described, 5)
     assert len(here) == len(told) == 5 * sum(len(x.bundles) for x in described.layouts.values())
     order = [sorted(many, key=lambda one: one[0]) for many in (here, told)]
@@ -337,7 +337,7 @@ def test_theta_may_change_between_looks():
         for weight in rule.parameters():
             weight.mul_(0.5)
         after, _ = rule(parameters, gradients, state, described, refresh=False)
-        with plain():
+        with without_loops():
             expected, _ = rule(parameters, gradients, state, described, refresh=False)
     assert relative_error(after, expected) < 1e-5
     assert relative_error(after, before) > 1e-3
@@ -419,11 +419,11 @@ def test_a_loop_that_cannot_be_compiled_is_no_error(late, monkeypatch):
     def refuse(*_):
         raise CompileError("none is installed")
 
-    monkeypatch.setattr(switch, "_off", False)
+    monkeypatch.setattr(dispatch, "_off", False)
     if late:
         failing = replace(backend.CPU, make=refuse)
         monkeypatch.setattr(
-            compiled_step, "backend_for", lambda _: None if switch._off else failing
+            compiled_step, "backend_for", lambda _: None if dispatch._off else failing
         )
     else:
         monkeypatch.setattr(backend, "Kernel", refuse)
@@ -432,6 +432,6 @@ def test_a_loop_that_cannot_be_compiled_is_no_error(late, monkeypatch):
     with pytest.warns(UserWarning, match="none is installed"):
         here, _ = trajectory(MatrixGNN(), described, 2)
     backend._of_cpu.cache_clear()
-    with plain():
+    with without_loops():
         there, _ = trajectory(MatrixGNN(), described, 2)
     assert relative_error(here, there) == 0

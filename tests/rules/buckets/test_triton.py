@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ngopt.backends.backend import backend_for
-from ngopt.backends.switch import eager, interpreted, plain
+from ngopt.backends.dispatch import eager, interpreted, without_loops
 from ngopt.backends.triton.kernel import Kernel
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
@@ -70,7 +70,7 @@ def test_gradients_that_are_not_finite_change_nothing():
 def test_trajectories_on_a_gpu(name):
     pytest.importorskip("triton")
     described, found = zoo_graph(name), {}
-    for kind, where in {"kernels": nullcontext, "operations": plain}.items():
+    for kind, where in {"kernels": nullcontext, "operations": without_loops}.items():
         rule = randomize(MatrixGNN(context_every=2, momentum_dtype="float32")).cuda()
         with where():
             found[kind] = trajectory(rule, described, 3)[0]

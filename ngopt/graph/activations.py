@@ -1,4 +1,4 @@
-"""Watching a forward pass: which of its tensors hold the activations of which neurons."""
+"""Activations: which tensors of a forward pass hold the activations of which neurons."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ngopt.graph.bundle import Bundle, Role
-from ngopt.graph.following import Surfacing
 from ngopt.graph.incidence import neuron_dims
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import Nodes, NodeSet
 from ngopt.graph.operations import registry
 from ngopt.graph.terms import Term
 from ngopt.graph.trace import Tracing, undisturbed
+from ngopt.graph.trace_modes import KernelMode
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Activation:
         return array.reshape(*bundle.shape[:2], -1).mean(2)
 
 
-class Watching(TorchFunctionMode):
-    """While it is entered, all tensors that torch functions return are shown, with their number.
+class ActivationMode(TorchFunctionMode):
+    """Torch-function mode that shows all tensors that torch functions return, with their number.
 
     Args:
         show: called with the number of the call, the function and the tensor.
@@ -108,9 +108,9 @@ def node_activations(
     with (
         undisturbed(model),
         torch.no_grad(),
-        Surfacing(),  # type: ignore[no-untyped-call]
-        tracing.following(),
-        Watching(keep),
+        KernelMode(),  # type: ignore[no-untyped-call]
+        tracing.modes(),
+        ActivationMode(keep),
     ):
         outputs = model(inputs)
     graph, bundles = tracing.finish_beside(outputs, [axes for *_, axes in made], batch)

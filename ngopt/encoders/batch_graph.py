@@ -28,8 +28,8 @@ BUNDLE_KINDS = 2 * len(KINDS)
 Key: TypeAlias = tuple[object, ...]
 
 
-class Piece(NamedTuple):
-    """Bundles of one stack within an array of a batch.
+class StackSlice(NamedTuple):
+    """Bundles of one stack, as a slice of an array of a batch.
 
     Args:
         stack: number of the stack.
@@ -49,8 +49,8 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Frame:
-    """All of a batch that does not depend on the values of parameters.
+class BatchGraph:
+    """The graphs of a batch: all that does not depend on the values of parameters.
 
     Args:
         connectivity: which nodes the edges connect.
@@ -64,7 +64,7 @@ class Frame:
         roles: one of `ROLES` for each node, `(nodes,)`.
         places: number of each node among those of its role in its network, `(nodes,)`.
         nodes: the sets of nodes of the networks of each stack.
-        pieces: which groups belong to which parameters.
+        slices: which groups belong to which parameters.
     """
 
     connectivity: Connectivity
@@ -78,11 +78,11 @@ class Frame:
     roles: Tensor
     places: Tensor
     nodes: tuple[Nodes, ...]
-    pieces: tuple[Piece, ...]
+    slices: tuple[StackSlice, ...]
 
 
-class _Described(NamedTuple):
-    """What a graph alone tells of its bundles and nodes."""
+class _GraphDescription(NamedTuple):
+    """Features of bundles and nodes that a graph alone determines."""
 
     nodes: Nodes
     ends: list[Incidence]
@@ -99,7 +99,7 @@ class _Described(NamedTuple):
     places: Tensor
 
 
-def _describe(graph: NeuralGraph, shown: Positions, like: Tensor) -> _Described:
+def _describe(graph: NeuralGraph, shown: Positions, like: Tensor) -> _GraphDescription:
     nodes, bundles = nodes_of(graph), graph.bundles
     like = like.new_empty(0)
     layouts = [graph.layouts[bundle.parameter] for bundle in bundles]
@@ -113,7 +113,7 @@ def _describe(graph: NeuralGraph, shown: Positions, like: Tensor) -> _Described:
         return rows.repeat_interleave(sizes, 0, output_size=nodes.count)
 
     roles = by_node(torch.tensor([_role(item) for item in nodes.sets], device=like.device))
-    return _Described(
+    return _GraphDescription(
         nodes,
         incidences(graph, nodes, like.device),
         [_key(bundle) for bundle in bundles],
@@ -165,8 +165,8 @@ def _role(item: NodeSet) -> int:
 Built = TypeVar("Built")
 
 
-class _Kept:
-    """The last things that were built from graphs, which are told apart as objects."""
+class _Cache:
+    """Cache of what was built from graphs, which are compared by identity."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -182,10 +182,10 @@ class _Kept:
         return self._found[key][1]  # type: ignore[return-value]
 
 
-_DESCRIBED, _FRAMES = _Kept(1024), _Kept(16)
+_DESCRIBED, _FRAMES = _Cache(1024), _Cache(16)
 
 
-def frame_of(networks: Networks, shown: Positions, like: Tensor) -> Frame:
+def batch_graph_of(networks: Networks, shown: Positions, like: Tensor) -> BatchGraph:
     """Describe a batch, or remember what was said of the same graphs in the same numbers.
 
     Args:
@@ -196,7 +196,7 @@ def frame_of(networks: Networks, shown: Positions, like: Tensor) -> Frame:
     graphs, counts = [stack.graph for stack in networks], [len(stack) for stack in networks]
     more = shown.names, like.dtype, like.device
 
-    def build() -> Frame:
+    def build() -> BatchGraph:
         described = [
             _DESCRIBED.get([graph], more, lambda g=graph: _describe(g, shown, like))  # type: ignore[misc]
             for graph in graphs
@@ -208,16 +208,16 @@ def frame_of(networks: Networks, shown: Positions, like: Tensor) -> Frame:
 
 def _join(
     graphs: Sequence[NeuralGraph],
-    described: Sequence[_Described],
+    described: Sequence[_GraphDescription],
     counts: Sequence[int],
     like: Tensor,
-) -> Frame:
+) -> BatchGraph:
     def rows(name: str) -> Tensor:
         """What is known of bundles or of nodes, network by network."""
         tables = zip(described, counts, strict=True)
         return torch.cat([_repeated(getattr(d, name), n) for d, n in tables])
 
-    blocks, pieces = _blocks(graphs, described, counts)
+    blocks, slices = _blocks(graphs, described, counts)
     connectivity = Connectivity(
         sum(counts),
         tuple(block.edges() for block in blocks),
@@ -225,7 +225,7 @@ def _join(
         _owners([d.nodes.count for d in described], counts, like),
         rows("relative"),
     )
-    return Frame(
+    return BatchGraph(
         connectivity,
         tuple(block.taps for block in blocks),
         rows("structure"),
@@ -237,7 +237,7 @@ def _join(
         rows("roles"),
         rows("places"),
         tuple(d.nodes for d in described),
-        tuple(pieces),
+        tuple(slices),
     )
 
 
@@ -258,10 +258,10 @@ class _Block:
 
 
 def _blocks(
-    graphs: Sequence[NeuralGraph], described: Sequence[_Described], counts: Sequence[int]
-) -> tuple[list[_Block], list[Piece]]:
+    graphs: Sequence[NeuralGraph], described: Sequence[_GraphDescription], counts: Sequence[int]
+) -> tuple[list[_Block], list[StackSlice]]:
     blocks: dict[Key, _Block] = {}
-    pieces = []
+    slices = []
     first_node = first_bundle = 0
     for number, (graph, known, count) in enumerate(zip(graphs, described, counts, strict=True)):
         each = torch.arange(count, device=known.kinds.device)
@@ -272,7 +272,7 @@ def _blocks(
             block = blocks.setdefault(key, fresh)
             stop = block.groups + count * bundle.shape[0]
             array = list(blocks).index(key)
-            pieces.append(Piece(number, layout, which, array, block.groups, stop))
+            slices.append(StackSlice(number, layout, which, array, block.groups, stop))
             block.groups = stop
             shift = first_node + each * known.nodes.count
             block.targets.append(_shifted(ends.target, shift))
@@ -281,7 +281,7 @@ def _blocks(
             block.bundles.append(owner.repeat_interleave(bundle.shape[0]))
         first_node += count * known.nodes.count
         first_bundle += count * len(known.kinds)
-    return list(blocks.values()), pieces
+    return list(blocks.values()), slices
 
 
 def _shifted(numbers: Tensor, shift: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Following a forward pass: a torch-function mode that tells the recorder of every operation."""
+"""Torch modes for tracing: they report every operation of a forward pass to the recorder."""
 
 import sys
 import types
@@ -26,11 +26,11 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # torch takes both
 _CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
-class Following(TorchFunctionMode):
-    """While it is entered, every torch operation is told to a recorder.
+class TraceMode(TorchFunctionMode):
+    """Torch-function mode that reports every operation to a recorder.
 
-    What fails in that is kept in `failure`, and nothing is told from then on: the operations
-    themselves go on as if nobody followed them.
+    An error in the recorder is kept in `failure` and ends recording; the operations themselves go
+    on.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -71,7 +71,7 @@ class Following(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _before(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
-        """The rule of an operation, or its body in Python, and what is known of its arguments."""
+        """The handler of an operation, or its body in Python, and the records of its arguments."""
         known = registry.find(func)
         body = None if known else _python_body(func)
         inputs = [] if body is not None else list(tensors(args, kwargs))
@@ -119,20 +119,20 @@ class Following(TorchFunctionMode):
         kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
         kwargs.pop("out", None)
         if known is not None and known.accepts(recorder, out, *args, **kwargs):
-            known.rule(recorder, out, *args, **kwargs)
+            known.handler(recorder, out, *args, **kwargs)
         else:
             recorder.give_up(f"{name} at {_place()}", inputs)
             for tensor in outputs:
-                new = f"comes from {name}, which has no rule"
+                new = f"comes from {name}, which has no handler"
                 recorder.put(tensor, [recorder.fresh(n, new) for n in tensor.shape])
 
 
-class Surfacing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered, operations that start below torch's functions surface as such.
+class KernelMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Torch-dispatch mode that shows kernels of scripted functions to :class:`TraceMode`.
 
-    Scripted functions run kernels that no torch function announces. Each kernel is called here once
-    more from Python, where :class:`Following` sees it; those inside of a torch function are seen
-    with that function already.
+    Scripted functions run kernels without calling a torch function. Here each kernel is called once
+    more from Python, where :class:`TraceMode` sees it. Kernels inside a torch function are recorded
+    with that function.
     """
 
     supports_higher_order_operators = True

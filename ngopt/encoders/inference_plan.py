@@ -1,4 +1,4 @@
-"""What a graph alone determines of one pass through a network, in the order of inference."""
+"""Plan of one pass through a network in the order of inference, from its graph alone."""
 
 import math
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import NodeSet, nodes_of
 
 WAVES = 6
-"""Frequencies that tell places apart: neurons of inputs and outputs, taps of a kernel."""
+"""Number of frequencies that encode positions: of pinned neurons, and of taps of a kernel."""
 
 PLACE = 2 * WAVES
-"""Numbers that tell where a pinned neuron stands among those of its set."""
+"""Number of features that encode the index of a pinned neuron in its set."""
 
 TAP_PLACE = 4 * WAVES
-"""Numbers that tell where a tap stands along the last two dimensions of its kernel."""
+"""Number of features that encode the position of a tap in the last two dimensions of a kernel."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How one bundle is read.
+class BundlePlan:
+    """How one bundle is read in the pass.
 
     Args:
         bundle: the bundle.
-        structure: what the graph alone tells of it.
-        taps: where its taps stand, `(tap, TAP_PLACE)`; None if there is one only.
+        structure: its features that the graph alone determines.
+        taps: positions of its taps, `(tap, TAP_PLACE)`; None for a single tap.
         source: number of the set of nodes that it reads; None if it has no inputs.
         rows: which nodes of that set, `(group * in,)`; None for all in their order.
         into: which nodes of its target it enters, `(group * out,)`; None for all in their order.
@@ -45,27 +45,27 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A graph in the order of inference.
+class InferencePlan:
+    """Sets of nodes and bundles of a graph in the order of inference.
 
     Args:
         sets: the sets of its nodes.
         updates: of these sets, from inputs to outputs.
-        readings: how each of `graph.bundles` is read.
-        places: where the nodes of each set stand, `(nodes, PLACE)`; zeros for hidden neurons.
+        bundle_plans: how each of `graph.bundles` is read.
+        places: positions of the nodes of each set, `(nodes, PLACE)`; zeros for hidden neurons.
         ends: numbers of the sets that are updated and that no bundle reads.
         hidden: numbers of the others that are updated.
     """
 
     sets: tuple[NodeSet, ...]
     updates: tuple[Update, ...]
-    readings: tuple[Reading, ...]
+    bundle_plans: tuple[BundlePlan, ...]
     places: tuple[Tensor, ...]
     ends: tuple[int, ...]
     hidden: tuple[int, ...]
 
     @classmethod
-    def of(cls, graph: NeuralGraph, positions: Positions, device: torch.device) -> "Passage":
+    def of(cls, graph: NeuralGraph, positions: Positions, device: torch.device) -> "InferencePlan":
         """Plan the pass through networks of a graph.
 
         Args:
@@ -76,8 +76,8 @@ class Passage:
         nodes = nodes_of(graph)
         updates = inference_order(graph, nodes)
         joined = incidences(graph, nodes, device)
-        readings = tuple(
-            _reading(
+        bundle_plans = tuple(
+            _bundle_plan(
                 graph, positions, bundle, ends, (nodes.sets[target], nodes.sets[source]), source
             )
             for bundle, ends, target, source in zip(
@@ -85,29 +85,29 @@ class Passage:
             )
         )
         updated = list(dict.fromkeys(update.target for update in updates))
-        read = {reading.source for reading in readings}
+        read = {bundle_plan.source for bundle_plan in bundle_plans}
         ends = tuple(number for number in updated if number not in read)
         return cls(
             nodes.sets,
             updates,
-            readings,
+            bundle_plans,
             tuple(_places(item, device) for item in nodes.sets),
             ends or tuple(updated),
             tuple(number for number in updated if number in read) or tuple(updated),
         )
 
 
-def _reading(
+def _bundle_plan(
     graph: NeuralGraph,
     positions: Positions,
     bundle: Bundle,
     ends: Incidence,
     sets: tuple[NodeSet, NodeSet],
     source: int,
-) -> Reading:
+) -> BundlePlan:
     taps = positions.taps(bundle, ends.target.new_zeros((), dtype=torch.float64))
     inputs = "in" in bundle.roles
-    return Reading(
+    return BundlePlan(
         bundle,
         positions.structure(graph, graph.layouts[bundle.parameter], bundle),
         waves(taps).flatten(1) if len(taps) > 1 else None,

@@ -1,4 +1,4 @@
-"""How steps are done on which device, and the one warning where loops cannot be compiled."""
+"""Dispatch: which code runs a step on which device, and the warning where C cannot be compiled."""
 
 import os
 import warnings
@@ -18,8 +18,8 @@ _off = os.environ.get("NGOPT_FUSED") == "0" or _eager
 
 
 @contextmanager
-def plain() -> Iterator[None]:
-    """Use no compiled loops for a while."""
+def without_loops() -> Iterator[None]:
+    """Context in which no compiled loops are used."""
     global _off
     before, _off = _off, True
     try:
@@ -30,70 +30,72 @@ def plain() -> Iterator[None]:
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Step on the CPU as on other devices for a while: `NGOPT_BACKEND=eager`."""
+    """Context in which the CPU is treated like other devices: `NGOPT_BACKEND=eager`."""
     global _eager
     before, _eager = _eager, True
     try:
-        with plain():
+        with without_loops():
             yield
     finally:
         _eager = before
 
 
-def in_buckets(tensors: Iterable[Tensor]) -> bool:
-    """Whether the number of operations counts: on all devices but the CPU."""
+def minimizes_operations(tensors: Iterable[Tensor]) -> bool:
+    """Whether few large operations are best: on all devices but the CPU."""
     return _eager or any(tensor.device.type != "cpu" for tensor in tensors)
 
 
 @contextmanager
 def interpreted() -> Iterator[None]:
-    """Step on the CPU by the kernels of GPUs for a while; Triton has to interpret them."""
+    """Context in which the CPU runs the kernels for GPUs, interpreted by Triton."""
     global _interpreted
     before, _interpreted = _interpreted, True
     try:
-        with plain():
+        with without_loops():
             yield
     finally:
         _interpreted = before
 
 
-def known_at_once(tensor: Tensor) -> bool:
-    """Whether it costs nothing to read a tensor's value; elsewhere one would wait for a device."""
+def is_free_to_read(tensor: Tensor) -> bool:
+    """Whether a tensor's value can be read without waiting for a device."""
     return tensor.device.type == "cpu" and not (_eager or _interpreted)
 
 
 def capturing(device: torch.device) -> bool:
-    """Whether what happens on a device now becomes part of a CUDA graph.
+    """Whether operations on a device are being captured in a CUDA graph.
 
-    Then nothing can be read from it, nor be copied to it but from memory that stays.
+    Then nothing can be read from the device, and copies to it need memory that stays.
     """
-    # Tensors may only pretend to be on a GPU.
+    # Fake tensors may claim to be on a GPU.
     available = device.type == "cuda" and torch.cuda.is_available()
     return available and torch.cuda.is_current_stream_capturing()
 
 
-def on_gpu(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernels of GPUs may read these tensors: nothing but numbers in its memory.
+def can_use_gpu_kernels(tensors: Sequence[Tensor]) -> bool:
+    """Whether Triton kernels can read these tensors: plain tensors in GPU memory.
 
-    They add up in any order, so not where results have to be the same to the last bit.
+    Kernels add up in any order, so not where deterministic results are asked for.
     """
     device = "cpu" if _interpreted else "cuda"
-    other = any(_is_other(tensor, device) for tensor in tensors)
+    other = any(_is_unsupported(tensor, device) for tensor in tensors)
     off = _off and not _interpreted
-    return not (off or _watched() or torch.are_deterministic_algorithms_enabled() or other)
+    return not (off or _needs_operations() or torch.are_deterministic_algorithms_enabled() or other)
 
 
-def fusible(tensors: Sequence[Tensor]) -> bool:
-    """Whether compiled loops may read these tensors: nothing but numbers in the CPU's memory.
+def can_use_cpu_loops(tensors: Sequence[Tensor]) -> bool:
+    """Whether loops in C can read these tensors: plain tensors in CPU memory.
 
-    They take no part in derivatives, in transformations by `torch.func`, in compiled code, and in
-    anything that watches single operations of torch.
+    Loops do not support derivatives, transformations by `torch.func`, compiled code, and modes that
+    intercept single operations of torch.
     """
-    return not (_off or _watched() or any(_is_other(tensor, "cpu") for tensor in tensors))
+    return not (
+        _off or _needs_operations() or any(_is_unsupported(tensor, "cpu") for tensor in tensors)
+    )
 
 
-def _watched() -> bool:
-    """Whether somebody has to know of each operation of torch."""
+def _needs_operations() -> bool:
+    """Whether each operation has to be one of torch's."""
     return (
         torch.is_grad_enabled()
         or torch.compiler.is_compiling()
@@ -101,7 +103,7 @@ def _watched() -> bool:
     )
 
 
-def _is_other(tensor: Tensor, device: str) -> bool:
+def _is_unsupported(tensor: Tensor, device: str) -> bool:
     return (
         type(tensor) not in (Tensor, torch.nn.Parameter)
         or tensor.device.type != device
@@ -109,8 +111,8 @@ def _is_other(tensor: Tensor, device: str) -> bool:
     )
 
 
-def give_up(reason: Exception, remedy: str = "Install a C compiler such as gcc") -> None:
-    """Say why compiled loops cannot be used, and use none from now on."""
+def disable(reason: Exception, remedy: str = "Install a C compiler such as gcc") -> None:
+    """Warn why compiled loops cannot be used, and use none from now on."""
     global _off
     _off = True
     warnings.warn(

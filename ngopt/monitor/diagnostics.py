@@ -1,4 +1,4 @@
-"""Look into a rule while it works: what it decided inside, parameter by parameter."""
+"""Diagnostics of a rule: what it decided in a step, parameter by parameter."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +14,8 @@ from ngopt.monitor.measures import rms
 from ngopt.rules.rule import Rule
 
 
-class Insight(NamedTuple):
-    """What a rule decided about one bundle, without derivatives.
+class BundleDiagnostics(NamedTuple):
+    """What a rule decided about one bundle, detached from derivatives.
 
     Args:
         bundle: the bundle; most parameters have one, fused ones such as `in_proj_weight` several.
@@ -35,8 +35,8 @@ class Insight(NamedTuple):
     neurons: tuple[Tensor, ...]
 
 
-class Seen(dict[str, list[Insight]]):
-    """The insights of each parameter, one per bundle, in its last step that was watched.
+class Diagnostics(dict[str, list[BundleDiagnostics]]):
+    """Diagnostics of each parameter, one per bundle, from its last recorded step.
 
     Args:
         limit: rows and columns of a correction.
@@ -49,8 +49,10 @@ class Seen(dict[str, list[Insight]]):
     def neurons(self) -> dict[tuple[str, ...], Tensor]:
         """States `(neurons, width)` of each set of neurons, by the spaces whose product it is."""
         states = {}
-        for insight in (insight for insights in self.values() for insight in insights):
-            for neurons, state in zip(ends(insight.bundle), insight.neurons, strict=False):
+        for entry in (
+            entry for entries_of_parameter in self.values() for entry in entries_of_parameter
+        ):
+            for neurons, state in zip(ends(entry.bundle), entry.neurons, strict=False):
                 if neurons:
                     states[neurons] = state
         return states
@@ -58,25 +60,31 @@ class Seen(dict[str, list[Insight]]):
     def numbers(self) -> dict[str, Tensor]:
         """Learned factors `scale/NAME` and RMS of corrections `correction/NAME`, 0-dim."""
         result = {}
-        for label, insight in self._labelled():
-            result[f"scale/{label}"] = insight.scale
-            result[f"correction/{label}"] = insight.correction_rms
+        for label, entry in self._labelled():
+            result[f"scale/{label}"] = entry.scale
+            result[f"correction/{label}"] = entry.correction_rms
         return result
 
     def totals(self) -> dict[str, Tensor]:
-        """Means over all entries of the model, 0-dim; empty if the rule told nothing.
+        """Means over all entries of the model, 0-dim; empty if the rule reported nothing.
 
         Returns:
             `scale`, the geometric mean of learned factors, and `correction`, the root mean square
             of corrections.
         """
-        insights = [insight for insights in self.values() for insight in insights]
-        if not insights:
+        entries_of_parameter = [
+            entry for entries_of_parameter in self.values() for entry in entries_of_parameter
+        ]
+        if not entries_of_parameter:
             return {}
-        device = insights[0].scale.device
-        logs = torch.stack([insight.scale.to(device).float().log() for insight in insights])
-        sizes = torch.stack([insight.correction_rms.to(device).float() for insight in insights])
-        entries = torch.tensor([float(insight.bundle.numel) for insight in insights], device=device)
+        device = entries_of_parameter[0].scale.device
+        logs = torch.stack([entry.scale.to(device).float().log() for entry in entries_of_parameter])
+        sizes = torch.stack(
+            [entry.correction_rms.to(device).float() for entry in entries_of_parameter]
+        )
+        entries = torch.tensor(
+            [float(entry.bundle.numel) for entry in entries_of_parameter], device=device
+        )
         share = entries / entries.sum()
         return {
             "scale": (share * logs).sum().exp(),
@@ -91,17 +99,17 @@ class Seen(dict[str, list[Insight]]):
             `neurons/SPACES`, a row per neuron, blue for -1 and red for 1.
         """
         result = {}
-        for label, insight in self._labelled():
-            result[f"correction/{label}"] = as_image(insight.correction, bound=1.0)
+        for label, entry in self._labelled():
+            result[f"correction/{label}"] = as_image(entry.correction, bound=1.0)
         for spaces, states in self.neurons().items():
             label = "*".join(spaces)
             result[f"neurons/{label}"] = as_image(states, diverging=True, bound=1.0)
         return result
 
-    def _labelled(self) -> Iterator[tuple[str, Insight]]:
-        for name, insights in self.items():
-            for number, insight in enumerate(insights):
-                yield name if len(insights) == 1 else f"{name}[{number}]", insight
+    def _labelled(self) -> Iterator[tuple[str, BundleDiagnostics]]:
+        for name, entries_of_parameter in self.items():
+            for number, entry in enumerate(entries_of_parameter):
+                yield name if len(entries_of_parameter) == 1 else f"{name}[{number}]", entry
 
     def add(
         self,
@@ -111,13 +119,13 @@ class Seen(dict[str, list[Insight]]):
         correction: Tensor,
         neurons: Sequence[Tensor],
     ) -> None:
-        """Take in what the rule tells; see :class:`ngopt.rules.rule.DiagnosticsCallback`."""
-        told = (scale, correction, *neurons)
-        # What torch.func has wrapped means nothing outside of its transformation.
-        if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in told):
+        """Record the diagnostics of a bundle; see :class:`ngopt.rules.rule.DiagnosticsCallback`."""
+        tensors = (scale, correction, *neurons)
+        # Tensors wrapped by torch.func are meaningless outside of its transformation.
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors):
             return
         square = correction.detach().square()
-        insight = Insight(
+        entry = BundleDiagnostics(
             bundle,
             scale.detach(),
             pooled(square.mean(3).flatten(0, 1), self.limit).sqrt(),
@@ -125,24 +133,24 @@ class Seen(dict[str, list[Insight]]):
             tuple(state.detach().flatten(0, 1) for state in neurons),
         )
         before = [other for other in self.get(name, []) if other.bundle != bundle]
-        self[name] = [*before, insight]
+        self[name] = [*before, entry]
 
 
 @contextmanager
-def watch(rule: Rule, limit: int = 64) -> Iterator[Seen]:
-    """Record what a rule decides inside, for as long as the context lasts.
+def record_diagnostics(rule: Rule, limit: int = 64) -> Iterator[Diagnostics]:
+    """Record the diagnostics of a rule, for as long as the context lasts.
 
-    The rule computes what it always computes, to the last bit; only a rule that is watched pays
-    for it, with one more tensor of the size of a parameter at a time. Rules that decide nothing
-    inside a bounded step (hand-written ones, the published ones, networks on the paper's recipe)
-    record nothing, nor do steps within a transformation of `torch.func` or in compiled code.
+    Updates stay the same to the last bit. Recording costs one more tensor of the size of a
+    parameter at a time. Rules without a base update (hand-written ones, the published ones,
+    networks with the paper's recipe) report nothing, nor do steps within a transformation of
+    `torch.func` or in compiled code.
 
     Args:
         rule: the rule.
         limit: rows and columns of the recorded corrections; larger ones are averaged.
 
     Yields:
-        The insights, by the name that the rule's caller gives the parameter; filled step by step.
+        The diagnostics, by name of the parameter; filled step by step.
 
     Example:
         >>> from ngopt import NeuralGraphOptimizer
@@ -150,12 +158,12 @@ def watch(rule: Rule, limit: int = 64) -> Iterator[Seen]:
         >>> model = torch.nn.Linear(3, 2)
         >>> optimizer = NeuralGraphOptimizer(model, rule=MatrixGNN())
         >>> model(torch.ones(1, 3)).sum().backward()
-        >>> with watch(optimizer.rule) as seen:
+        >>> with record_diagnostics(optimizer.rule) as diagnostics:
         ...     optimizer.step()
-        >>> seen["weight"][0].scale
+        >>> diagnostics["weight"][0].scale
         tensor(1.)
     """
-    seen, outer = Seen(limit), rule.on_diagnostics
+    seen, outer = Diagnostics(limit), rule.on_diagnostics
     rule.on_diagnostics = seen.add
     try:
         yield seen

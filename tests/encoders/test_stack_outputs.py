@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ngopt.encoders.networks import Networks, Stack
-from ngopt.encoders.running import outputs_of, responses_of
+from ngopt.encoders.stack_outputs import outputs_of, responses_of
 from ngopt.errors import EncoderError
 from ngopt.graph.nodes import nodes_of
 from tests.encoders.small_networks import (

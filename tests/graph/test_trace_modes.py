@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ngopt.graph.following import Following, Surfacing
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.terms import leaves, same
+from ngopt.graph.trace_modes import KernelMode, TraceMode
 
 
 class Followed:
@@ -17,7 +17,7 @@ class Followed:
         self.recorder.record(self.x).live = True
 
     def run(self, function):
-        with Following(self.recorder):
+        with TraceMode(self.recorder):
             return function(self.x)
 
     def pins(self, tensor=None):
@@ -143,7 +143,7 @@ def test_layers_know_their_kind_and_place(followed):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_kernels_of_scripted_functions_surface_and_pin(followed):
     scripted = torch.jit.script(doubled_tanh)
-    with Surfacing():
+    with KernelMode():
         out = followed.run(scripted)
     assert torch.equal(out, doubled_tanh(followed.x))
     assert followed.recorder.record(out).live

@@ -11,7 +11,7 @@ from torch.func import vmap
 from ngopt.features.moments import update_moments
 from ngopt.features.scale import rms
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.monitor.watch import watch
+from ngopt.monitor.diagnostics import record_diagnostics
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import FF, NGGNN, MatrixGNN
 from tests.contract import Small, assert_same, backward, copy_of
@@ -29,7 +29,7 @@ every_graph = pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
 
 def look(rule, described, arguments, limit=64):
     """The update, and what was seen of it."""
-    with torch.no_grad(), watch(rule, limit) as seen:
+    with torch.no_grad(), record_diagnostics(rule, limit) as seen:
         update, _ = rule(*arguments, described)
     return update, seen
 
@@ -51,7 +51,7 @@ def test_watching_changes_no_bit(make):
     arguments = warm(rule, MLP, torch.float32)
     with torch.no_grad():
         expected, expected_state = rule(*arguments, MLP)
-        with watch(rule):
+        with record_diagnostics(rule):
             update, state = rule(*arguments, MLP)
     assert_same(update, expected)
     for name in expected_state:
@@ -155,7 +155,7 @@ def test_numbers_and_images_to_show():
 def test_the_last_step_counts():
     model = Small()
     optimizer = NeuralGraphOptimizer(model, rule=randomize(MatrixGNN()))
-    with watch(optimizer.rule) as seen:
+    with record_diagnostics(optimizer.rule) as seen:
         backward(model)
         optimizer.step()
         first = dict(seen)
@@ -171,7 +171,7 @@ def test_a_step_that_is_skipped_records_nothing():
     model = nn.Linear(2, 2)
     optimizer = NeuralGraphOptimizer(model)
     model(torch.full((1, 2), math.nan)).sum().backward()
-    with watch(optimizer.rule) as seen:
+    with record_diagnostics(optimizer.rule) as seen:
         optimizer.step()
     assert optimizer.skipped_steps == 1
     assert not seen
@@ -180,7 +180,7 @@ def test_a_step_that_is_skipped_records_nothing():
 def test_no_derivatives_are_kept():
     rule = randomize(MatrixGNN())
     arguments = warm(rule, MLP)
-    with watch(rule) as seen:
+    with record_diagnostics(rule) as seen:
         update, _ = rule(*arguments, MLP)
     assert update["0.weight"].requires_grad
     for (insight,) in seen.values():
@@ -200,7 +200,7 @@ def test_stacked_runs_are_not_recorded(make):
 
     with torch.no_grad():
         expected = vmap(updates)(stack)
-        with watch(rule) as seen:
+        with record_diagnostics(rule) as seen:
             assert_same(vmap(updates)(stack), expected)
     assert not seen
 
@@ -215,8 +215,8 @@ def test_compiled_code_records_nothing(monkeypatch):
 def test_the_watch_ends_with_its_context():
     rule = MatrixGNN()
     arguments = warm(rule, MLP)
-    with watch(rule) as outer:
-        with pytest.raises(KeyError), watch(rule) as inner:
+    with record_diagnostics(rule) as outer:
+        with pytest.raises(KeyError), record_diagnostics(rule) as inner:
             raise KeyError
         rule(*arguments, MLP)
     assert outer
@@ -230,7 +230,7 @@ def test_the_watch_ends_with_its_context():
 def test_copies_are_not_watched(make_copy):
     rule = MatrixGNN()
     arguments = warm(rule, MLP)
-    with watch(rule) as seen:
+    with record_diagnostics(rule) as seen:
         twin = make_copy(rule)
         assert_same(twin(*arguments, MLP)[0], make_copy(twin)(*arguments, MLP)[0])
         assert not seen
@@ -253,7 +253,7 @@ def test_a_watch_makes_nothing_compile_again():
         if number % 2:
             step()
         else:
-            with watch(optimizer.rule) as seen:
+            with record_diagnostics(optimizer.rule) as seen:
                 step()
             assert not seen
     assert counter.frame_count == 1

@@ -1,4 +1,4 @@
-"""Adam beside another optimizer: the steps it would do on the same gradients."""
+"""Comparison with Adam: the steps that it would do on the same gradients."""
 
 from collections.abc import Mapping
 
@@ -11,8 +11,8 @@ from ngopt.rules.adam import Adam
 from ngopt.rules.rule import State
 
 
-class AdamBeside:
-    """Follows a run that another optimizer moves, with Adam's moments of the same gradients.
+class AdamComparison:
+    """Computes Adam's steps from the gradients of a run that another optimizer trains.
 
     It keeps two tensors of the size of each parameter, in at least single precision, and waits for
     no device. Steps with a gradient that is not finite leave the moments as they were.

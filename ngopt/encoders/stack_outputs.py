@@ -10,11 +10,11 @@ from torch.func import functional_call, vmap
 
 from ngopt.encoders.networks import Stack
 from ngopt.errors import EncoderError, TraceError
+from ngopt.graph.activations import Activation, ActivationMode, node_activations
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.nodes import nodes_of
 from ngopt.graph.operations import registry
-from ngopt.graph.watching import Activation, Watching, node_activations
 
 Answer = TypeVar("Answer")
 Places = tuple[NeuralGraph, dict[int, Activation]]
@@ -78,7 +78,7 @@ def responses_of(stack: Stack, inputs: Tensor) -> Responses:
             if number in wanted and registry.name_of(func) == wanted[number].name:
                 seen[number] = out
 
-        with Watching(keep):
+        with ActivationMode(keep):
             outputs = _first(call())
         if len(seen) < len(wanted):
             raise RuntimeError("it does not call the same torch functions each time")

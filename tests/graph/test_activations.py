@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from ngopt.graph.activations import ActivationMode, node_activations
 from ngopt.graph.nodes import nodes_of
 from ngopt.graph.trace import trace
-from ngopt.graph.watching import Watching, node_activations
 from tests.hand_built import EXAMPLES
 
 
@@ -17,7 +17,7 @@ def watched(model, inputs):
     found_graph, found = node_activations(model, inputs, nodes)
     assert found_graph == described
     made = {-1: inputs}
-    with Watching(lambda call, func, out: made.__setitem__(call, out)):
+    with ActivationMode(lambda call, func, out: made.__setitem__(call, out)):
         model(inputs)
     return {
         nodes.sets[n].spaces: place.by_neuron(described, made[place.call]).detach()

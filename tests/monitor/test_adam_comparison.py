@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ngopt.monitor.adam_beside import AdamBeside
+from ngopt.monitor.adam_comparison import AdamComparison
 from ngopt.optim.update import Options
 from tests.contract import assert_same
 
@@ -20,7 +20,7 @@ def options_of(**options):
 
 @pytest.mark.parametrize("maximize", [False, True])
 def test_its_steps_are_those_of_torch_on_the_same_gradients(maximize):
-    beside = AdamBeside()
+    beside = AdamComparison()
     start = gradients_of(9)
     params = {name: nn.Parameter(tensor.clone()) for name, tensor in start.items()}
     groups = [{"params": [params["w"]]}, {"params": [params["b"]], "lr": 3e-2}]
@@ -38,7 +38,7 @@ def test_its_steps_are_those_of_torch_on_the_same_gradients(maximize):
 
 def test_gradients_that_are_not_finite_leave_no_trace():
     params = gradients_of(9)
-    clean, hit = AdamBeside(), AdamBeside()
+    clean, hit = AdamComparison(), AdamComparison()
     for beside in (clean, hit):
         beside.step(params, gradients_of(0), options_of())
     hit.step(params, {**gradients_of(5), "b": torch.tensor([1.0, math.nan])}, options_of())
@@ -48,7 +48,7 @@ def test_gradients_that_are_not_finite_leave_no_trace():
 
 def test_parameters_come_and_go():
     params, options = gradients_of(9), options_of()
-    beside, alone = AdamBeside(), AdamBeside()
+    beside, alone = AdamComparison(), AdamComparison()
     beside.step({"w": params["w"]}, {"w": params["w"]}, options)
     steps = beside.step(params, gradients_of(1), options)
     only = {"b": gradients_of(1)["b"]}
@@ -59,7 +59,7 @@ def test_parameters_come_and_go():
 def test_half_precision_is_followed_in_single():
     params = gradients_of(9, torch.bfloat16)
     gradients = gradients_of(0, torch.bfloat16)
-    steps = AdamBeside().step(params, gradients, options_of())
+    steps = AdamComparison().step(params, gradients, options_of())
     assert {step.dtype for step in steps.values()} == {torch.float32}
     wide = {name: gradient.float() for name, gradient in gradients.items()}
-    assert_same(steps, AdamBeside().step(wide, wide, options_of()))
+    assert_same(steps, AdamComparison().step(wide, wide, options_of()))
