@@ -237,8 +237,10 @@ class GraphEncoder(Encoder):
         edges = [_over_taps(silu(x)) for x in self.edge_map(batch, features)]
         nodes = self.node_map(batch)
         if self.probes is not None:
-            heard = [self.probes.node_responses(stack).flatten(0, 1) for stack in batch.networks]
-            nodes = nodes + self.answers(torch.cat(heard))
+            responses = [
+                self.probes.node_responses(stack).flatten(0, 1) for stack in batch.networks
+            ]
+            nodes = nodes + self.answers(torch.cat(responses))
         nodes, edges = self.body(batch, nodes, edges)
         return nodes, edges, features
 

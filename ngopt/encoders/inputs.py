@@ -134,7 +134,7 @@ class NodeMap(nn.Module):
     Args:
         width: number of outputs.
         generator: draws the weights.
-        activations: whether it hears of the activation functions.
+        activations: whether activation functions are features.
         index: whether inputs and outputs of a network hear of their relative index.
         inputs: number of inputs of a network, each of which has an embedding of its own; 0 for
             none.

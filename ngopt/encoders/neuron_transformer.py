@@ -23,7 +23,7 @@ class NeuronTransformer(Encoder):
     A token says which set of neurons its neuron belongs to (and its place there, if that is fixed)
     and sums up the weights that enter and leave it: those from and to neurons with fixed places one
     by one, those from and to hidden neurons as a set, and that to itself. Attention from neuron to
-    neuron also hears the weights between the two, in both directions, so that nothing is lost and
+    neuron also gets the weights between the two, in both directions, so that nothing is lost and
     yet no order of the hidden neurons matters. Taps, such as the gates of an LSTM, are features of
     a weight.
 
@@ -34,7 +34,7 @@ class NeuronTransformer(Encoder):
         layers: how many.
         heads: of attention.
         dropout: share of the updates of tokens that is set to 0 in training.
-        edges: whether attention hears the weights between two neurons.
+        edges: whether attention uses the weights between two neurons.
         seed: of the first weights.
 
     Raises:
@@ -42,7 +42,7 @@ class NeuronTransformer(Encoder):
 
     Source: the parameter transformer of Herrmann et al., "Learning useful representations of
     recurrent neural network weight matrices", ICML 2024, which reads a neuron's weights in an order
-    and has no edges; attention that hears edges: Diao and Loynd, "Relational attention", ICLR 2023.
+    and has no edges; attention with edges: Diao and Loynd, "Relational attention", ICLR 2023.
     """
 
     def __init__(
@@ -247,8 +247,8 @@ class Block(nn.Module):
         """
         parts = self.ask(self.before(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind(0)
-        heard = scaled_dot_product_attention(query, key, value, attn_mask=scores)
-        x = x + self._dropped(self.answer(heard.transpose(1, 2).flatten(2)))
+        responses = scaled_dot_product_attention(query, key, value, attn_mask=scores)
+        x = x + self._dropped(self.answer(responses.transpose(1, 2).flatten(2)))
         return x + self._dropped(self.each(self.between(x)))
 
     def _dropped(self, update: Tensor) -> Tensor:

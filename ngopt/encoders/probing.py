@@ -108,7 +108,7 @@ class Probing(Encoder):
             return probes.softmax(-1)
         return probes.sigmoid() if self.probes == "unit" else probes
 
-    def _heard(self, answers: Tensor) -> Tensor:
+    def _responses(self, answers: Tensor) -> Tensor:
         """Bring answers, `(..., outputs)`, to what the core reads."""
         answers = answers.to(self.read_out.weight)
         return answers.softmax(-1) if self.answers == "probabilities" else answers
@@ -127,9 +127,9 @@ class FixedProbing(Probing):
 
     def _encode(self, networks: LSTMs) -> Tensor:
         probes = self._shaped(self.asked).expand(len(networks), -1, -1, -1)
-        heard = self._heard(networks.run(probes.to(networks.bias)))
+        responses = self._responses(networks.run(probes.to(networks.bias)))
         # The core reads, at each step, the answers of all sequences.
-        hidden, _ = self.core(heard.transpose(1, 2).flatten(2))
+        hidden, _ = self.core(responses.transpose(1, 2).flatten(2))
         encoding: Tensor = self.read_out(hidden[:, -1])
         return encoding
 
@@ -152,14 +152,14 @@ class InteractiveProbing(Probing):
     def _encode(self, networks: LSTMs) -> Tensor:
         shape = (len(networks), self.sequences, self.inputs)
         state = networks.begin(self.sequences)
-        heard = self.read_out.weight.new_zeros(len(networks), self._read_by_core())
+        responses = self.read_out.weight.new_zeros(len(networks), self._read_by_core())
         memory = None
         for _ in range(self.length):
-            hidden, memory = self.core(heard.unsqueeze(1), memory)
+            hidden, memory = self.core(responses.unsqueeze(1), memory)
             probes = self._shaped(self.ask(hidden[:, 0]).view(shape))
             answers, state = networks.step(probes.to(networks.bias), state)
-            heard = torch.cat([self._heard(answers), probes], -1).flatten(1)
-        hidden, _ = self.core(heard.unsqueeze(1), memory)
+            responses = torch.cat([self._responses(answers), probes], -1).flatten(1)
+        hidden, _ = self.core(responses.unsqueeze(1), memory)
         encoding: Tensor = self.read_out(hidden[:, 0])
         return encoding
 

@@ -141,12 +141,12 @@ class PNALayer(nn.Module):
             if self.against is not None:
                 streams.append(Stream(self.against, states.transpose(1, 2), source, target))
         degree = _degree(streams, nodes)
-        heard = aggregate(
+        aggregated = aggregate(
             Messages(streams, self.near(nodes), self.far(nodes), degree), self.aggregators
         )
-        parts = [nodes, heard]
+        parts = [nodes, aggregated]
         if self.scalers:
-            parts.append(heard * (torch.log1p(degree) / DELTA).unsqueeze(1))
+            parts.append(aggregated * (torch.log1p(degree) / DELTA).unsqueeze(1))
         nodes = silu(self.norm(self.mix(torch.cat(parts, 1))))
         return nodes, [self._edge(e, nodes, end, apply) for e, end in zip(edges, ends, strict=True)]
 

@@ -157,7 +157,7 @@ class RelationLayer(nn.Module):
     """A linear map of the features of all bundles, with one matrix for each relation.
 
     What a weight says of itself is: the pair of neurons, the means over its row, its column and its
-    whole bundle. Of others it hears the mean over the weights and over the biases that enter its
+    whole bundle. From others it gets the mean over the weights and over the biases that enter its
     output neuron (siblings, bias), that enter its input neuron (previous layer and its bias), that
     leave its output neuron (next layer) and its input neuron (siblings), and the mean of the means
     of all weights and of all biases. Biases have maps of their own, to what exists for them. Means

@@ -28,7 +28,7 @@ class AcrossLSTM(NetworkRule):
 
     The authors' code steps through the tensors in the order in which the model lists them. Here
     those of equal depth, such as the weight and bias of a layer, step side by side from the same
-    state and hand on the mean of theirs, so that no order is told.
+    state, and the mean of their states is passed on, so that their order does not matter.
 
     Args:
         hidden: size of the cell's state, and number of units of each hidden layer at an entry.

@@ -323,7 +323,7 @@ class BaseUpdate:
         keeps small steps, until gradients agree again.
 
         Args:
-            before: what this returned at the last look, 0-dim; 0 before the first one.
+            before: what this returned at the last refresh of the context, 0-dim; 0 before that.
             fast: mean of the squares of the fast momentum, 0-dim.
             slow: mean of the squares of the slow momentum, 0-dim.
             square: mean of squared gradients, 0-dim.

@@ -14,7 +14,7 @@ from ngopt.rules.rule import State
 class DeepSets(NetworkRule):
     """Deep sets: layers that see an entry and the mean over all entries of its bundle.
 
-    The network cannot tell rows from columns, and no tensor hears of another.
+    The network cannot tell rows from columns, and tensors exchange nothing.
 
     Args:
         width: number of features of an entry in each layer.

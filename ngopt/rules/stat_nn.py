@@ -15,7 +15,7 @@ from ngopt.rules.rule import State
 class StatNN(NetworkRule):
     """Network of the statistics of a bundle, then of each entry with what that says.
 
-    No tensor hears of another, and within a bundle nothing tells one neuron from another.
+    Tensors exchange nothing, and neurons of a bundle are not distinguished.
 
     Args:
         width: number of units of each hidden layer, and of features of a bundle.

@@ -11,7 +11,7 @@ from ngopt.rules.rule import ParameterUpdate, Rule, State
 
 
 class TensorRule(Rule):
-    """A rule in which no parameter hears of another: say how one begins and steps."""
+    """A rule that treats each parameter by itself; subclasses define its state and its step."""
 
     @abstractmethod
     def begin(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:

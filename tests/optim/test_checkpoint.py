@@ -190,3 +190,13 @@ def test_distributed_checkpoints_keep_the_state():
 
 def test_nothing_is_known_of_lone_tensors():
     assert Extra([], EMPTY, 0).as_plain(Adam())["graph"]["layouts"] == []
+
+
+def test_a_state_saved_with_old_names_of_options_is_loaded():
+    model = Small()
+    optimizer = NeuralGraphOptimizer(model)
+    train(model, optimizer, 2)
+    saved = optimizer.state_dict()
+    config = saved[KEY]["rule"]["config"]
+    config["skeleton"] = config.pop("base_update")
+    NeuralGraphOptimizer(Small()).load_state_dict(saved)

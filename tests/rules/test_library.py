@@ -14,7 +14,15 @@ from ngopt.nn import files
 from ngopt.rules import library
 from ngopt.rules.adam import Adam
 from ngopt.rules.cards import rule_card
-from ngopt.rules.library import fingerprint, list_rules, load_rule, rule_path, save_rule
+from ngopt.rules.library import (
+    current_config,
+    current_spec,
+    fingerprint,
+    list_rules,
+    load_rule,
+    rule_path,
+    save_rule,
+)
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.rules.rule_inputs import MLP, randomize, warm
 from tests.rules.table import every_rule
@@ -272,3 +280,18 @@ def test_learning_rate_is_kept(path):
     rewrite(path, lr="fast")
     with pytest.raises(RuleError, match="does not tell how to build"):
         load_rule(path)
+
+
+def test_old_names_of_options_are_read(path):
+    with safe_open(path, "pt") as file:
+        config = json.loads(file.metadata()["config"])
+    config["skeleton"] = config.pop("base_update")
+    rewrite(path, config=json.dumps(config))
+    assert load_rule(path).base_update.trust == 0.5
+    nested = {"recipe": {"name": "safe", "skeleton": {"trust": 0.5}}}
+    assert current_config(nested) == {"recipe": {"name": "safe", "base_update": {"trust": 0.5}}}
+
+
+def test_old_names_of_options_in_text_are_read():
+    old = "FF:recipe={'name': 'safe', 'skeleton': {'trust': 0.5}},skeleton=1"
+    assert current_spec(old) == old.replace("skeleton", "base_update")

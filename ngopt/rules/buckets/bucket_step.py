@@ -190,7 +190,7 @@ class BucketStep:
         base_update, diagnostics = self._rule.base_update, self._rule.reports_diagnostics
         sizes = self.full_sizes(context) * base_update.share(context.evidence, self.steps.counts)
         scales = UpdateScales(self.squares(context), self.steps.trusted(), context.decay)
-        heard = self.head_inputs(context)
+        head_inputs = self.head_inputs(context)
         for bucket in self.plan.buckets:
             entries, before = self.entries(bucket), bucket.select(scales.base)
             self._kept.pop(bucket.start, None)
@@ -198,7 +198,9 @@ class BucketStep:
             if bucket.matrix is not None:
                 whole = base_update.orthogonalized(entries.mixed_momenta(), bucket.matrix)
                 factor = base_update.rescale(before, entries.gated_mean_square(whole))
-            corrected = entries.correct(scales, heard.of(bucket), factor, diagnostics=diagnostics)
+            corrected = entries.correct(
+                scales, head_inputs.of(bucket), factor, diagnostics=diagnostics
+            )
             if corrected.corrections is not None:
                 for place in range(len(bucket.members)):
                     self.report(bucket, place, context, corrected.corrections[0, place])

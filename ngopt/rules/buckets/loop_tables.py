@@ -239,13 +239,13 @@ class LoopTables:
                     zip(self._ends, segment.matrix_layout.lines(), strict=True)
                 )
             ]
-            (row, row_heard), (column, column_heard) = (
+            (row, row_states), (column, column_states) = (
                 sides[::-1] if segment.matrix_layout.turned else sides
             )
             context = begin[2] + run * counts[2] + self._bundle[items, None] * hidden + units
             own = [row, column, context]
             if self._neurons(segment.bucket):
-                own += [h[:, None] + units[:, None] for h in (row_heard, column_heard)]
+                own += [h[:, None] + units[:, None] for h in (row_states, column_states)]
             for numbers in self._context_blocks(own, items):
                 starts = []
                 for indices in numbers:

@@ -12,8 +12,8 @@ from ngopt.nn.affine import Affine
 class EntryHead(nn.Module):
     """One hidden layer per entry.
 
-    It hears of its bundle through `context`, of its neurons through `out_neuron` and `in_neuron`. A
-    fresh head returns zeros, and does not listen to the neurons: both start at zero.
+    Features of its bundle enter through `context`, states of its neurons through `out_neuron` and
+    `in_neuron`. A fresh head returns zeros and ignores the neurons, since both start at zero.
 
     Args:
         hidden: number of hidden units.
@@ -36,8 +36,8 @@ class EntryHead(nn.Module):
 
         Args:
             features: of the entries, `(runs, ..., len(Entries))`.
-            offsets: of the hidden units, `(..., hidden)`: what they hear of bundles and of neurons.
-                They broadcast to the entries.
+            offsets: of the hidden units, `(..., hidden)`, from bundles and from neurons; they
+                broadcast to the entries.
 
         Returns:
             `(runs, ...)`.
