@@ -1,4 +1,4 @@
-"""Largest magnitudes of gradients, which tell of spikes and of numbers that are not finite."""
+"""Largest magnitudes of gradients, to clip them and to find entries that are not finite."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from ngopt.backends.cpu.c_functions import largest_of
 from ngopt.backends.dispatch import minimizes_operations
 
 SMALL = 2048
-"""Number of entries up to which one slow operation takes less time than three fast ones."""
+"""Number of entries up to which one slow operation is faster than three fast ones."""
 
 
 def magnitudes(tensors: Sequence[Tensor]) -> Tensor:

@@ -19,13 +19,13 @@ from ngopt.graph.matrix import Matrix
 from ngopt.rules.layers.polar import rough_polar_factor
 
 FORGOTTEN = 3e-3
-"""Fast momentum, in units of the root mean square, from which on an entry counts as without one."""
+"""Fast momentum, relative to the root mean square, below which an entry counts as inactive."""
 
 LITTLE = 1e-4
-"""Signal cannot be told from chance at the first step, where one minus chance is 0."""
+"""Added to one minus chance, which is 0 at the first step."""
 
 FREE_OF_FAN: tuple[Kind, ...] = ("normalization", "elementwise", "embedding")
-"""Kinds whose outputs are no sums over many inputs (an embedding picks one)."""
+"""Kinds of layers whose outputs are not sums over many inputs (an embedding picks one)."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class BaseUpdate:
         return cls(**values)
 
     def gate(self, correction: Tensor, moments: Moments) -> Tensor:
-        """Leave entries alone that have had no gradient for long, such as pruned ones.
+        """Set corrections to 0 where an entry has had no gradient for long, such as pruned ones.
 
         Args:
             correction: what the rule would add, or the orthogonalized momentum.
@@ -177,7 +177,7 @@ class BaseUpdate:
         return correction * self.alive(moments)
 
     def alive(self, moments: Moments) -> Tensor:
-        """Factor of entries that leaves those alone that have had no gradient for long.
+        """Factor that is near 0 for entries that have had no gradient for long, else near 1.
 
         Without a gradient, the fast momentum is down to :data:`FORGOTTEN` after 55 steps.
         """
@@ -186,7 +186,7 @@ class BaseUpdate:
         return recent / (recent + floored(moments.square) * FORGOTTEN**2)
 
     def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
-        """Return the direction that a rule corrects.
+        """Return the base direction, which a rule corrects.
 
         Args:
             fast: momentum of a bundle (bias-corrected), in units of the root mean square (the Adam
@@ -265,12 +265,12 @@ class BaseUpdate:
         return self.trusted(step).to(correction) * torch.tanh(correction)
 
     def trusted(self, step: Tensor) -> Tensor:
-        """How far corrections count at most, after so many gradients, any shape."""
+        """Bound of corrections after a number of gradients, any shape."""
         trusted: Tensor = self.trust * (1 + step / self.trust_reference) ** -self.trust_power
         return trusted
 
     def rescale(self, before: Tensor, after: Tensor) -> Tensor:
-        """Factor that gives a corrected direction its size back.
+        """Factor that restores the size of a corrected direction.
 
         Args:
             before: mean square of the base direction, 0-dim.
@@ -288,7 +288,7 @@ class BaseUpdate:
         return min(self.decay_bound, 0.9 * (1 - self.trust)) * torch.tanh(raw)
 
     def step_scale(self, bundle: Bundle, kind: Kind, layers: int, weight: Tensor) -> Tensor:
-        """Factor of a step that is not learned, 0-dim.
+        """Factor of the step size that is not learned, 0-dim.
 
         Args:
             bundle: the bundle.
@@ -302,25 +302,25 @@ class BaseUpdate:
         return fixed * self.weight_scale(weight, usual)
 
     def fixed_scale(self, bundle: Bundle, kind: Kind, layers: int) -> float:
-        """The part of it that the graph alone determines; the arguments are the same."""
+        """The part of :meth:`step_scale` that the graph alone determines."""
         return self.fan_scale(bundle, kind) * self.depth_scale(layers)
 
     def usual_weight(self, bundle: Bundle, kind: Kind) -> float:
-        """RMS with which PyTorch draws such weights; 0 where steps do not depend on weights."""
+        """RMS of such weights in PyTorch at first; 0 where steps do not depend on weights."""
         if "in" not in bundle.roles or kind in FREE_OF_FAN or not self.weight_reference:
             return 0.0
-        # Evenly, between minus and plus one over the root of the fan-in.
+        # Uniform between minus and plus one over the root of the fan-in.
         return math.pow(3 * fan_in(bundle), -0.5)
 
     def evidence(
         self, before: Tensor, fast: Tensor, slow: Tensor, square: Tensor, step: Tensor
     ) -> Tensor:
-        """How large a share of a full step gradients have earned by agreeing, 0-dim.
+        """Share of a full step that the agreement of gradients allows, 0-dim.
 
-        Steps begin small. While they are, the weights hardly move, and how far gradients agree
-        tells how much of them is signal: half in a fresh transformer, a fiftieth in one that has
-        been trained. Where most is noise, agreement over many steps tells. What has been trained
-        keeps small steps, until gradients agree again.
+        Steps begin small. The weights hardly change then, and the agreement of gradients measures
+        their share of signal: half in a fresh transformer, a fiftieth in a trained one. Where most
+        is noise, agreement over many steps counts. Trained models keep small steps until gradients
+        agree again.
 
         Args:
             before: what this returned at the last refresh of the context, 0-dim; 0 before that.
@@ -335,13 +335,13 @@ class BaseUpdate:
         most = torch.maximum(
             signal / self.evidence_share, lasting / (chance * self.evidence_lasting)
         )
-        # Few gradients may agree by chance.
+        # A few gradients may agree by chance.
         earned = most.clamp(0.0, 1e3) * (1 - 2 / count).clamp(min=0.0)
         earned = earned**self.evidence_power
         return torch.maximum(earned, before).clamp(self.evidence_least, 1.0)
 
     def share(self, evidence: Tensor, step: Tensor) -> Tensor:
-        """Share of a full step that is taken, 0-dim: what has been earned, but not at once.
+        """Share of a full step that is taken, 0-dim: the evidence, approached gradually.
 
         Args:
             evidence: what :meth:`evidence` returned, 0-dim.
@@ -399,7 +399,7 @@ class BaseUpdate:
 
 
 def _signal(momentum: Tensor, square: Tensor, count: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """How much of gradients is signal, and how much of them chance leaves in their momentum.
+    """Share of signal in gradients, and the part of their momentum that is due to chance.
 
     Args:
         momentum: mean of its squares, 0-dim.
@@ -408,8 +408,8 @@ def _signal(momentum: Tensor, square: Tensor, count: Tensor, decay: float) -> tu
         decay: of the momentum.
 
     Returns:
-        The share of signal, about 0 for gradients that have nothing in common, which may be below,
-        and what would be left of those in the momentum; both 0-dim.
+        The share of signal, about 0 (or slightly below) for unrelated gradients, and the mean
+        square that unrelated gradients leave in the momentum; both 0-dim.
     """
     fading = torch.exp(count * math.log(decay))
     chance = (1 - decay) / (1 + decay) * (1 + fading) / (1 - fading)

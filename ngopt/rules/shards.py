@@ -1,4 +1,4 @@
-"""Parameters whose rows are spread over processes, and what these tell one another."""
+"""Shards: parameters whose rows are sharded over processes, and their communication."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ class Shards:
 
     @classmethod
     def of(cls, params: Mapping[str, Tensor]) -> "Shards | None":
-        """Those of parameters as FSDP2 has them: all by rows, over the same processes; else None.
+        """Return the shards of parameters under FSDP2.
 
-        They have to be of float32 and contiguous as wholes.
+        None unless all are sharded by rows over the same processes, in float32 and contiguous.
         """
         first: Any = next(iter(params.values()))
         mesh: Any = getattr(first, "device_mesh", None)
@@ -42,17 +42,17 @@ class Shards:
         for param in params.values():
             rows = param.dim() and getattr(param, "placements", None) == (Shard(0),)
             own: Any = param
-            alike = rows and own.device_mesh == mesh and param.dtype == torch.float32
-            if not alike or param.stride() != contiguous(param.shape):
+            supported = rows and own.device_mesh == mesh and param.dtype == torch.float32
+            if not supported or param.stride() != contiguous(param.shape):
                 return None
         lengths = tuple((name, param.shape[0]) for name, param in params.items())
         return cls(mesh.get_group(), mesh.get_local_rank(), mesh.size(), lengths)
 
     def rows(self, rank: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First row of each parameter that a process holds, and the one after the last."""
+        """First local row of each parameter in a process, and the row after the last."""
         lengths = np.array([length for _, length in self.lengths], dtype=np.int64)
-        each = -(-lengths // self.size)
-        return np.minimum(rank * each, lengths), np.minimum((rank + 1) * each, lengths)
+        rows = -(-lengths // self.size)
+        return np.minimum(rank * rows, lengths), np.minimum((rank + 1) * rows, lengths)
 
     def add(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over all processes, in place."""
@@ -60,18 +60,18 @@ class Shards:
         return tensor
 
     def largest(self, tensor: Tensor) -> Tensor:
-        """The largest over all processes of each entry of a tensor; infinite for no number."""
+        """Maximum of each entry of a tensor over all processes; infinite for NaN."""
         found = torch.nan_to_num(tensor, nan=math.inf, posinf=math.inf)
         torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX, group=self.group)
         return found
 
     def agree(self, answer: bool, device: torch.device) -> bool:
-        """Whether all processes say yes."""
+        """Whether the answer is true in all processes."""
         no = torch.tensor(float(not answer), device=device)
         return not self.add(no).item()
 
     def exchange(self, given: Tensor, sent: list[int], received: list[int]) -> Tensor:
-        """Send each process a part of a flat tensor, and return what all of them send here."""
+        """Send a part of a flat tensor to each process, and return the parts received from all."""
         found = given.new_empty(sum(received))
         torch.distributed.all_to_all_single(found, given, received, sent, group=self.group)
         return found
