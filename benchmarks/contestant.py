@@ -59,11 +59,11 @@ class Contestant:
         passes = 0.0
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(self.steps):
-            for refreshing in self._refreshing:
-                refreshing.step = FIRST  # looks do not become rarer here
+            for context_refresh in self._context_refreshes:
+                context_refresh.step = FIRST  # looks do not become rarer here
             spent = self._once()
             passes += spent.passes
-            looked = any(set(r.since.values()) == {1} for r in self._refreshing)
+            looked = any(set(r.since.values()) == {1} for r in self._context_refreshes)
             seconds[looked].append(spent.step)
         means = {kind: sum(found) / len(found) for kind, found in seconds.items() if found}
         share = looks(self.cycle) if len(means) == 2 else float(True in means)
@@ -94,9 +94,9 @@ class Contestant:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @property
-    def _refreshing(self) -> list[ContextRefresh]:
+    def _context_refreshes(self) -> list[ContextRefresh]:
         ours = [o for o in self.optimizers if isinstance(o, NeuralGraphOptimizer)]
-        return [optimizer._refreshing for optimizer in ours]
+        return [optimizer._context_refresh for optimizer in ours]
 
     def _once(self) -> Turn:
         return Turn(_seconds(self._passes, self.batch), _seconds(self._step, self.batch))

@@ -28,11 +28,11 @@ TINY = Config(
         ("FF", {"seed": 1}, "FF:seed=1"),
         ("FF:hidden=2,seed=0", {"seed": 1}, "FF:hidden=2,seed=1"),
         ("FF", {"positions": ("depth", "fans")}, "FF:positions=depth|fans"),
-        ("MatrixGNN", {"skeleton": {"slow": 0.0}}, "MatrixGNN:skeleton={'slow': 0.0}"),
+        ("MatrixGNN", {"base_update": {"slow": 0.0}}, "MatrixGNN:base_update={'slow': 0.0}"),
         (
-            "MatrixGNN:skeleton={'slow': 1.0}",
-            {"skeleton": {"slow": 0.0}},
-            "MatrixGNN:skeleton={'slow': 0.0}",
+            "MatrixGNN:base_update={'slow': 1.0}",
+            {"base_update": {"slow": 0.0}},
+            "MatrixGNN:base_update={'slow': 0.0}",
         ),
     ],
 )

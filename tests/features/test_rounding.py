@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ngopt.backends.cpu.kernel import Kernel
-from ngopt.backends.function import Argument, Kind, Result, Use
+from ngopt.backends.function import Argument, ArgumentShape, Result, Use
 from ngopt.features.rounding import rounded, to_bfloat16
 from tests.backends.running import run
 
@@ -55,7 +55,7 @@ def test_a_mean_follows_what_it_is_a_mean_of():
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step:.0f}")
 def test_compiled_loops_do_the_same(step):
     x = values(13, 9)
-    arguments = [Argument(Kind.ENTRY), Argument(Kind.SCALAR)]
+    arguments = [Argument(ArgumentShape.ENTRY), Argument(ArgumentShape.SCALAR)]
     kernel = Kernel(lambda x, s: [rounded(x, s)], arguments, [Result((Use.STORE,))])
     assert torch.equal(run(kernel, [x, step])[0], rounded(x, step))
 

@@ -2,7 +2,6 @@ from collections import defaultdict
 
 import pytest
 import torch
-from tests.rules.test_scene import graph_inputs_of
 from torch import nn
 
 from ngopt.nn.relations import (
@@ -16,6 +15,7 @@ from ngopt.nn.relations import (
     soft_norm,
 )
 from tests.rules.rule_inputs import GRAPHS, MLP, randomize
+from tests.rules.test_graph_inputs import graph_inputs_of
 
 INPUTS, OUTPUTS = 3, 2
 every_graph = pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)

@@ -88,7 +88,7 @@ def test_steps_are_those_of_an_ordinary_optimizer(anneal, where):
 
 def places(optimizer: NeuralGraphOptimizer) -> dict[Any, int]:
     """Where in memory everything is that changes from step to step."""
-    found: dict[Any, Tensor] = {"skipped": optimizer._skipped}
+    found: dict[Any, Tensor] = {"skipped": optimizer._skipped_steps}
     spikes = optimizer._clipper
     found |= {"usual": spikes.usual, "count": spikes.count}
     for number, group in enumerate(optimizer.param_groups):

@@ -91,13 +91,13 @@ def test_with_options(name, options):
 
 
 @pytest.mark.parametrize("few", [1, 100])
-@pytest.mark.parametrize("small", [True, False], ids=["small", "in torch"])
-def test_in_many_batches_and_with_matrices_of_all_sizes(few, c_sizes, monkeypatch):
+@pytest.mark.parametrize("in_c", [True, False], ids=["in C", "in torch"])
+def test_in_many_batches_and_with_matrices_of_all_sizes(few, in_c, monkeypatch):
     at_once = replace(_of_cpu(), at_once=few)
     monkeypatch.setattr(compiled_step, "backend_for", lambda *_: at_once)
     monkeypatch.setattr(compiled_loops, "MANY", 0)
     monkeypatch.setattr(compiled_messages, "CHUNK", few)
-    if not c_sizes:
+    if not in_c:
         monkeypatch.setattr(loop_tables, "worthwhile", lambda *_: False)
         monkeypatch.setattr(c_functions, "worthwhile", lambda *_: False)
     for name in SOME:
