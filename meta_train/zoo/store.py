@@ -21,7 +21,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.zoo.architecture import Architecture
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.errors import OF_DAMAGED_DATA
-from ngopt.graph.plain import from_plain
+from ngopt.graph.plain_data import from_plain
 from ngopt.nn.files import fingerprint
 
 FORMAT = "ngopt-zoo-1"

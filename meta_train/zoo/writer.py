@@ -34,7 +34,7 @@ from meta_train.zoo.store import (
     read_tensors,
 )
 from ngopt.errors import OF_DAMAGED_DATA
-from ngopt.graph.plain import to_plain
+from ngopt.graph.plain_data import to_plain
 from ngopt.nn.files import fingerprint
 
 PLAN = "plan.json"

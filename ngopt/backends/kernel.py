@@ -1,4 +1,4 @@
-"""What runs a function of entries on many matrices, whatever it is made of."""
+"""Interface of kernels: a function of entries that runs on many matrices, on any backend."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias

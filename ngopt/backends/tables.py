@@ -53,7 +53,7 @@ class Tables:
             return
         if capturing(self._there.device):
             self._there.copy_(self._snapshot(), non_blocking=True)
-        # Tensors stay where they are, mostly. What a graph leaves there nobody knows.
+        # Addresses rarely change, but a replayed CUDA graph may have overwritten the tables.
         elif self._captured or not np.array_equal(self._whole, self._uploaded):
             self._uploaded[:] = self._whole
             self._there.copy_(self._host, non_blocking=True)

@@ -1,4 +1,4 @@
-"""What is known of a batch of networks without their values: where their edges and nodes are."""
+"""The graphs of a batch of networks: edges and nodes, without the values of parameters."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ngopt.encoders.networks import Networks
+from ngopt.features.bundle_features import KINDS, fan_in
 from ngopt.features.positions import Positions
-from ngopt.features.tensors import KINDS, fan_in
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.incidence import Incidence, incidences
 from ngopt.graph.layout import Layout

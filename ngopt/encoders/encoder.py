@@ -1,4 +1,4 @@
-"""What every encoder is: a network from networks to vectors, one for each."""
+"""Base of all encoders: from a batch of networks to one vector for each network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.errors import EncoderError, check_whole
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.plain import from_plain, to_plain
+from ngopt.graph.plain_data import from_plain, to_plain
 
 
 class Encoder(nn.Module, ABC):

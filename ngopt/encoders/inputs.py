@@ -1,4 +1,4 @@
-"""What encoders on the graph see of each entry and of each node at first."""
+"""Inputs of encoders on the graph: initial features of entries and nodes."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ngopt.encoders.batch import Batch
 from ngopt.encoders.batch_graph import BUNDLE_KINDS, INPUT, OUTPUT
+from ngopt.features.bundle_features import STRUCTURE
 from ngopt.features.positions import NODE_POSITIONS, TAP_POSITIONS
-from ngopt.features.tensors import STRUCTURE
 from ngopt.graph.space import ACTIVATIONS
 from ngopt.nn.affine import Affine
 from ngopt.nn.relations import INDEX, pinned_indices

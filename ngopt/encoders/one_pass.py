@@ -11,10 +11,10 @@ from ngopt.encoders.encoder import Architecture, Encoder, Example, check_sizes, 
 from ngopt.encoders.inference_plan import PLACE, TAP_PLACE, BundlePlan, InferencePlan
 from ngopt.encoders.networks import Networks, Stack
 from ngopt.errors import EncoderError
+from ngopt.features.bundle_features import STRUCTURE
 from ngopt.features.numbers import constant
 from ngopt.features.positions import NODE_POSITIONS, POSITIONS, Positions
 from ngopt.features.scale import root_inverse
-from ngopt.features.tensors import STRUCTURE
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.space import ACTIVATIONS
 from ngopt.nn.affine import Affine, LayerNorm

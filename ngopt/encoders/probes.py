@@ -130,7 +130,7 @@ class Probes(nn.Module):
 
 
 class ProbeEncoder(Encoder):
-    """Encoder that looks at nothing but what networks answer to probes.
+    """Encoder that reads only the responses of networks to probes.
 
     Args:
         shape: of one probe; see :class:`Probes`.

@@ -1,4 +1,4 @@
-"""Encoders that ask recurrent networks: what they answer, and not their weights, is read."""
+"""Encoders that probe recurrent networks: they read responses to inputs, not weights."""
 
 from abc import abstractmethod
 from typing import Any, Literal, TypeAlias, get_args

@@ -1,4 +1,4 @@
-"""Statistics of parameters: the baseline that looks at no single entry and at no neuron."""
+"""Statistics of whole parameters: the baseline without single entries and neurons."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ngopt.encoders.encoder import Architecture, Encoder, Example, check_sizes, check_some
 from ngopt.encoders.networks import Networks, Stack
-from ngopt.features.tensors import KINDS
+from ngopt.features.bundle_features import KINDS
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.feed_forward import FeedForward

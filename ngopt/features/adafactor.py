@@ -1,4 +1,4 @@
-"""What small_fc_lopt and Celo2 see of each entry, and the running state behind it."""
+"""Features of entries for SmallFC and Celo2, and their running state, as in Adafactor."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ngopt.features.entries import Edges
+from ngopt.features.entry_features import Edges
 
 
 class Products(NamedTuple):

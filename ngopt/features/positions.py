@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
-from ngopt.features.tensors import STRUCTURE_PARTS, structure
+from ngopt.features.bundle_features import STRUCTURE_PARTS, structure
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph

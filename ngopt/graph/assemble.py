@@ -8,7 +8,6 @@ from ngopt.graph.bundle import Bundle, Factor, Role, ViewStep
 from ngopt.graph.layout import Layout
 from ngopt.graph.nesting import nested
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.record import Use
 from ngopt.graph.recorder import Recorder
 from ngopt.graph.space import Space
 from ngopt.graph.terms import (
@@ -24,6 +23,7 @@ from ngopt.graph.terms import (
     size,
     specialise,
 )
+from ngopt.graph.trace_record import Use
 
 _Dim: TypeAlias = tuple[Term, int]
 """A dimension on the way to a bundle: what it runs over, and the axis of the parameter."""

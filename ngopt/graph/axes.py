@@ -1,4 +1,4 @@
-"""Axes named by hand, for parameters that tracing cannot tell."""
+"""Axes named by the user, for parameters whose axes tracing cannot find."""
 
 from collections.abc import Mapping, Sequence
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ngopt.graph.blocks import collapse
-from ngopt.graph.picture import (
+from ngopt.graph.picture_layout import (
     CONTINUED,
     LETTER,
     LINE,

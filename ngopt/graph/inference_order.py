@@ -1,4 +1,4 @@
-"""The order in which a forward pass comes by the neurons of a graph."""
+"""The order in which a forward pass computes the neurons of a graph."""
 
 from typing import NamedTuple
 

@@ -25,7 +25,7 @@ class NeuralGraph(Structure):
     """A model as a graph of its neurons: nodes are neurons, edges are parameter entries.
 
     It describes structure only and holds no tensor, so it can be compared, copied, pickled and
-    stored (see :mod:`ngopt.graph.plain`). Made by :func:`ngopt.trace`, or for lone tensors by
+    stored (see :mod:`ngopt.graph.plain_data`). Made by :func:`ngopt.trace`, or for lone tensors by
     :meth:`per_tensor`.
 
     Args:

@@ -1,4 +1,4 @@
-"""The recorder: what a trace knows about each tensor, and the verbs of the operations' handlers."""
+"""The recorder: what a trace knows about each tensor, and the methods that handlers call."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ngopt.graph import views
 from ngopt.graph.layout import Kind
-from ngopt.graph.record import Record, Use
 from ngopt.graph.solver import Solver
 from ngopt.graph.terms import ONE, Concat, Product, Term, leaves, size, specialise
+from ngopt.graph.trace_record import Record, Use
 
 UNSEEN = "an operation that torch functions do not show"
 """Among what is unknown, where compiled or scripted code has run."""

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
-from ngopt.graph.record import Record
 from ngopt.graph.recorder import Recorder, version
 from ngopt.graph.space import activation_of
+from ngopt.graph.trace_record import Record
 
 _READERS = """
 item tolist numpy array bool int float index complex equal allclose is_nonzero data_ptr storage

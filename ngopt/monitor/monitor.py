@@ -1,4 +1,4 @@
-"""What a training run does, step by step, in TensorBoard."""
+"""Monitor: writes measures and pictures of a training run to TensorBoard."""
 
 import json
 import weakref

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ngopt.errors import OF_DAMAGED_DATA, NgoptError
-from ngopt.nn.bounded import Bounded
+from ngopt.nn.size_limit import SizeLimit
 
 SUFFIX = ".safetensors"
 SPARE = 2**16
@@ -136,7 +136,7 @@ class Files(Generic[M]):
             )
         try:
             config = with_new_names(json.loads(metadata["config"]), self.new_names)
-            with Bounded(SPARE + 100 * weights):
+            with SizeLimit(SPARE + 100 * weights):
                 module = classes[name](**config)
             self.finish(module, metadata)
             return module

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ngopt.errors import OF_DAMAGED_DATA, GraphError, NgoptError, OptionError, RuleError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.plain import from_plain, to_plain
+from ngopt.graph.plain_data import from_plain, to_plain
 from ngopt.optim.context_refresh import ContextRefresh
 from ngopt.optim.gradient_clipper import GradientClipper
 from ngopt.optim.joined_graph import check_fit, rename_parameters

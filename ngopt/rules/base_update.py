@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ngopt.errors import RuleError
+from ngopt.features.bundle_features import fan_in, input_indices
 from ngopt.features.moments import FAST, SLOW, Moments
 from ngopt.features.numbers import Number, either, smaller
 from ngopt.features.scale import EPS, floored, root, root_inverse, row_squares, scaled
-from ngopt.features.tensors import fan_in, input_indices
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Kind
 from ngopt.graph.matrix import Matrix

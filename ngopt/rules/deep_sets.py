@@ -1,4 +1,4 @@
-"""Each tensor as a set of entries: what rules that tell rows from columns are measured against."""
+"""Deep sets: each tensor as a set of entries, the baseline for rules that use rows and columns."""
 
 from typing import Any
 

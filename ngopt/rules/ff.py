@@ -1,4 +1,4 @@
-"""The network of each entry alone: what graph networks are measured against."""
+"""A feed-forward network of each entry alone, the baseline for graph networks."""
 
 from typing import Any
 

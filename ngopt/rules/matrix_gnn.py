@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from ngopt.backends.dispatch import can_use_cpu_loops
 from ngopt.errors import RuleError
+from ngopt.features.bundle_features import TENSOR_FEATURES
 from ngopt.features.bundle_statistics import MATRICES
 from ngopt.features.moments import Moments, check_dtypes, compute_dtype, init_moments
 from ngopt.features.neurons import NEURON_FEATURES
 from ngopt.features.numbers import Number
 from ngopt.features.positions import POSITIONS, Positions
-from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.graph.layout import Layout
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.nn.affine import Affine

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ngopt.features.bundle_features import STRUCTURE
 from ngopt.features.moments import compute_dtype
 from ngopt.features.numbers import constant
 from ngopt.features.scale import LOG_SIGN, log_sign
-from ngopt.features.tensors import STRUCTURE
 from ngopt.rules.graph_inputs import BundleInputs
 from ngopt.rules.recipe import Recipe
 

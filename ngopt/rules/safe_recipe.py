@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ngopt.features.bundle_features import TENSOR_FEATURES, tensor_features
 from ngopt.features.bundle_statistics import BundleStatistics
-from ngopt.features.entries import Edges, Entries, Scales, entry_features
+from ngopt.features.entry_features import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import (
     Moments,
     check_dtypes,
@@ -17,7 +18,6 @@ from ngopt.features.moments import (
     update_moments,
 )
 from ngopt.features.numbers import Number
-from ngopt.features.tensors import TENSOR_FEATURES, tensor_features
 from ngopt.graph.matrix import matrices
 from ngopt.nn.affine import Affine
 from ngopt.rules.base_update import BaseUpdate
@@ -93,7 +93,7 @@ class SafeRecipe(Recipe):
         return new, tuple(t.to(dtype) for t in (parameter, gradient, *moments))
 
     def features(self, inputs: BundleInputs) -> Tensor:
-        """Scale-free features of each entry; see :class:`~ngopt.features.entries.Entries`."""
+        """Scale-free features of entries; see :class:`~ngopt.features.entry_features.Entries`."""
         edges = _edges(inputs)
         base = self._base(inputs, edges)
         scales = Scales.of(BundleStatistics.of(edges), base.square().mean())
@@ -102,7 +102,7 @@ class SafeRecipe(Recipe):
     def contexts(
         self, bundles: Sequence[BundleInputs], structures: Sequence[Sequence[float]]
     ) -> Tensor:
-        """Statistics, time and structure; see :mod:`ngopt.features.tensors`."""
+        """Statistics, time and structure; see :mod:`ngopt.features.bundle_features`."""
         bundle_statistics = [BundleStatistics.of(_edges(inputs)) for inputs in bundles]
         return tensor_features(structures, bundle_statistics, [inputs.step for inputs in bundles])
 

@@ -11,7 +11,7 @@ from ngopt.encoders.library import load_encoder, save_encoder
 from ngopt.encoders.networks import Networks
 from ngopt.encoders.one_pass import OnePass
 from ngopt.errors import EncoderError
-from ngopt.features.tensors import structure
+from ngopt.features.bundle_features import structure
 from ngopt.graph.permute import random_permutations
 from tests.encoders.small_networks import NETWORKS, convnet, permuted, siren
 from tests.hand_built import EXAMPLES, tensors_of

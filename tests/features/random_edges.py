@@ -2,7 +2,7 @@
 
 import torch
 
-from ngopt.features.entries import Edges
+from ngopt.features.entry_features import Edges
 from ngopt.features.moments import init_moments, update_moments
 
 SHAPE = (2, 5, 3, 4)

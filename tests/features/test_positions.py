@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ngopt.errors import RuleError
+from ngopt.features.bundle_features import STRUCTURE, STRUCTURE_PARTS, structure
 from ngopt.features.positions import (
     FREQUENCIES,
     NODE_POSITIONS,
@@ -11,7 +12,6 @@ from ngopt.features.positions import (
     TAP_POSITIONS,
     Positions,
 )
-from ngopt.features.tensors import STRUCTURE, STRUCTURE_PARTS, structure
 from ngopt.graph.nodes import nodes_of
 from tests.hand_built import EXAMPLES, bundle, spaces
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ngopt.graph.plain import from_plain, to_plain
+from ngopt.graph.plain_data import from_plain, to_plain
 from ngopt.graph.space import ACTIVATIONS, activation_of
 from ngopt.graph.trace import trace
 

@@ -9,7 +9,7 @@ from torch import nn
 from ngopt.errors import TraceError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.graph.permute import permute
-from ngopt.graph.plain import from_plain, to_plain
+from ngopt.graph.plain_data import from_plain, to_plain
 from ngopt.graph.pyg import from_pyg, to_pyg
 from ngopt.graph.space import Space
 from ngopt.graph.trace import trace

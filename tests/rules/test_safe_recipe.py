@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from ngopt.errors import RuleError
+from ngopt.features.bundle_features import TENSOR_FEATURES
 from ngopt.features.moments import init_moments, update_moments
 from ngopt.features.scale import rms
-from ngopt.features.tensors import TENSOR_FEATURES
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.matrix_gnn import MatrixGNN
 from ngopt.rules.safe_recipe import SafeRecipe

@@ -2,7 +2,7 @@
 
 import torch
 
-from ngopt.features.tensors import fan_in
+from ngopt.features.bundle_features import fan_in
 from ngopt.graph.matrix import matrices
 
 

@@ -10,8 +10,7 @@ from ngopt.features.moments import Moments, compute_dtype
 from ngopt.features.scale import scaled
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.buckets.bucket import Bucket
-from ngopt.rules.buckets.context import ContextBuilder, GraphContext
-from ngopt.rules.buckets.entries import (
+from ngopt.rules.buckets.bucket_entries import (
     MANY,
     BucketEntries,
     BucketStatistics,
@@ -22,6 +21,7 @@ from ngopt.rules.buckets.entries import (
     UpdateScales,
     per_member,
 )
+from ngopt.rules.buckets.context import ContextBuilder, GraphContext
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.rule import ParameterUpdate, State
 

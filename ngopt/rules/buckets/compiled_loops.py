@@ -19,8 +19,8 @@ from ngopt.backends.tables import Addresses, addresses
 from ngopt.features.bundle_statistics import MATRICES, Products
 from ngopt.rules.buckets import kernels
 from ngopt.rules.buckets.bucket import Bucket
+from ngopt.rules.buckets.bucket_entries import MANY, BucketStatistics, HeadInputs
 from ngopt.rules.buckets.compiled_messages import FLOAT, CompiledMessages, MessageGroup
-from ngopt.rules.buckets.entries import MANY, BucketStatistics, HeadInputs
 from ngopt.rules.buckets.loop_tables import KNOWN, SUMS, LoopTables, item_numbers
 from ngopt.rules.buckets.memory_layout import Batch, Segment
 from ngopt.rules.buckets.messages import BucketMessages, MessageProducts

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from ngopt.features.bundle_features import TENSOR_FEATURES, step_features
 from ngopt.features.bundle_statistics import Products
 from ngopt.features.scale import floored, log_ratio, root, root_inverse
-from ngopt.features.tensors import TENSOR_FEATURES, step_features
-from ngopt.rules.buckets.entries import BucketStatistics
+from ngopt.rules.buckets.bucket_entries import BucketStatistics
 from ngopt.rules.buckets.plan import Plan
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class ContextBuilder:
         return self._means[..., PRODUCT_INDEX[product]]
 
     def _features(self, counts: Tensor) -> Tensor:
-        """Features of all bundles; see :func:`~ngopt.features.tensors.tensor_features`."""
+        """Features of all bundles; see :func:`~ngopt.features.bundle_features.tensor_features`."""
         fast, gradient, square = map(self._mean_of, ("fast", "gradient", "square"))
         above = torch.stack([fast, self._slow, gradient], -1)
         below = torch.stack([gradient, fast, square], -1)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ngopt.backends.dispatch import capturing, is_free_to_read
 from ngopt.rules.buckets import compiled_step
+from ngopt.rules.buckets.bucket_entries import write_arrays
 from ngopt.rules.buckets.bucket_step import BucketStep
 from ngopt.rules.buckets.compiled_loops import CompiledLoops
 from ngopt.rules.buckets.context import GraphContext
-from ngopt.rules.buckets.entries import write_arrays
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.rule import InPlaceOptions, State
 from ngopt.rules.shards import Shards

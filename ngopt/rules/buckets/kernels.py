@@ -9,7 +9,7 @@ from torch import Tensor
 from ngopt.backends.function import Argument, ArgumentShape, Result, Use
 from ngopt.backends.kernel import Kernel, Make
 from ngopt.features.bundle_statistics import Products
-from ngopt.features.entries import Edges, Entries, Scales, entry_features
+from ngopt.features.entry_features import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import Moments, update_moments
 from ngopt.features.scale import root
 from ngopt.rules.base_update import BaseUpdate

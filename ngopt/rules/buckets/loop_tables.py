@@ -20,10 +20,10 @@ from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.features.bundle_statistics import MATRICES
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket import Bucket, Member
-from ngopt.rules.buckets.compiled_messages import FLOAT
-from ngopt.rules.buckets.entries import (
+from ngopt.rules.buckets.bucket_entries import (
     StepTensors,
 )
+from ngopt.rules.buckets.compiled_messages import FLOAT
 from ngopt.rules.buckets.memory_layout import Batch, MatrixLayout, Placement, Segment, placement_of
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.sharded_matrices import LocalPart

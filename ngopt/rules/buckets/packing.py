@@ -7,7 +7,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from ngopt.features.tensors import TENSOR_FEATURES
+from ngopt.features.bundle_features import TENSOR_FEATURES
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.rules.buckets.bucket import Bucket

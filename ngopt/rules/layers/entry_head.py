@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ngopt.features.entries import Entries
+from ngopt.features.entry_features import Entries
 from ngopt.nn.affine import Affine
 
 

@@ -1,4 +1,4 @@
-"""What neurons remember from step to step, stored beside the parameters whose edges enter them."""
+"""Memory of neurons from step to step, stored with the parameters whose edges enter them."""
 
 from collections.abc import Mapping
 

@@ -10,7 +10,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.zoo.architecture import Architecture
 from meta_train.zoo.store import INDEX, TABLE, Zoo
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.plain import to_plain
+from ngopt.graph.plain_data import to_plain
 from ngopt.nn.files import fingerprint
 from tests.meta_train.zoo.small_zoo import WIDTHS, chunk_of, make
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.features.entries import Entries
+from ngopt.features.entry_features import Entries
 from ngopt.rules.layers.entry_head import EntryHead, unit_by_unit
 from tests.rules.rule_inputs import randomize
 

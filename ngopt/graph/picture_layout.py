@@ -1,4 +1,4 @@
-"""Where things stand in a picture of a graph, so that no text covers another."""
+"""Layout of a picture of a graph: positions of boxes and texts, without overlaps."""
 
 import math
 import re

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngopt.features.bundle_statistics import BundleStatistics
-from ngopt.features.entries import Edges, Entries, Scales, entry_features
+from ngopt.features.entry_features import Edges, Entries, Scales, entry_features
 from ngopt.features.moments import init_moments, update_moments
 from tests.features.random_edges import SHAPE
 from tests.features.random_edges import random_edges as edges

@@ -7,7 +7,7 @@ from torch import nn
 from ngopt import trace
 from ngopt.graph.blocks import collapse
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.picture import place
+from ngopt.graph.picture_layout import place
 from tests.hand_built import EXAMPLES, graph, layout, spaces
 
 GRAPHS = {name: example()[1] for name, example in EXAMPLES.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ngopt.features.bundle_statistics import MessageMatrices, Products
-from ngopt.features.entries import Edges
+from ngopt.features.entry_features import Edges
 from ngopt.features.moments import FAST, SLOW, SQUARE, Moments, correction
 from ngopt.features.rounding import to_bfloat16
 from ngopt.features.scale import root_inverse, scaled

@@ -6,7 +6,7 @@ import torch
 
 from ngopt.errors import GraphError
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.plain import from_plain, to_plain
+from ngopt.graph.plain_data import from_plain, to_plain
 from tests.hand_built import EXAMPLES
 
 GRAPHS = {name: example()[1] for name, example in EXAMPLES.items()}

@@ -1,4 +1,4 @@
-"""What a trace keeps of tensors and of the uses of parameters."""
+"""Records of a trace: what is known of each tensor and of the uses of each parameter."""
 
 from dataclasses import dataclass, field
 

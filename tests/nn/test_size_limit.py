@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.nn.bounded import CALL, Bounded
+from ngopt.nn.size_limit import CALL, SizeLimit
 
 
 @pytest.mark.parametrize(
@@ -15,12 +15,12 @@ from ngopt.nn.bounded import CALL, Bounded
     ],
 )
 def test_what_is_too_much_is_refused_before_it_is_made(make):
-    with pytest.raises(ValueError, match="more weights than are in the file"), Bounded(10_000):
+    with pytest.raises(ValueError, match="more weights than are in the file"), SizeLimit(10_000):
         make()
 
 
 def test_what_is_not_too_much_is_made_and_counted():
-    with Bounded(1_000) as bounded:
+    with SizeLimit(1_000) as bounded:
         made = torch.ones(2, 3)
     assert made.sum() == 6
     assert bounded.left == 1_000 - 6 - CALL

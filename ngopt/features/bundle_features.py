@@ -1,4 +1,4 @@
-"""Features of whole bundles: what kind of tensor it is, where it stands, how far it has come."""
+"""Features of whole bundles: their statistics, number of steps, and structure in the graph."""
 
 import math
 from collections.abc import Sequence

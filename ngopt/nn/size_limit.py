@@ -1,4 +1,4 @@
-"""Building a network that is no larger than it may be, whatever its config asks for."""
+"""Size limit: a network from a file is not built larger than allowed, whatever its config says."""
 
 import math
 from collections.abc import Callable
@@ -11,8 +11,8 @@ CALL = 64
 """Numbers that a call of torch counts as, for many small ones are not free either."""
 
 
-class Bounded(TorchFunctionMode):
-    """Refuses to make more numbers than a bound, altogether.
+class SizeLimit(TorchFunctionMode):
+    """Context that refuses to create tensors of more numbers than a limit, in total.
 
     A config in a file may ask for any size. What it asks for is made by functions of torch, which
     are given the size first, so that nothing is allocated before it is refused.

@@ -1,10 +1,7 @@
 import pytest
 import torch
 
-from ngopt.features.bundle_statistics import BundleStatistics
-from ngopt.features.entries import Edges
-from ngopt.features.moments import Moments
-from ngopt.features.tensors import (
+from ngopt.features.bundle_features import (
     HORIZONS,
     KINDS,
     STATISTICS,
@@ -18,6 +15,9 @@ from ngopt.features.tensors import (
     structure,
     tensor_features,
 )
+from ngopt.features.bundle_statistics import BundleStatistics
+from ngopt.features.entry_features import Edges
+from ngopt.features.moments import Moments
 from ngopt.graph.bundle import ViewStep
 from ngopt.graph.neural_graph import NeuralGraph
 from tests.features.random_edges import random_edges as edges
