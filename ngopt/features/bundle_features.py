@@ -117,7 +117,7 @@ def tensor_features(
 
     Args:
         structures: what :func:`structure` returned, for each bundle.
-        bundles: the survey of each bundle.
+        bundles: statistics of each bundle.
         steps: number of gradients seen, 0-dim, for each bundle.
 
     Returns:

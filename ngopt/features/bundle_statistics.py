@@ -32,7 +32,7 @@ class Products(NamedTuple):
 
 
 class MessageMatrices(NamedTuple):
-    """The matrices that carry messages: arrays averaged over taps, `(group, out, in)`."""
+    """Matrices of messages: arrays averaged over taps, `(group, out, in)`."""
 
     weight: Tensor
     adam: Tensor

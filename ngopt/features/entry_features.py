@@ -84,7 +84,7 @@ class Scales(NamedTuple):
 
     @classmethod
     def of(cls, statistics: "BundleStatistics", square: Tensor) -> "Scales":
-        """The scales of a bundle, from its survey and the mean square of its base direction."""
+        """The scales of a bundle, from its statistics and the mean square of its base direction."""
         rows = statistics.rows.square / floored(statistics.groups[:, None])
         columns = statistics.columns.square
         means = statistics.whole.fast, statistics.whole.weight, square

@@ -1,4 +1,4 @@
-"""Where in the network bundles, neurons and taps stand: features that can be switched one by one.
+"""Positional features of bundles, neurons and taps, which can be switched off one by one.
 
 None of them is an index of a neuron or of a layer, which would tie a rule to one network.
 """

@@ -46,7 +46,7 @@ class Muon(TensorRule):
         adam_scale: what Adam's direction is multiplied by.
         hidden_only: whether Adam's direction is also that of matrices that belong to no linear,
             convolutional or recurrent layer, such as embeddings of positions, and of those that
-            make the model's outputs. These are told by their `depth` in the graph, which has to be
+            make the model's outputs. These are found by their `depth` in the graph, which has to be
             traced.
 
     Raises:

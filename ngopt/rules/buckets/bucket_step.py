@@ -69,7 +69,7 @@ class BucketStep:
         self._counts: Tensor | None = None
         self._step_counts: StepCounts | None = None
         moments = ({n: state[n][key] for n in plan.names} for key in Moments._fields)
-        self.given = StepTensors(parameters, gradients, *moments)
+        self.tensors = StepTensors(parameters, gradients, *moments)
         few = sum(gradients[name].numel() for name in plan.names) <= MANY
         self._keep = few or torch.is_grad_enabled()
         self._kept: dict[int, BucketEntries] = {}
@@ -111,7 +111,7 @@ class BucketStep:
         if bucket.start in self._kept:
             return self._kept[bucket.start]
         block = self.plan.block(self.counts)
-        found = BucketEntries(bucket, self.given, self.steps, self._rule.head, block)
+        found = BucketEntries(bucket, self.tensors, self.steps, self._rule.head, block)
         if self._keep:
             self._kept[bucket.start] = found
         return found

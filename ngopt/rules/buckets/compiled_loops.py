@@ -34,10 +34,10 @@ _NONE = np.zeros((0, 0), dtype=np.int64)
 class _Calls(NamedTuple):
     """The loops over a batch: see :mod:`.kernels`."""
 
-    mix: Callable[[], None]
-    weigh: Callable[[], None]
-    correct: Callable[[], None]
-    move: Callable[[], None]
+    mix_momenta: Callable[[], None]
+    sum_gated_squares: Callable[[], None]
+    correct_directions: Callable[[], None]
+    update_targets: Callable[[], None]
 
 
 class CompiledLoops(LoopTables):
@@ -253,8 +253,8 @@ class CompiledLoops(LoopTables):
         """Matrices of messages of a segment, in scratch memory that the next segment reuses."""
         if segment not in self._segment_loops:
             return self._matrices_of(item_numbers(segment))[1]
-        flat, carry = self._segment_loops[segment]
-        carry()
+        flat, compute = self._segment_loops[segment]
+        compute()
         return flat
 
     def _segment_loop(self, segment: Segment) -> tuple[Tensor, Callable[[], None]]:
@@ -285,8 +285,8 @@ class CompiledLoops(LoopTables):
         """
         entries = MATRICES * int(self._local.entries[items].sum())
         flat = torch.empty(entries, dtype=torch.float32, device=self._device)
-        places, carry = self._matrices_loop(flat, items)
-        carry()
+        places, compute = self._matrices_loop(flat, items)
+        compute()
         return places[:, 0], flat
 
     def set_context(
@@ -361,16 +361,16 @@ class CompiledLoops(LoopTables):
         self._numbers[SUMS].zero_()
         for number, (batch, calls) in enumerate(zip(self.batches, self._calls, strict=True)):
             if batch.matrix:
-                calls.mix()
+                calls.mix_momenta()
                 self._orthogonalize(number)
-                calls.weigh()
+                calls.sum_gated_squares()
                 self._add_up(self.numbers.whole[:, batch.bundles])
             if report is None:
-                calls.correct()
+                calls.correct_directions()
             else:
                 self._correct_and_report(number, report)
             self._add_up(self.numbers.corrected[:, batch.bundles])
-            calls.move()
+            calls.update_targets()
         self._put_back()
 
     def _correct_and_report(self, number: int, report: Callable[[Segment, Tensor], None]) -> None:

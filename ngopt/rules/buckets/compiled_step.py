@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def compiled_loops_for(step: BucketStep, rule: "MatrixGNN") -> CompiledLoops | None:
     """The compiled loops for a step, made once per plan; None where loops cannot be used."""
-    plan, given = step.plan, step.given
+    plan, given = step.plan, step.tensors
     first = plan.names[0]
     dtypes = tuple(moments[first].dtype for moments in given[2:])
     backend = backend_for([given.weight[first], given.gradient[first]]) if plan.buckets else None
@@ -105,7 +105,7 @@ def _strides(
     step: BucketStep, name: str, dtypes: tuple[torch.dtype, ...]
 ) -> tuple[int, ...] | None:
     """Strides of a parameter in one run; None unless its state has the same, and `dtypes`."""
-    weight, _, *moments = (tensors[name] for tensors in step.given)
+    weight, _, *moments = (tensors[name] for tensors in step.tensors)
     lead = weight.dim() - len(step.plan.layouts[name].shape)
     own = weight.stride()[lead:]
     same_layout = weight.dtype == torch.float32 and all(
@@ -170,7 +170,7 @@ def run_step(
 
 def _set_tensors(step: BucketStep, loops: CompiledLoops, target: Mapping[str, Tensor]) -> None:
     """Give the loops the tensors of a step."""
-    loops.set_tensors(step.given, target, step.state_tensors("step"))
+    loops.set_tensors(step.tensors, target, step.state_tensors("step"))
     numbers = loops.numbers
     if step.finite is not None:
         numbers.finite.copy_(step.finite)
@@ -184,7 +184,7 @@ def context_builder(rule: "MatrixGNN", step: BucketStep) -> ContextBuilder:
         if loops is None:
             statistics = step.statistics()
         else:
-            _set_tensors(step, loops, step.given.weight)
+            _set_tensors(step, loops, step.tensors.weight)
             statistics = loops.statistics(differentiable=True)
     return step.context_builder(statistics)
 
@@ -206,7 +206,7 @@ def _in_place_updates(
         state: that state.
         refresh: whether to recompute the graph context, or to use the cached one.
     """
-    plan, weights = step.plan, step.given.weight
+    plan, weights = step.plan, step.tensors.weight
     updates = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in plan.names}
     rates = -torch.ones((), device=weights[plan.names[0]].device)
     context = run_step(rule, step, loops, updates, rates, None, refresh=refresh)

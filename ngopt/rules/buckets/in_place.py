@@ -76,7 +76,7 @@ def step_buckets_in_place(
         return
     context = step.new_context() if refresh else step.cached_context()
     for bucket, entries, (direction, _, moments, _), size in step.corrected_directions(context):
-        for tensors, moment in zip(step.given[2:], moments, strict=True):
+        for tensors, moment in zip(step.tensors[2:], moments, strict=True):
             write_arrays(bucket, tensors, moment)
         entries.update_weights(
             direction, size * bucket.select(rates), None if kept is None else bucket.select(kept)

@@ -116,11 +116,11 @@ class LoopTables:
         most = max(int(self._local.entries[batch.items].sum()) for batch in self.batches)
         # The same memory holds matrices of messages, then directions.
         one_by_one = self._segments_with_matrices()
-        carried = max(
+        message_entries = max(
             [int(self._local.entries[item_numbers(segment)].sum()) for segment in one_by_one],
             default=0,
         )
-        self._scratch = self._zeros(max(2 * most, MATRICES * carried))
+        self._scratch = self._zeros(max(2 * most, MATRICES * message_entries))
         self._mixture, self._direction = self._scratch[: 2 * most].view(2, most)
         self._allocate_context()
         self._make_argument_tables()

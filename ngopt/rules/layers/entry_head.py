@@ -46,8 +46,8 @@ class EntryHead(nn.Module):
         hidden = hidden.reshape(*features.shape[:-1], -1)
         for offset in offsets:
             hidden = hidden + offset
-        said: Tensor = self.output(torch.relu(hidden).flatten(1, -2))
-        return said.reshape(features.shape[:-1])
+        output: Tensor = self.output(torch.relu(hidden).flatten(1, -2))
+        return output.reshape(features.shape[:-1])
 
 
 def unit_by_unit(
