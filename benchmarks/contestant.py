@@ -17,7 +17,7 @@ Build = Callable[[nn.Module], list[Optimizer]]
 """Makes an optimizer, or several, for a model."""
 
 HORIZON = 1000
-"""Number of steps that a mean is over: looks at the whole model become rarer with time."""
+"""Number of steps that a mean is over: refreshes of the graph context become rarer with time."""
 
 AT_LEAST = 0.2
 """Seconds of a turn: small models take several steps."""
@@ -43,7 +43,7 @@ class Contestant:
         self.model, self.batch = model, batch
         started = time.perf_counter()
         self.optimizers = build(model)
-        # A rule that looks at the whole model every few steps makes steps of two kinds.
+        # With a cached graph context, steps with and without a refresh take different times.
         self.cycle = max(map(_cycle, self.optimizers))
         settling = 1 if self.cycle == 1 else FIRST + self.cycle
         for _ in range(settling):
@@ -60,13 +60,13 @@ class Contestant:
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(self.steps):
             for context_refresh in self._context_refreshes:
-                context_refresh.step = FIRST  # looks do not become rarer here
+                context_refresh.step = FIRST  # here refreshes do not become rarer
             spent = self._once()
             passes += spent.passes
-            looked = any(set(r.since.values()) == {1} for r in self._context_refreshes)
-            seconds[looked].append(spent.step)
+            refreshed = any(set(r.since.values()) == {1} for r in self._context_refreshes)
+            seconds[refreshed].append(spent.step)
         means = {kind: sum(found) / len(found) for kind, found in seconds.items() if found}
-        share = looks(self.cycle) if len(means) == 2 else float(True in means)
+        share = refresh_share(self.cycle) if len(means) == 2 else float(True in means)
         step = share * means.get(True, 0.0) + (1 - share) * means.get(False, 0.0)
         return Turn(passes / self.steps, step)
 
@@ -110,11 +110,11 @@ class Contestant:
             optimizer.step()
 
 
-def looks(every: int) -> float:
-    """Share of the first :data:`HORIZON` steps at which a rule looks at the whole model.
+def refresh_share(every: int) -> float:
+    """Share of the first :data:`HORIZON` steps at which a rule refreshes its graph context.
 
     Args:
-        every: number of steps from one look to the next, in the beginning.
+        every: number of steps between refreshes, in the beginning.
     """
     return sum(is_refresh_step(step, every) for step in range(HORIZON)) / HORIZON
 

@@ -146,7 +146,7 @@ def _timed(case: Case, build: Build, device: str) -> Any:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     passes, taken = [], []
-    # The first steps look at the whole model; afterwards every eighth does.
+    # The first steps refresh the graph context; afterwards every eighth does.
     for _ in range(FIRST + 16):
         with _clock(device, passes):
             with torch.autocast(device, torch.bfloat16):
@@ -170,7 +170,7 @@ def _timed(case: Case, build: Build, device: str) -> Any:
 def captured(device: str, tiny: bool) -> Any:
     """Milliseconds of a step with `capturable=True` outside a CUDA graph and replayed by one.
 
-    Of ngopt, each replay looks at the whole model. On the CPU, a replay is a step.
+    Each replay of ngopt refreshes the graph context. On the CPU, a replay is a step.
     """
     found: dict[str, Any] = {}
     for case in TINY_CASES if tiny else CASES:
@@ -257,7 +257,7 @@ def kernels(device: str, tiny: bool) -> Any:
 def tiles(device: str, tiny: bool) -> Any:
     """Milliseconds of a step by the tiles of kernels of Triton, and of one by operations of torch.
 
-    Mean and median over 16 steps, of which two look at the whole model.
+    Mean and median over 16 steps, of which two refresh the graph context.
     """
     case = TINY_CASES[0] if tiny else CASES[0]
     model, batch = case.build().to(device), case.batch().to(device)

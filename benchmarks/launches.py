@@ -5,7 +5,8 @@
 
 Steps are made on the meta device, so size costs nothing. Counted are operations that PyTorch
 dispatches, without views and allocations, and kernels of our own; an operation on a list of tensors
-counts once. The mean is over the first 1,000 steps, in which looks at the whole model become rarer.
+counts once. The mean is over the first 1,000 steps, in which refreshes of the
+graph context become rarer.
 Without values, gradients are not compared with their usual size: with them, there are some 25
 operations more.
 """
@@ -24,7 +25,7 @@ from torch.optim import Adam, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ngopt
-from benchmarks.contestant import looks
+from benchmarks.contestant import refresh_share
 from benchmarks.models import GPT2, ResNet, ResNet50, ViT, convnet, images, perceptron, words
 from benchmarks.step import Case, muon
 from meta_train.table import table_lines
@@ -131,7 +132,7 @@ class _Kernel:
 
 
 def counted(case: Case, build: Build, *, kernels: bool = True) -> dict[str, float]:
-    """Operations of a step between looks and at a look, and the mean over many steps.
+    """Operations of a step with cached and with refreshed context, and the mean over many steps.
 
     Args:
         case: what is trained.
@@ -155,8 +156,8 @@ def counted(case: Case, build: Build, *, kernels: bool = True) -> dict[str, floa
                 for optimizer in optimizers:
                     optimizer.step()
             found.append(count.number)
-    between, look, share = min(found[-cycle:]), max(found[-cycle:]), looks(cycle)
-    return {"between": between, "look": look, "mean": share * look + (1 - share) * between}
+    between, refresh, share = min(found[-cycle:]), max(found[-cycle:]), refresh_share(cycle)
+    return {"between": between, "refresh": refresh, "mean": share * refresh + (1 - share) * between}
 
 
 def main() -> None:
@@ -173,11 +174,14 @@ def main() -> None:
         }
         for model in options.models
     }
-    head = ["model", *(f"{name}: between looks, at a look, mean" for name in options.optimizers)]
+    head = [
+        "model",
+        *(f"{name}: cached context, refreshed context, mean" for name in options.optimizers),
+    ]
     rows = [
         [
             CASES[model].name,
-            *(f"{c['between']:,} / {c['look']:,} / {c['mean']:,.0f}" for c in row.values()),
+            *(f"{c['between']:,} / {c['refresh']:,} / {c['mean']:,.0f}" for c in row.values()),
         ]
         for model, row in found.items()
     ]

@@ -34,11 +34,11 @@ def test_turns_take_all_kinds_of_steps_equally_often():
     model = nn.Linear(3, 2)
     rule = MatrixGNN(context_every=4)
     optimizer = NeuralGraphOptimizer(model, rule=rule)
-    looks = Contestant(lambda m: [optimizer], model, torch.ones(4, 3))
-    assert looks.cycle == looks.steps == 4
+    contender = Contestant(lambda m: [optimizer], model, torch.ones(4, 3))
+    assert contender.cycle == contender.steps == 4
     before = optimizer.state[model.weight]["step"].item()
-    turn = looks.turn()
+    turn = contender.turn()
     assert optimizer.state[model.weight]["step"] == before + 4
     assert min(turn) > 0
     # Two numbers of two bytes and one of four for each entry, and what is kept of bundles beside.
-    assert looks.state() >= 8 * 8
+    assert contender.state() >= 8 * 8

@@ -12,12 +12,12 @@ from tests.graph.operations.between import Between, hidden, traced, words
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
 
-@torch.library.custom_op("ngopt_test_following::backwards", mutates_args=())
+@torch.library.custom_op("ngopt_test_escapes::backwards", mutates_args=())
 def backwards(x: torch.Tensor) -> torch.Tensor:
     return x.flip(-1)
 
 
-@torch.library.custom_op("ngopt_test_following::reverse", mutates_args=["x"])
+@torch.library.custom_op("ngopt_test_escapes::reverse", mutates_args=["x"])
 def reverse(x: torch.Tensor) -> None:
     x.copy_(x.flip(-1))
 

@@ -60,7 +60,7 @@ def test_an_unknown_operation_is_named_with_its_place(followed):
     out = followed.run(lambda x: torch.linalg.pinv(x))
     (unknown,) = followed.recorder.unknown
     assert "pinv at " in unknown
-    assert "test_following.py:" in unknown
+    assert "test_trace_modes.py:" in unknown
     assert all(followed.pins())
     assert all(followed.pins(out))
 

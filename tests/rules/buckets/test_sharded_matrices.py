@@ -39,10 +39,10 @@ def test_each_entry_is_held_once(name, size):
     found = torch.full((len(offset), *place.matrix_layout.sides), -1)
     for rank in range(size):
         (first,), (last,) = shards(rank, size, described.shape[0]).rows(rank)
-        local = tensor[first:last].flatten().clone()
+        shard = tensor[first:last].flatten().clone()
         local = whole.within(sizes[:, 2], stride, np.array([first]), np.array([last]))
         for n, (row, column, rows, columns, begin) in enumerate(zip(*local, strict=True)):
-            part = local.as_strided((rows, columns), (sizes[n, 2], 1), int(begin))
+            part = shard.as_strided((rows, columns), (sizes[n, 2], 1), int(begin))
             here = found[n, row : row + rows, column : column + columns]
             assert (here == -1).all()
             here.copy_(part)
