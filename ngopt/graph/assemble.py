@@ -8,7 +8,7 @@ from ngopt.graph.bundle import Bundle, Factor, Role, ViewStep
 from ngopt.graph.layout import Layout
 from ngopt.graph.nesting import nested
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.space import Space
 from ngopt.graph.terms import (
     ONE,
@@ -38,7 +38,7 @@ class _Piece:
 
 
 def assemble(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     tensors: Mapping[str, Sequence[Term]],
     buffers: Collection[str],
     aliases: Mapping[str, str],
@@ -109,7 +109,7 @@ def _made(
     return tuple(bundles)
 
 
-def _activations(recorder: Recorder) -> Mapping[Atom, set[str]]:
+def _activations(recorder: TraceRecorder) -> Mapping[Atom, set[str]]:
     """The activation functions that are applied to neurons."""
     found: dict[Atom, set[str]] = {}
     for activation, axis in recorder.activated:

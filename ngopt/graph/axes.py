@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from ngopt.errors import TraceError
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import Term, size
 
 
 def name_axes(
-    recorder: Recorder, parameters: Mapping[str, Sequence[Term]], axes: Mapping[str, str]
+    recorder: TraceRecorder, parameters: Mapping[str, Sequence[Term]], axes: Mapping[str, str]
 ) -> dict[str, list[Term | None]]:
     """Turn what users say of the axes of parameters into terms, which replace what tracing finds.
 
@@ -47,7 +47,7 @@ def name_axes(
 
 
 def _term(
-    recorder: Recorder, named: dict[str, Term], parameter: str, word: str, n: int
+    recorder: TraceRecorder, named: dict[str, Term], parameter: str, word: str, n: int
 ) -> Term | None:
     if word == "_":
         return None

@@ -17,7 +17,7 @@ UNSEEN = "an operation that torch functions do not show"
 """Among what is unknown, where compiled or scripted code has run."""
 
 
-class Recorder:
+class TraceRecorder:
     """Knows the axes of every tensor that a forward pass has made so far."""
 
     def __init__(self) -> None:

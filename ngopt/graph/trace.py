@@ -17,7 +17,7 @@ from ngopt.graph.axes import name_axes
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.nested_tensors import nested_tensors
 from ngopt.graph.neural_graph import NeuralGraph
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import ONE, Term
 from ngopt.graph.trace_modes import KernelMode, TraceMode
 from ngopt.graph.verify import verify as verify_graph
@@ -88,7 +88,7 @@ class Tracing:
                 f"cannot trace the model: `{lazy[0]}` has no shape yet.\n  Run one forward pass "
                 "first, which gives lazy parameters their shapes."
             )
-        self.recorder = Recorder()
+        self.recorder = TraceRecorder()
         self._mode = TraceMode(self.recorder)
         self._axes: dict[str, list[Term]] = {}
         self._aliases: dict[str, str] = {}

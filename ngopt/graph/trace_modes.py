@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ngopt.graph.operations import registry
 from ngopt.graph.operations.elementwise import tensors
-from ngopt.graph.recorder import Recorder, version
+from ngopt.graph.recorder import TraceRecorder, version
 from ngopt.graph.space import activation_of
 from ngopt.graph.trace_record import Record
 
@@ -33,7 +33,7 @@ class TraceMode(TorchFunctionMode):
     on.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: TraceRecorder) -> None:
         super().__init__()
         self.recorder = recorder
         self.failure: Exception | None = None

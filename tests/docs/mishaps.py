@@ -49,7 +49,7 @@ def step_before_forward(folder):
 def not_followed(folder):
     model = net()
     optimizer = NeuralGraphOptimizer(model, rule=Adam())
-    with patch("ngopt.graph.recorder.Recorder.derive", side_effect=RecursionError("too deep")):
+    with patch("ngopt.graph.recorder.TraceRecorder.derive", side_effect=RecursionError("too deep")):
         model(X)
     stepped(optimizer)  # without another warning
 

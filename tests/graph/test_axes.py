@@ -3,14 +3,14 @@ import torch
 
 from ngopt.errors import TraceError
 from ngopt.graph.axes import name_axes
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import Atom, size
 
 SHAPES = {"a": (6, 5), "b": (6,), "c": (4, 6, 3), "d": (1, 6)}
 
 
 def known():
-    recorder = Recorder()
+    recorder = TraceRecorder()
     return recorder, {
         name: recorder.add_parameter(name, torch.zeros(shape)) for name, shape in SHAPES.items()
     }

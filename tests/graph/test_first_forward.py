@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ngopt.graph import trace as trace_module
 from ngopt.graph.first_forward import trace_first_forward
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.trace import trace
 
 
@@ -118,14 +118,15 @@ def test_a_loop_of_2000_steps_is_followed_as_a_short_one(cell):
 
 
 @pytest.mark.parametrize(
-    "fails", ["Recorder.add_input", "Recorder.record", "Recorder.derive", "trace.assemble"]
+    "fails",
+    ["TraceRecorder.add_input", "TraceRecorder.record", "TraceRecorder.derive", "trace.assemble"],
 )
 def test_where_following_fails_the_forward_pass_does_not(fails, monkeypatch):
     def fail(*args, **kwargs):
         raise RecursionError("too deep")
 
     owner, name = fails.split(".")
-    monkeypatch.setattr(Recorder if owner == "Recorder" else trace_module, name, fail)
+    monkeypatch.setattr(TraceRecorder if owner == "TraceRecorder" else trace_module, name, fail)
     traced, graphs, x = model(), [], torch.randn(4, 5)
     plain, before = copy.deepcopy(traced), hooks(traced)
     trace_first_forward(traced, graphs.append)

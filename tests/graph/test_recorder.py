@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ngopt.graph.recorder import Recorder, version
+from ngopt.graph.recorder import TraceRecorder, version
 from ngopt.graph.terms import ONE, Concat, Product, leaves, same, size
 
 
@@ -11,7 +11,7 @@ def pins(*terms):
 
 @pytest.fixture
 def recorder():
-    return Recorder()
+    return TraceRecorder()
 
 
 def hidden(recorder, *shape):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import leaves, same
 from ngopt.graph.trace_modes import KernelMode, TraceMode
 
@@ -12,7 +12,7 @@ class Followed:
     """A recorder with a hidden activation of shape (3, 4), and the mode around it."""
 
     def __init__(self) -> None:
-        self.recorder, self.x = Recorder(), torch.randn(3, 4)
+        self.recorder, self.x = TraceRecorder(), torch.randn(3, 4)
         self.recorder.put(self.x, [self.recorder.fresh(n) for n in self.x.shape])
         self.recorder.record(self.x).live = True
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import Term, size
 
 _CAUSAL = "causal attention tells positions apart"
@@ -13,7 +13,7 @@ _CAUSAL = "causal attention tells positions apart"
 
 @operation("scaled_dot_product_attention")
 def scaled_dot_product_attention(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     query: Tensor,
     key: Tensor,
@@ -54,7 +54,7 @@ def scaled_dot_product_attention(
 
 @operation("flex_attention")
 def flex_attention(
-    recorder: Recorder, out: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+    recorder: TraceRecorder, out: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
 ) -> None:
     """Attention with functions of batch, head and positions, which may tell all of these apart."""
     result, *rest = out if isinstance(out, tuple) else (out,)
@@ -67,6 +67,6 @@ def flex_attention(
         recorder.put(tensor, [recorder.fresh(n, told_apart) for n in tensor.shape])
 
 
-def _shared(recorder: Recorder, *axes: Term) -> Term:
+def _shared(recorder: TraceRecorder, *axes: Term) -> Term:
     full = [axis for axis in axes if size(axis) > 1]
     return recorder.unify(*full) if full else axes[0]

@@ -6,12 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 
 
 @operation("linear", kind="linear")
 def linear(
-    recorder: Recorder, out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None
+    recorder: TraceRecorder, out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> None:
     """`... i, o i -> ... o`, plus a bias over `o`."""
     if weight.dim() == 1:
@@ -24,7 +24,7 @@ def linear(
 
 @operation("bilinear", kind="linear")
 def bilinear(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input1: Tensor,
     input2: Tensor,
@@ -38,7 +38,7 @@ def bilinear(
 
 
 @operation("matmul", "mm", "bmm", "mv", "imatmul", "linalg_matmul", kind="linear")
-def matmul(recorder: Recorder, out: Tensor, input: Tensor, other: Tensor, **_: Any) -> None:
+def matmul(recorder: TraceRecorder, out: Tensor, input: Tensor, other: Tensor, **_: Any) -> None:
     """`... i j, ... j k -> ... i k`; a vector on either side lacks `i` or `k`."""
     left = "j" if input.dim() == 1 else "...ij"
     right = "j" if other.dim() == 1 else "...jk" if other.dim() > 2 else "jk"
@@ -51,14 +51,14 @@ def matmul(recorder: Recorder, out: Tensor, input: Tensor, other: Tensor, **_: A
 
 
 @operation("rmatmul", kind="linear")
-def rmatmul(recorder: Recorder, out: Tensor, input: Tensor, other: Tensor) -> None:
+def rmatmul(recorder: TraceRecorder, out: Tensor, input: Tensor, other: Tensor) -> None:
     """`Tensor.__rmatmul__`: the second argument stands on the left."""
     matmul(recorder, out, other, input)
 
 
 @operation("addmm", "baddbmm", "addmv", kind="linear")
 def addmm(
-    recorder: Recorder, out: Tensor, input: Tensor, left: Tensor, right: Tensor, **_: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, left: Tensor, right: Tensor, **_: Any
 ) -> None:
     """A matrix product, plus `input`."""
     matmul(recorder, out, left, right)
@@ -66,21 +66,21 @@ def addmm(
 
 
 @operation("dot", "vdot", "inner", kind="linear")
-def inner(recorder: Recorder, out: Tensor, input: Tensor, other: Tensor) -> None:
+def inner(recorder: TraceRecorder, out: Tensor, input: Tensor, other: Tensor) -> None:
     """Sum over the last axis of both."""
     left, right = _letters(input.dim() - 1), _letters(other.dim() - 1, input.dim())
     contract(recorder, out, f"{left}Z,{right}Z->{left}{right}", input, other)
 
 
 @operation("outer", "ger")
-def outer(recorder: Recorder, out: Tensor, input: Tensor, vec2: Tensor) -> None:
+def outer(recorder: TraceRecorder, out: Tensor, input: Tensor, vec2: Tensor) -> None:
     """`i, j -> i j`."""
     contract(recorder, out, "i,j->ij", input, vec2)
 
 
 @operation("addr")
 def addr(
-    recorder: Recorder, out: Tensor, input: Tensor, vec1: Tensor, vec2: Tensor, **_: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, vec1: Tensor, vec2: Tensor, **_: Any
 ) -> None:
     """An outer product, plus `input`."""
     outer(recorder, out, vec1, vec2)
@@ -88,7 +88,7 @@ def addr(
 
 
 @operation("tensordot", kind="linear")
-def tensordot(recorder: Recorder, out: Tensor, a: Tensor, b: Tensor, dims: Any = 2) -> None:
+def tensordot(recorder: TraceRecorder, out: Tensor, a: Tensor, b: Tensor, dims: Any = 2) -> None:
     """Sum over the given dims of both."""
     if isinstance(dims, int):
         dims = (range(a.dim() - dims, a.dim()), range(dims))
@@ -102,7 +102,7 @@ def tensordot(recorder: Recorder, out: Tensor, a: Tensor, b: Tensor, dims: Any =
 
 
 @operation("einsum", kind="linear")
-def einsum(recorder: Recorder, out: Tensor, equation: str, *operands: Any) -> None:
+def einsum(recorder: TraceRecorder, out: Tensor, equation: str, *operands: Any) -> None:
     """As the equation says; without an arrow, letters that stand once are kept, sorted."""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
@@ -114,12 +114,12 @@ def einsum(recorder: Recorder, out: Tensor, equation: str, *operands: Any) -> No
 
 
 @operation("cdist")
-def cdist(recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, *_: Any, **__: Any) -> None:
+def cdist(recorder: TraceRecorder, out: Tensor, x1: Tensor, x2: Tensor, *_: Any, **__: Any) -> None:
     """Distances between rows, summed over the last axis."""
     contract(recorder, out, "...im,...jm->...ij", x1, x2)
 
 
-def contract(recorder: Recorder, out: Tensor, equation: str, *operands: Tensor) -> None:
+def contract(recorder: TraceRecorder, out: Tensor, equation: str, *operands: Tensor) -> None:
     """Record a sum of products given as an einsum equation; `...` aligns from the right."""
     left, output = equation.split("->")
     inputs = []

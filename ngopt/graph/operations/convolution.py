@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from ngopt.graph.operations.registry import Handler, operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import Term
 
 _NEIGHBOURS = "its neighbours matter"
@@ -13,7 +13,7 @@ _NEIGHBOURS = "its neighbours matter"
 
 @operation("conv1d", "conv2d", "conv3d", kind="convolution")
 def conv(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     weight: Tensor,
@@ -34,7 +34,7 @@ def conv(
 
 @operation("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", kind="convolution")
 def conv_transpose(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     weight: Tensor,
@@ -54,13 +54,13 @@ def conv_transpose(
     _finish(recorder, out, input, weight, bias, out_axis, taps, (into, group))
 
 
-def _channels(recorder: Recorder, input: Tensor, weight: Tensor, groups: int) -> list[Term]:
+def _channels(recorder: TraceRecorder, input: Tensor, weight: Tensor, groups: int) -> list[Term]:
     channels = recorder.axes(input)[1 - weight.dim()]
     return recorder.factor(channels, [groups, -1])
 
 
 def _finish(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     weight: Tensor,
@@ -88,7 +88,7 @@ _POOLS = "avg_pool max_pool lp_pool adaptive_avg_pool adaptive_max_pool max_unpo
 
 
 def _pool(count: int) -> Handler:
-    def pool(recorder: Recorder, out: Any, input: Tensor, *args: Any, **kwargs: Any) -> None:
+    def pool(recorder: TraceRecorder, out: Any, input: Tensor, *args: Any, **kwargs: Any) -> None:
         for part in out if isinstance(out, tuple) else (out,):
             _resample(recorder, part, input, count)
 
@@ -101,12 +101,14 @@ for _count in (1, 2, 3):
 
 
 @operation("interpolate", "upsample", "grid_sample")
-def resample(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def resample(
+    recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any
+) -> None:
     """Positions are resampled; batch and channels stay."""
     _resample(recorder, out, input, input.dim() - 2)
 
 
-def _resample(recorder: Recorder, out: Tensor, input: Tensor, count: int) -> None:
+def _resample(recorder: TraceRecorder, out: Tensor, input: Tensor, count: int) -> None:
     axes = recorder.axes(input)
     recorder.pin(_NEIGHBOURS, *axes[-count:])
     recorder.put(out, [*axes[:-count], *(recorder.free(n) for n in out.shape[-count:])])

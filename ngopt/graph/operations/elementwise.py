@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 
 _ONE_TENSOR = """
 alias bfloat16 bool byte clone conj conj_physical contiguous cpu cuda data detach double float half
@@ -44,19 +44,19 @@ def tensors(*values: Any) -> Iterator[Tensor]:
 
 
 @operation(*_ONE_TENSOR.split(), kind="elementwise")
-def same(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def same(recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """The result has the axes of the first argument; the others only say how."""
     recorder.put(out, recorder.axes(input), uniform=recorder.is_uniform(input))
 
 
 @operation(*_ENTRY_BY_ENTRY.split(), kind="elementwise")
-def combine(recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
+def combine(recorder: TraceRecorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
     """Tensors are broadcast against each other."""
     recorder.put(out, recorder.broadcast(out.shape, *tensors(args, kwargs)))
 
 
 @operation("prelu", kind="elementwise")
-def prelu(recorder: Recorder, out: Tensor, input: Tensor, weight: Tensor) -> None:
+def prelu(recorder: TraceRecorder, out: Tensor, input: Tensor, weight: Tensor) -> None:
     """Negative entries are scaled, by channel (axis 1) if there are several scales."""
     axes = recorder.axes(input)
     if weight.numel() > 1:

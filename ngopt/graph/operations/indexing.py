@@ -9,20 +9,20 @@ from torch import Tensor
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.operations.joining import select_axes
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import ONE, Term, size
 
 _PICKED = "it is picked from by index"
 
 
 @operation("__getitem__", "getitem")
-def getitem(recorder: Recorder, out: Tensor, input: Tensor, index: Any) -> None:
+def getitem(recorder: TraceRecorder, out: Tensor, input: Tensor, index: Any) -> None:
     """Integers, slices, None and `...` by dim; tensors of indices pin the dims they pick from."""
     recorder.put(out, index_axes(recorder, recorder.axes(input), index, out))
 
 
 @operation("__setitem__", "setitem")
-def setitem(recorder: Recorder, out: None, input: Tensor, index: Any, value: Any) -> None:
+def setitem(recorder: TraceRecorder, out: None, input: Tensor, index: Any, value: Any) -> None:
     """The entries written run over the same as those they replace."""
     axes = recorder.axes(input)
     if not isinstance(value, Tensor):
@@ -34,7 +34,9 @@ def setitem(recorder: Recorder, out: None, input: Tensor, index: Any, value: Any
             recorder.unify(axis, new)
 
 
-def index_axes(recorder: Recorder, axes: Sequence[Term], index: Any, out: Tensor) -> list[Term]:
+def index_axes(
+    recorder: TraceRecorder, axes: Sequence[Term], index: Any, out: Tensor
+) -> list[Term]:
     """Axes of `tensor[index]`; `out` has its shape."""
     result, dim = list(axes), 0  # `dim` is the next one that an item of the index speaks of
     picked: list[int] = []  # places in the result of indices given by tensors
@@ -82,7 +84,7 @@ def _spanned(item: Any) -> int:
     return 1
 
 
-def _slice(recorder: Recorder, axes: list[Term], dim: int, item: slice) -> list[Term]:
+def _slice(recorder: TraceRecorder, axes: list[Term], dim: int, item: slice) -> list[Term]:
     n = size(axes[dim])
     start, stop, step = item.indices(n)
     length = len(range(start, stop, step))
@@ -100,7 +102,7 @@ def _slice(recorder: Recorder, axes: list[Term], dim: int, item: slice) -> list[
 
 @operation("index_select")
 def index_select(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, **_: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int, index: Tensor, **_: Any
 ) -> None:
     """Indices of one dim, in a given order."""
     axes = list(recorder.axes(input))
@@ -111,7 +113,7 @@ def index_select(
 
 @operation("gather")
 def gather(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, **_: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int, index: Tensor, **_: Any
 ) -> None:
     """`out[i, j] = input[i, index[i, j]]` for dim 1."""
     recorder.put(out, _along(recorder, input, dim, index))
@@ -119,7 +121,7 @@ def gather(
 
 @operation("take_along_dim")
 def take_along_dim(
-    recorder: Recorder, out: Tensor, input: Tensor, indices: Tensor, dim: int | None = None
+    recorder: TraceRecorder, out: Tensor, input: Tensor, indices: Tensor, dim: int | None = None
 ) -> None:
     """As `gather`, but dims of size 1 are expanded, and without a dim all are flattened."""
     if dim is None or input.dim() != indices.dim() or not _fits(input, indices, dim):
@@ -134,7 +136,7 @@ def _fits(input: Tensor, index: Tensor, dim: int) -> bool:
     return all(a == b for d, (a, b) in pairs if d != dim % input.dim())
 
 
-def _along(recorder: Recorder, input: Tensor, dim: int, *given: Tensor) -> list[Term]:
+def _along(recorder: TraceRecorder, input: Tensor, dim: int, *given: Tensor) -> list[Term]:
     """Unify the axes of tensors of indices with those of the input, but pin the one of the dim."""
     axes = recorder.axes(input)
     dim %= max(len(axes), 1)
@@ -151,7 +153,7 @@ def _along(recorder: Recorder, input: Tensor, dim: int, *given: Tensor) -> list[
 
 @operation("scatter", "scatter_add", "scatter_reduce")
 def scatter(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, src: Any = None,
+    recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int, index: Tensor, src: Any = None,
     *_: Any, **__: Any
 ) -> None:  # fmt: skip
     """`out[i, index[i, j]] += src[i, j]` for dim 1."""
@@ -161,8 +163,8 @@ def scatter(
 
 @operation("index_add", "index_copy", "index_reduce", "index_fill")
 def index_add(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: Tensor, source: Any = None,
-    *_: Any, **__: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int, index: Tensor,
+    source: Any = None, *_: Any, **__: Any
 ) -> None:  # fmt: skip
     """`out[index[i]] += source[i]` for dim 0."""
     given = [t for t in tensors(source) if t.dim()]
@@ -174,7 +176,7 @@ def index_add(
 @operation("nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "take",
            "masked_scatter", "index_put", "bincount", "histc", "searchsorted", "multinomial",
            "put", "isin")  # fmt: skip
-def by_value(recorder: Recorder, out: Any, *args: Any, **kwargs: Any) -> None:
+def by_value(recorder: TraceRecorder, out: Any, *args: Any, **kwargs: Any) -> None:
     """What comes out, and where, depends on the values and places of all entries."""
     for tensor in tensors(args, kwargs):
         recorder.pin(_PICKED, *recorder.axes(tensor))
@@ -183,7 +185,7 @@ def by_value(recorder: Recorder, out: Any, *args: Any, **kwargs: Any) -> None:
 
 
 @operation("where")
-def where(recorder: Recorder, out: Any, *args: Any, **kwargs: Any) -> None:
+def where(recorder: TraceRecorder, out: Any, *args: Any, **kwargs: Any) -> None:
     """Entry by entry; with a condition alone, the places where it holds."""
     if isinstance(out, Tensor):
         recorder.put(out, recorder.broadcast(out.shape, *tensors(args, kwargs)))
@@ -193,7 +195,7 @@ def where(recorder: Recorder, out: Any, *args: Any, **kwargs: Any) -> None:
 
 @operation("embedding", kind="embedding")
 def embedding(
-    recorder: Recorder, out: Tensor, input: Tensor, weight: Tensor, *_: Any, **__: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, weight: Tensor, *_: Any, **__: Any
 ) -> None:
     """Rows of a table."""
     rows, width = recorder.axes(weight)
@@ -203,7 +205,7 @@ def embedding(
 
 
 @operation("embedding_bag", kind="embedding")
-def embedding_bag(recorder: Recorder, out: Any, input: Tensor, weight: Tensor, *args: Any,
+def embedding_bag(recorder: TraceRecorder, out: Any, input: Tensor, weight: Tensor, *args: Any,
                   **kwargs: Any) -> None:  # fmt: skip
     """Sums or means of rows of a table. The two functions of this name swap their arguments."""
     if weight.is_floating_point() is False:

@@ -6,46 +6,48 @@ from typing import Any
 from torch import Tensor
 
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import ONE, Term, size
 from ngopt.graph.views import split_singly
 
 
 @operation("cat", "concat", "concatenate")
-def cat(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor], dim: int = 0, **_: Any) -> None:
+def cat(
+    recorder: TraceRecorder, out: Tensor, tensors: Sequence[Tensor], dim: int = 0, **_: Any
+) -> None:
     """Axes one after another along a dim; the other dims run over the same."""
     _cat(recorder, out, [recorder.axes(t) for t in tensors if t.numel()], dim)
 
 
 @operation("hstack")
-def hstack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+def hstack(recorder: TraceRecorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
     """Along the second dim, or the only one."""
     _cat(recorder, out, [recorder.axes(t) or [ONE] for t in tensors], min(1, out.dim() - 1))
 
 
 @operation("vstack", "row_stack")
-def vstack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+def vstack(recorder: TraceRecorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
     """Along the first dim; vectors are rows."""
     axes = [recorder.axes(tensor) for tensor in tensors]
     _cat(recorder, out, [a if len(a) > 1 else [ONE, *(a or [ONE])] for a in axes], 0)
 
 
 @operation("column_stack")
-def column_stack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+def column_stack(recorder: TraceRecorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
     """Along the second dim; vectors are columns."""
     axes = [recorder.axes(tensor) for tensor in tensors]
     _cat(recorder, out, [a if len(a) > 1 else [*(a or [ONE]), ONE] for a in axes], 1)
 
 
 @operation("dstack")
-def dstack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
+def dstack(recorder: TraceRecorder, out: Tensor, tensors: Sequence[Tensor]) -> None:
     """Along the third dim; vectors are rows and matrices have a last dim of size 1."""
     axes = [recorder.axes(tensor) for tensor in tensors]
     rows = [a if len(a) > 1 else [ONE, *(a or [ONE])] for a in axes]
     _cat(recorder, out, [a if len(a) > 2 else [*a, ONE] for a in rows], 2)
 
 
-def _cat(recorder: Recorder, out: Tensor, axes: Sequence[Sequence[Term]], dim: int) -> None:
+def _cat(recorder: TraceRecorder, out: Tensor, axes: Sequence[Sequence[Term]], dim: int) -> None:
     if not axes:
         recorder.put(out, [recorder.fresh(n, "it is empty") for n in out.shape])
         return
@@ -58,7 +60,7 @@ def _cat(recorder: Recorder, out: Tensor, axes: Sequence[Sequence[Term]], dim: i
 
 
 @operation("stack")
-def stack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> None:
+def stack(recorder: TraceRecorder, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> None:
     """Tensors of the same axes along a new dim, which is not neurons."""
     axes = [recorder.unify(*same) for same in zip(*map(recorder.axes, tensors), strict=True)]
     axes.insert(dim % out.dim(), recorder.free(len(tensors)))
@@ -67,7 +69,7 @@ def stack(recorder: Recorder, out: Tensor, tensors: Sequence[Tensor], dim: int =
 
 @operation("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split")
 def split(
-    recorder: Recorder, out: Sequence[Tensor], input: Tensor, *args: Any, **kwargs: Any
+    recorder: TraceRecorder, out: Sequence[Tensor], input: Tensor, *args: Any, **kwargs: Any
 ) -> None:
     """Parts of a dim."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
@@ -79,21 +81,21 @@ def split(
 
 
 @operation("unbind", "iter")
-def unbind(recorder: Recorder, out: Sequence[Tensor], input: Tensor, dim: int = 0) -> None:
+def unbind(recorder: TraceRecorder, out: Sequence[Tensor], input: Tensor, dim: int = 0) -> None:
     """Single indices of a dim, which goes."""
     for i, part in enumerate(out):
         recorder.put(part, select_axes(recorder, recorder.axes(input), dim % input.dim(), i))
 
 
 @operation("select")
-def select(recorder: Recorder, out: Tensor, input: Tensor, dim: int, index: int) -> None:
+def select(recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int, index: int) -> None:
     """One index of a dim, which goes."""
     recorder.put(out, select_axes(recorder, recorder.axes(input), dim % input.dim(), index))
 
 
 @operation("narrow")
 def narrow(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int, start: int | Tensor, length: int
+    recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int, start: int | Tensor, length: int
 ) -> None:
     """A range of a dim."""
     first = int(start) % max(input.shape[dim], 1)
@@ -104,7 +106,7 @@ def narrow(
     recorder.put(out, axes)
 
 
-def select_axes(recorder: Recorder, axes: Sequence[Term], dim: int, index: int) -> list[Term]:
+def select_axes(recorder: TraceRecorder, axes: Sequence[Term], dim: int, index: int) -> list[Term]:
     """Axes after one index of a dim is taken."""
     n = size(axes[dim])
     if n <= 4:  # so that (query, key, value) in any order become three parts at once
@@ -114,7 +116,7 @@ def select_axes(recorder: Recorder, axes: Sequence[Term], dim: int, index: int) 
 
 
 @operation("glu", kind="elementwise")
-def glu(recorder: Recorder, out: Tensor, input: Tensor, dim: int = -1) -> None:
+def glu(recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int = -1) -> None:
     """The first half of a dim, gated by the second half."""
     dim %= input.dim()
     axes, half = recorder.axes(input), out.shape[dim]
@@ -125,7 +127,7 @@ def glu(recorder: Recorder, out: Tensor, input: Tensor, dim: int = -1) -> None:
 
 @operation("pad")
 def pad(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     pad: Sequence[int],

@@ -5,12 +5,12 @@ from typing import Any
 from torch import Tensor
 
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 
 
 @operation("batch_norm", "native_batch_norm", kind="normalization")
 def batch_norm(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     running_mean: Tensor | None = None,
@@ -31,7 +31,7 @@ def batch_norm(
 
 @operation("instance_norm", kind="normalization")
 def instance_norm(
-    recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any
 ) -> None:
     """Each channel of each sample by itself."""
     tensors = {k: v for k, v in kwargs.items() if isinstance(v, Tensor)}
@@ -40,7 +40,7 @@ def instance_norm(
 
 @operation("layer_norm", "rms_norm", kind="normalization")
 def layer_norm(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     normalized_shape: Any,
@@ -62,7 +62,7 @@ def layer_norm(
 
 @operation("group_norm", kind="normalization")
 def group_norm(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     num_groups: int,
@@ -83,7 +83,7 @@ def group_norm(
 
 @operation("normalize", kind="normalization")
 def normalize(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     p: float = 2.0,
@@ -99,7 +99,7 @@ def normalize(
 
 @operation("renorm", kind="normalization")
 def renorm(
-    recorder: Recorder, out: Tensor, input: Tensor, p: float, dim: int, maxnorm: float
+    recorder: TraceRecorder, out: Tensor, input: Tensor, p: float, dim: int, maxnorm: float
 ) -> None:
     """Each index of a dim by itself is scaled down to a norm."""
     recorder.mix(input, [d for d in range(input.dim()) if d != dim % input.dim()])
@@ -107,7 +107,7 @@ def renorm(
 
 
 @operation("weight_norm", "weight_norm_interface", kind="normalization")
-def weight_norm(recorder: Recorder, out: Any, v: Tensor, g: Tensor, dim: int = 0) -> None:
+def weight_norm(recorder: TraceRecorder, out: Any, v: Tensor, g: Tensor, dim: int = 0) -> None:
     """Direction `v` and length `g` along a dim."""
     result = out[0] if isinstance(out, tuple) else out
     recorder.put(result, recorder.broadcast(v.shape, v, g))
@@ -116,7 +116,9 @@ def weight_norm(recorder: Recorder, out: Any, v: Tensor, g: Tensor, dim: int = 0
 
 
 @operation("local_response_norm", "lrn", kind="normalization")
-def local_response_norm(recorder: Recorder, out: Tensor, input: Tensor, *_: Any, **__: Any) -> None:
+def local_response_norm(
+    recorder: TraceRecorder, out: Tensor, input: Tensor, *_: Any, **__: Any
+) -> None:
     """Neighbouring channels together, so that their order matters."""
     axes = recorder.axes(input)
     recorder.pin("neighbouring channels are normalised together", axes[1])

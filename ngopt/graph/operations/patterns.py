@@ -9,7 +9,7 @@ from ngopt.errors import TraceError
 from ngopt.graph.layout import Kind
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.operations.registry import Handler, register_function
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -79,7 +79,7 @@ class _Pattern:
         self._letters = dict(zip(words, _LETTERS, strict=False))
         *self._inputs, self._output = groups
 
-    def __call__(self, recorder: Recorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, recorder: TraceRecorder, out: Tensor, *args: Any, **kwargs: Any) -> None:
         given = list(tensors(args, kwargs))
         self._check(given, out)
         dots = [t.dim() - len(g) + 1 for t, g in zip(given, self._inputs, strict=True)]
@@ -113,7 +113,9 @@ class _Pattern:
         spare = "ZYXWVUTSRQPONMLKJIHGFEDCBA"[:dots][::-1] if dots > 0 else ""
         return "".join(spare if word == "..." else self._letters[word] for word in group)
 
-    def _pin(self, recorder: Recorder, letter: str, inputs: list[str], given: list[Tensor]) -> None:
+    def _pin(
+        self, recorder: TraceRecorder, letter: str, inputs: list[str], given: list[Tensor]
+    ) -> None:
         for letters, tensor in zip(inputs, given, strict=True):
             if letter in letters:
                 dim = letters.index(letter)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import ONE, Atom, Concat, Family, Term, size
 
 
 @operation("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", kind="recurrent")
 def cell(
-    recorder: Recorder, out: Any, input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor,
+    recorder: TraceRecorder, out: Any, input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor,
     b_ih: Tensor | None = None, b_hh: Tensor | None = None,
 ) -> None:  # fmt: skip
     """One step: `(gate hidden) in` and `(gate hidden) hidden` weights."""
@@ -26,13 +26,13 @@ def cell(
         recorder.put(part, [*axes[:-1], hidden])
 
 
-def _carry(recorder: Recorder, state: Tensor, hidden: Sequence[Term]) -> None:
+def _carry(recorder: TraceRecorder, state: Tensor, hidden: Sequence[Term]) -> None:
     """The initial states of the layers run over the layers' neurons."""
     if not recorder.is_uniform(state):
         recorder.unify(recorder.axes(state)[-1], *hidden)
 
 
-def _layer(recorder: Recorder, into: Term, weights: Sequence[Tensor]) -> tuple[Term, Term]:
+def _layer(recorder: TraceRecorder, into: Term, weights: Sequence[Tensor]) -> tuple[Term, Term]:
     """Neurons of one layer and direction, and what it puts out (other neurons if it projects).
 
     The weights are `w_ih, w_hh, b_ih, b_hh, w_hr`; biases and projection may be missing.
@@ -55,7 +55,7 @@ def _layer(recorder: Recorder, into: Term, weights: Sequence[Tensor]) -> tuple[T
 
 
 @operation("lstm", "gru", "rnn_tanh", "rnn_relu", kind="recurrent")
-def recurrent(recorder: Recorder, out: tuple[Tensor, ...], input: Tensor, *args: Any) -> None:
+def recurrent(recorder: TraceRecorder, out: tuple[Tensor, ...], input: Tensor, *args: Any) -> None:
     """All layers and directions of a module, over a sequence (padded or packed)."""
     # Packed: batch sizes, states, weights, ...; padded: states, weights, ...
     packed = isinstance(args[0], Tensor) and isinstance(args[2], (list, tuple))
@@ -77,7 +77,7 @@ def recurrent(recorder: Recorder, out: tuple[Tensor, ...], input: Tensor, *args:
         recorder.put(after, _state_axes(recorder, after, neurons))
 
 
-def _state_axes(recorder: Recorder, state: Tensor, hidden: Sequence[Term]) -> list[Term]:
+def _state_axes(recorder: TraceRecorder, state: Tensor, hidden: Sequence[Term]) -> list[Term]:
     """`(layer batch hidden)`, where the neurons differ from layer to layer."""
     if len(hidden) == 1:
         return [*(recorder.free(n) for n in state.shape[:-1]), hidden[0]]

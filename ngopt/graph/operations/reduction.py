@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ngopt.graph.operations.elementwise import tensors
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import ONE, Term
 
 _Dims: TypeAlias = int | Sequence[int] | None
@@ -22,7 +22,7 @@ _REASON = "entries are ranked along it"
 
 @operation(*_SYMMETRIC.split())
 def reduce(
-    recorder: Recorder, out: Any, input: Tensor, dim: _Dims = None, *_: Any, **__: Any
+    recorder: TraceRecorder, out: Any, input: Tensor, dim: _Dims = None, *_: Any, **__: Any
 ) -> None:
     """Dims are summed over, in whatever order; all of them by default."""
     dims = _listed(input, dim)
@@ -33,7 +33,13 @@ def reduce(
 
 @operation("norm", "linalg_norm", "linalg_vector_norm", "vector_norm", "frobenius_norm")
 def norm(
-    recorder: Recorder, out: Any, input: Tensor, p: Any = 2, dim: _Dims = None, *_: Any, **__: Any
+    recorder: TraceRecorder,
+    out: Any,
+    input: Tensor,
+    p: Any = 2,
+    dim: _Dims = None,
+    *_: Any,
+    **__: Any,
 ) -> None:
     """A reduction whose first argument is the order of the norm."""
     dims = _listed(input, dim)
@@ -44,7 +50,7 @@ def norm(
 
 @operation("linalg_matrix_norm")
 def matrix_norm(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Any,
     input: Tensor,
     ord: Any = "fro",
@@ -58,7 +64,7 @@ def matrix_norm(
 
 @operation("quantile", "nanquantile")
 def quantile(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     q: Any,
@@ -78,7 +84,7 @@ def quantile(
 
 @operation("max", "min", "median", "nanmedian", "argmax", "argmin", "aminmax")
 def extreme(
-    recorder: Recorder, out: Any, input: Tensor, dim: Any = None, *_: Any, **kwargs: Any
+    recorder: TraceRecorder, out: Any, input: Tensor, dim: Any = None, *_: Any, **kwargs: Any
 ) -> None:
     """The place of an entry along the dim is part of the result, unless the dim is not given."""
     other = kwargs.get("other", dim)
@@ -91,7 +97,9 @@ def extreme(
 
 
 @operation("sort", "argsort", "mode")
-def sort(recorder: Recorder, out: Any, input: Tensor, dim: Any = -1, *args: Any, **__: Any) -> None:
+def sort(
+    recorder: TraceRecorder, out: Any, input: Tensor, dim: Any = -1, *args: Any, **__: Any
+) -> None:
     """Entries are put in order along a dim."""
     if isinstance(dim, bool):  # sort(stable, dim, descending)
         dim = args[0] if args else -1
@@ -99,20 +107,20 @@ def sort(recorder: Recorder, out: Any, input: Tensor, dim: Any = -1, *args: Any,
 
 
 @operation("msort")
-def msort(recorder: Recorder, out: Tensor, input: Tensor) -> None:
+def msort(recorder: TraceRecorder, out: Tensor, input: Tensor) -> None:
     """Entries are put in order along the first dim."""
     _rank(recorder, out, input, 0)
 
 
 @operation("topk", "kthvalue")
 def topk(
-    recorder: Recorder, out: Any, input: Tensor, k: int, dim: int = -1, *_: Any, **__: Any
+    recorder: TraceRecorder, out: Any, input: Tensor, k: int, dim: int = -1, *_: Any, **__: Any
 ) -> None:
     """Some of the largest or smallest entries along a dim."""
     _rank(recorder, out, input, dim)
 
 
-def _rank(recorder: Recorder, out: Any, input: Tensor, dim: _Dims) -> None:
+def _rank(recorder: TraceRecorder, out: Any, input: Tensor, dim: _Dims) -> None:
     dims, axes = _listed(input, dim), recorder.axes(input)
     recorder.pin(_REASON, *(axes[d] for d in dims))
     recorder.mix(input, dims)
@@ -126,7 +134,7 @@ def _rank(recorder: Recorder, out: Any, input: Tensor, dim: _Dims) -> None:
 
 @operation("softmax", "log_softmax", "softmin", "safe_softmax", kind="normalization")
 def softmax(
-    recorder: Recorder, out: Tensor, input: Tensor, dim: int | None = None, *_: Any, **__: Any
+    recorder: TraceRecorder, out: Tensor, input: Tensor, dim: int | None = None, *_: Any, **__: Any
 ) -> None:
     """Normalised along a dim."""
     if dim is None:  # as torch chooses
@@ -137,27 +145,29 @@ def softmax(
 
 @operation("cosine_similarity")
 def cosine_similarity(
-    recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int = 1, *_: Any, **__: Any
+    recorder: TraceRecorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int = 1, *_: Any, **__: Any
 ) -> None:
     """Entry by entry, then summed over a dim."""
     _compare(recorder, out, x1, x2, dim)
 
 
 @operation("linalg_vecdot")
-def vecdot(recorder: Recorder, out: Tensor, x: Tensor, y: Tensor, dim: int = -1, **_: Any) -> None:
+def vecdot(
+    recorder: TraceRecorder, out: Tensor, x: Tensor, y: Tensor, dim: int = -1, **_: Any
+) -> None:
     """Entry by entry, then summed over a dim."""
     _compare(recorder, out, x, y, dim)
 
 
 @operation("pairwise_distance")
 def pairwise_distance(
-    recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, *_: Any, **__: Any
+    recorder: TraceRecorder, out: Tensor, x1: Tensor, x2: Tensor, *_: Any, **__: Any
 ) -> None:
     """Entry by entry, then summed over the last dim."""
     _compare(recorder, out, x1, x2, -1)
 
 
-def _compare(recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int) -> None:
+def _compare(recorder: TraceRecorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int) -> None:
     shape = torch.broadcast_shapes(x1.shape, x2.shape)  # type: ignore[no-untyped-call]
     axes = recorder.broadcast(shape, x1, x2)
     dim %= len(axes)
@@ -168,7 +178,7 @@ def _compare(recorder: Recorder, out: Tensor, x1: Tensor, x2: Tensor, dim: int) 
     recorder.put(out, kept if out.dim() == len(kept) else [*kept[:dim], ONE, *kept[dim:]])
 
 
-def _kept(recorder: Recorder, out: Tensor, input: Tensor, dims: Sequence[int]) -> list[Term]:
+def _kept(recorder: TraceRecorder, out: Tensor, input: Tensor, dims: Sequence[int]) -> list[Term]:
     axes = recorder.axes(input)
     if out.dim() == input.dim():
         return [ONE if d in dims else axis for d, axis in enumerate(axes)]

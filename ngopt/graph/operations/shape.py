@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ngopt.graph.operations.registry import operation
-from ngopt.graph.recorder import Recorder
+from ngopt.graph.recorder import TraceRecorder
 from ngopt.graph.terms import ONE, Term, size
 
 
 @operation("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "ravel")
-def reshape(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def reshape(recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Axes are merged into products and products are split into axes."""
     if out.dtype != input.dtype:  # view(dtype): entries may be cut into pieces
         if out.shape != input.shape:
@@ -20,7 +20,7 @@ def reshape(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs
     return recorder.put(out, regroup(recorder, recorder.axes(input), tuple(out.shape)))
 
 
-def regroup(recorder: Recorder, axes: list[Term], shape: tuple[int, ...]) -> list[Term]:
+def regroup(recorder: TraceRecorder, axes: list[Term], shape: tuple[int, ...]) -> list[Term]:
     """Axes after a view: neighbours whose sizes have the same product belong together."""
     if 0 in shape:
         recorder.pin("it is empty", *axes)
@@ -40,7 +40,7 @@ def regroup(recorder: Recorder, axes: list[Term], shape: tuple[int, ...]) -> lis
 
 
 @operation("transpose", "swapaxes", "swapdims")
-def transpose(recorder: Recorder, out: Tensor, input: Tensor, dim0: int, dim1: int) -> None:
+def transpose(recorder: TraceRecorder, out: Tensor, input: Tensor, dim0: int, dim1: int) -> None:
     """Two dims change places."""
     axes = list(recorder.axes(input))
     axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
@@ -48,14 +48,14 @@ def transpose(recorder: Recorder, out: Tensor, input: Tensor, dim0: int, dim1: i
 
 
 @operation("t", "T", "mT", "H", "mH", "adjoint")
-def last_two(recorder: Recorder, out: Tensor, input: Tensor) -> None:
+def last_two(recorder: TraceRecorder, out: Tensor, input: Tensor) -> None:
     """The last two dims change places (all dims are reversed by `T` of more than two)."""
     axes = list(recorder.axes(input))
     recorder.put(out, axes if len(axes) < 2 else [*axes[:-2], axes[-1], axes[-2]])
 
 
 @operation("permute")
-def permute(recorder: Recorder, out: Tensor, input: Tensor, *dims: Any, **kwargs: Any) -> None:
+def permute(recorder: TraceRecorder, out: Tensor, input: Tensor, *dims: Any, **kwargs: Any) -> None:
     """Dims in a new order."""
     order = kwargs.get("dims", dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims)
     axes = recorder.axes(input)
@@ -63,7 +63,9 @@ def permute(recorder: Recorder, out: Tensor, input: Tensor, *dims: Any, **kwargs
 
 
 @operation("movedim", "moveaxis")
-def movedim(recorder: Recorder, out: Tensor, input: Tensor, source: Any, destination: Any) -> None:
+def movedim(
+    recorder: TraceRecorder, out: Tensor, input: Tensor, source: Any, destination: Any
+) -> None:
     """Dims moved to new places, the others in order."""
     n = input.dim()
     sources = [s % n for s in ([source] if isinstance(source, int) else source)]
@@ -75,25 +77,27 @@ def movedim(recorder: Recorder, out: Tensor, input: Tensor, source: Any, destina
 
 
 @operation("squeeze")
-def squeeze(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def squeeze(recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Dims of size 1 go."""
     axes = [axis for axis in recorder.axes(input) if size(axis) != 1]
     _with_ones(recorder, out, axes)
 
 
 @operation("unsqueeze", "atleast_1d", "atleast_2d", "atleast_3d")
-def unsqueeze(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def unsqueeze(
+    recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any
+) -> None:
     """A dim of size 1 comes."""
     _with_ones(recorder, out, [axis for axis in recorder.axes(input) if size(axis) != 1])
 
 
-def _with_ones(recorder: Recorder, out: Tensor, axes: list[Term]) -> None:
+def _with_ones(recorder: TraceRecorder, out: Tensor, axes: list[Term]) -> None:
     rest = iter(axes)
     recorder.put(out, [ONE if n == 1 else next(rest) for n in out.shape])
 
 
 @operation("expand", "expand_as", "broadcast_to")
-def expand(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def expand(recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Dims of size 1 are repeated; along them all entries are equal."""
     axes = recorder.axes(input)
     axes = [ONE] * (out.dim() - len(axes)) + list(axes)
@@ -105,7 +109,7 @@ def expand(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs:
 
 
 @operation("repeat", "tile")
-def repeat(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def repeat(recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Each dim is repeated as a whole: `(copies axis)`."""
     axes = recorder.axes(input)
     axes = [ONE] * (out.dim() - len(axes)) + list(axes)
@@ -118,7 +122,7 @@ def repeat(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs:
 
 @operation("repeat_interleave")
 def repeat_interleave(
-    recorder: Recorder,
+    recorder: TraceRecorder,
     out: Tensor,
     input: Tensor,
     repeats: Any = 1,
@@ -134,7 +138,7 @@ def repeat_interleave(
 
 
 @operation("pixel_shuffle")
-def pixel_shuffle(recorder: Recorder, out: Tensor, input: Tensor, upscale_factor: int) -> None:
+def pixel_shuffle(recorder: TraceRecorder, out: Tensor, input: Tensor, upscale_factor: int) -> None:
     """Channels `(c r r)` become channels and pixels."""
     axes = recorder.axes(input)
     channel, taps = recorder.factor(axes[-3], [-1, upscale_factor**2])
@@ -144,7 +148,9 @@ def pixel_shuffle(recorder: Recorder, out: Tensor, input: Tensor, upscale_factor
 
 
 @operation("pixel_unshuffle")
-def pixel_unshuffle(recorder: Recorder, out: Tensor, input: Tensor, downscale_factor: int) -> None:
+def pixel_unshuffle(
+    recorder: TraceRecorder, out: Tensor, input: Tensor, downscale_factor: int
+) -> None:
     """Pixels become channels `(c r r)`."""
     axes = recorder.axes(input)
     channel = recorder.product(axes[-3], recorder.free(downscale_factor**2))
@@ -153,7 +159,7 @@ def pixel_unshuffle(recorder: Recorder, out: Tensor, input: Tensor, downscale_fa
 
 
 @operation("channel_shuffle", "native_channel_shuffle")
-def channel_shuffle(recorder: Recorder, out: Tensor, input: Tensor, groups: int) -> None:
+def channel_shuffle(recorder: TraceRecorder, out: Tensor, input: Tensor, groups: int) -> None:
     """Channels `(g c)` become `(c g)`."""
     axes = list(recorder.axes(input))
     group, channel = recorder.factor(axes[1], [groups, -1])
@@ -162,7 +168,7 @@ def channel_shuffle(recorder: Recorder, out: Tensor, input: Tensor, groups: int)
 
 
 @operation("unfold", "im2col")
-def unfold(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def unfold(recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Patches: channels become `(c taps)`."""
     axes = recorder.axes(input)
     if out.dim() != 3 or input.dim() != 4:  # Tensor.unfold
@@ -174,7 +180,7 @@ def unfold(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs:
 
 
 @operation("fold", "col2im")
-def fold(recorder: Recorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
+def fold(recorder: TraceRecorder, out: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> None:
     """Inverse of `unfold`: channels `(c taps)` become channels."""
     axes = recorder.axes(input)
     channel, taps = recorder.factor(axes[-2], [out.shape[-3], -1])
