@@ -10,7 +10,7 @@ from meta_train.config import Config
 from meta_train.errors import MetaTrainError
 from meta_train.evaluate import EvaluateOptions, run_evaluate
 from meta_train.export import ExportOptions, run_export
-from meta_train.inventory import TasksOptions, run_tasks
+from meta_train.list_tasks import TasksOptions, run_tasks
 from meta_train.presets import PRESETS
 from meta_train.reading.edit import EditOptions, run_edit
 from meta_train.reading.emulate import EmulateOptions, run_emulate

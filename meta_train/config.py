@@ -6,9 +6,9 @@ from typing import Literal
 
 from meta_train.board.options import BoardOptions
 from meta_train.errors import MetaTrainError
+from meta_train.inner_stacks import Lengths
 from meta_train.meta_loss import MetaLoss
 from meta_train.outer import OuterOptions
-from meta_train.slots import Lengths
 from meta_train.tasks.augmentation import Augmentation
 from meta_train.unroll.options import UnrollOptions
 

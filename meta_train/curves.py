@@ -237,9 +237,9 @@ def _measure(runs: Runs, split: str, batches: int, limit: Tensor) -> Tensors:
         loss = runs.task.loss(parameters, context, batch)
         return {"loss": loss, **runs.task.metrics(parameters, context, batch)}
 
-    look: Callable[..., Tensors] = torch.vmap(figures, randomness="different")
+    measure: Callable[..., Tensors] = torch.vmap(figures, randomness="different")
     trained = runs.average or runs.parameters
-    seen = [look(trained, runs.context, runs.draw(split)) for _ in range(batches)]
+    seen = [measure(trained, runs.context, runs.draw(split)) for _ in range(batches)]
     means = {name: torch.stack([figures[name] for figures in seen]).mean(0) for name in seen[0]}
     lost = {name: limit if name == "loss" else torch.full_like(limit, math.nan) for name in means}
     return {name: torch.where(runs.diverged, lost[name], mean) for name, mean in means.items()}

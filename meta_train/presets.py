@@ -5,9 +5,9 @@ from pathlib import Path
 
 from meta_train.board.options import BoardOptions
 from meta_train.config import Config
+from meta_train.inner_stacks import Lengths
 from meta_train.meta_loss import MetaLoss
 from meta_train.outer import OuterOptions
-from meta_train.slots import Lengths
 from meta_train.tasks.augmentation import Augmentation
 from meta_train.unroll.options import UnrollOptions
 
@@ -90,7 +90,7 @@ _SIZES = replace(
     checkpoint_every=20,
 )
 """For the graph network and what it decides of whole tensors, on tasks of the kinds that people
-train. None of them is in a ring. The network of entries stays as it is, unless `--frozen` has
+train. None of them is in a suite. The network of entries stays as it is, unless `--frozen` has
 nothing after it; it then learns three times as fast."""
 
 _AT_SCALE = replace(

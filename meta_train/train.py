@@ -8,10 +8,9 @@ from tqdm import tqdm
 
 from meta_train import checkpoint
 from meta_train.board.board import Board, open_board
-from meta_train.command import command
-from meta_train.commit import commit
 from meta_train.config import Config
 from meta_train.distributed import world
+from meta_train.provenance import command, commit
 from meta_train.trainer import MetaTrainer, Report
 
 Echo = Callable[[str], None]

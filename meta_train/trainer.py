@@ -14,18 +14,15 @@ from meta_train.config import Config
 from meta_train.distributed import World
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.activity_pes import ActivityPES
-from meta_train.estimators.es import ES
+from meta_train.estimators.backprop import Greedy, TruncatedBackprop
 from meta_train.estimators.estimator import Estimator
-from meta_train.estimators.greedy import Greedy
-from meta_train.estimators.nres import NRES
-from meta_train.estimators.pes import PES
-from meta_train.estimators.truncated_backprop import TruncatedBackprop
+from meta_train.estimators.evolution_strategies import ES, NRES, PES
+from meta_train.inner_stacks import InnerStack
+from meta_train.interleave import in_turns
 from meta_train.outer import Outer
 from meta_train.rules import rule_of
-from meta_train.slots import Slot
 from meta_train.tasks.augmentation import Augmented
 from meta_train.tasks.family import family_of
-from meta_train.turns import in_turns
 from meta_train.unroll.modules import Modules
 from meta_train.unroll.stacked import Stacked
 from ngopt.rules.rule import Rule
@@ -83,8 +80,8 @@ class MetaTrainer:
         self.outer = Outer(self.rule, config.outer)
         estimator = self._estimator()
         families = [Augmented(family_of(text), config.augment) for text in config.families]
-        self.slots = [
-            Slot(
+        self.stacks = [
+            InnerStack(
                 number,
                 estimator,
                 families if config.mixed else [families[number % len(families)]],
@@ -124,14 +121,14 @@ class MetaTrainer:
         rows = torch.zeros(self.active, size + 3, dtype=like.dtype, device=like.device)
         by_task: dict[str, list[float]] = {}
         first = self.step_number * self.active % config.stacks
-        slots = [slot for slot in self.slots if first <= slot.number < first + self.active]
-        estimates = in_turns([slot.estimating() for slot in slots], world.device)
-        for slot, estimate in zip(slots, estimates, strict=True):
+        stacks = [stack for stack in self.stacks if first <= stack.number < first + self.active]
+        estimates = in_turns([stack.estimating() for stack in stacks], world.device)
+        for stack, estimate in zip(stacks, estimates, strict=True):
             flat = [estimate.gradient[name].flatten() for name in self.outer.theta]
             count = rows.new_tensor(len(estimate.losses))
             figures = torch.stack([estimate.losses.mean(), estimate.diverged.to(rows), count])
-            rows[slot.number - first] = torch.cat([*flat, figures])
-            by_task.setdefault(slot.task.name, []).append(float(estimate.losses.mean()))
+            rows[stack.number - first] = torch.cat([*flat, figures])
+            by_task.setdefault(stack.task.name, []).append(float(estimate.losses.mean()))
         rows = world.add(rows)
         mean = rows.mean(0)
         norm = self.outer.step(self._shaped(mean[:size]), self.step_number, self.last)
@@ -158,12 +155,12 @@ class MetaTrainer:
 
     def state_dict(self) -> dict[str, Any] | None:
         """Everything that resuming needs, on the main process; None on others. All must call it."""
-        gathered = self.world.gather([slot.state_dict() for slot in self.slots])
+        gathered = self.world.gather([stack.state_dict() for stack in self.stacks])
         if gathered is None:
             return None
-        slots: list[Any] = [None] * self.config.stacks
+        stacks: list[Any] = [None] * self.config.stacks
         for rank, states in enumerate(gathered):
-            slots[rank :: self.world.size] = states
+            stacks[rank :: self.world.size] = states
         return {
             "step": self.step_number,
             "rule": {
@@ -174,7 +171,7 @@ class MetaTrainer:
             },
             "theta": {name: t.detach().cpu() for name, t in self.rule.state_dict().items()},
             "outer": self.outer.state_dict(),
-            "slots": slots,
+            "stacks": stacks,
             "config": as_json(self.config),
             "cost": {
                 "inner_steps": self.inner_steps,
@@ -198,8 +195,9 @@ class MetaTrainer:
         self.step_number = state["step"]
         names = ("inner_steps", "seconds", "diverged")
         self.inner_steps, self.seconds, self.diverged = (state["cost"][name] for name in names)
-        for slot in self.slots:
-            slot.load_state_dict(state["slots"][slot.number])
+        for stack in self.stacks:
+            # Checkpoints of earlier versions call them slots.
+            stack.load_state_dict(state.get("stacks", state.get("slots"))[stack.number])
 
 
 def as_json(config: Config) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from meta_train.board.evaluation import Evaluation, relative
 from meta_train.board.panel import Panel, open_writer
 from meta_train.board.progress import META_LOSS, Progress
+from meta_train.board.run_info import RunInfo
 from meta_train.board.tasks import Graphs, board_tasks
 from meta_train.board.theta import Theta
-from meta_train.board.words import Words
 from meta_train.trainer import MetaTrainer, Report
 
 
@@ -77,7 +77,7 @@ def _panels(trainer: MetaTrainer, writer: Any) -> list[Panel]:
     evaluated = config.board.every > 0 and config.backend == "stacked"
     opponents = config.board.opponents if evaluated else ()
     return [
-        Words(writer, [META_LOSS, *(f"{relative(name)}/all tasks" for name in opponents)]),
+        RunInfo(writer, [META_LOSS, *(f"{relative(name)}/all tasks" for name in opponents)]),
         Graphs(writer, tasks),
         Progress(writer, config.board.scalars),
         *([Evaluation(writer, config, tasks)] if evaluated else []),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from meta_train.baselines import Tuned, opponent, tuned
-from meta_train.board.insides import looks
+from meta_train.board.diagnostics import diagnose
 from meta_train.board.panel import Panel, due, open_writer
 from meta_train.checkpoint import undisturbed
 from meta_train.config import Config
@@ -85,10 +85,10 @@ class Evaluation(Panel):
         budget = self._budget
         with open_writer(self._config.folder / CURVES / f"ours, outer step {step:05}", 0) as writer:
             _write_curves(writer, ours)
-            for look in looks(trainer.rule, first, self._setting, budget.steps, budget.seed):
-                for tag, value in look.numbers.items():
-                    writer.add_scalar(tag, value, look.step)
-        for tag, picture in look.images().items():
+            for found in diagnose(trainer.rule, first, self._setting, budget.steps, budget.seed):
+                for tag, value in found.numbers.items():
+                    writer.add_scalar(tag, value, found.step)
+        for tag, picture in found.images().items():
             self.writer.add_image(tag, picture, step)
 
     @cached_property

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from meta_train import checkpoint
 from meta_train.board.panel import open_writer
 from meta_train.errors import MetaTrainError
-from meta_train.rates import warmed_cosine
+from meta_train.outer import warmed_cosine
 from meta_train.reading.options import FitOptions, optimizer_of
 from meta_train.reading.results import Fitted
 from meta_train.reading.scores import Score

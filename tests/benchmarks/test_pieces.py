@@ -8,7 +8,7 @@ import pytest
 from benchmarks.pieces import Figures, Piece, collected, with_options, write
 from meta_train.config import Config
 from meta_train.errors import MetaTrainError
-from meta_train.slots import Lengths
+from meta_train.inner_stacks import Lengths
 from ngopt.rules import FF
 
 TINY = Config(

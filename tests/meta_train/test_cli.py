@@ -86,9 +86,9 @@ def test_train_evaluate_export(tmp_path, capsys):
 
 
 def test_evaluate(tmp_path, capsys):
-    given = ["--rings", "validation", "--tasks", "quadratic:size=2", "--rule", "--screen", "1"]
+    given = ["--suites", "validation", "--tasks", "quadratic:size=2", "--rule", "--screen", "1"]
     options = cli.read(["evaluate", *given])
-    assert (options.rings, options.rule, options.screen) == (("validation",), (), 1)
+    assert (options.suites, options.rule, options.screen) == (("validation",), (), 1)
     tiny = ["--tasks", "mlp:width=4,depth=1,batch=4", "quadratic:size=2", "--steps", "2"]
     few = ["--problems", "1", "--opponents", "sgdm", "--rule", "SGDM", "--out", str(tmp_path)]
     cli.main(["evaluate", *tiny, *few])
@@ -99,4 +99,4 @@ def test_evaluate(tmp_path, capsys):
 def test_evaluate_without_tasks_ends_with_what_to_do(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["evaluate"])
-    assert "--rings" in f"{ended.value}{capsys.readouterr().err}"
+    assert "--suites" in f"{ended.value}{capsys.readouterr().err}"

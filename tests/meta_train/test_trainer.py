@@ -9,8 +9,8 @@ import meta_train.tasks  # noqa: F401
 from meta_train.config import Config
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
+from meta_train.inner_stacks import Lengths
 from meta_train.outer import OuterOptions
-from meta_train.slots import Lengths
 from meta_train.trainer import MetaTrainer, as_json
 from meta_train.unroll.options import UnrollOptions
 
@@ -80,7 +80,7 @@ def test_stacks_of_the_same_task_are_averaged(alone):
 
 def test_meta_gradient_is_the_mean_over_stacks(alone):
     trainer = MetaTrainer(TINY, alone)
-    apart = [slot.estimate() for slot in deepcopy(trainer).slots]
+    apart = [stack.estimate() for stack in deepcopy(trainer).stacks]
     given = {}
     trainer.outer.step = lambda gradient, *steps: given.update(gradient) or torch.zeros(())
     report = trainer.step()
@@ -97,7 +97,7 @@ def test_stacks_can_keep_to_one_family_each(alone):
     trainer = MetaTrainer(config, alone)
     for _ in range(3):
         trainer.step()
-        names = [slot.task.name for slot in trainer.slots]
+        names = [stack.task.name for stack in trainer.stacks]
         assert "width=4" in names[0] == names[2]
         assert "width=6" in names[1] == names[3]
 
@@ -108,7 +108,7 @@ def test_stacks_take_turns(alone):
     ages = []
     for _ in range(4):
         assert trainer.step().inner_steps == 2 * 2 * 2
-        ages.append([slot.age // config.truncation for slot in trainer.slots])
+        ages.append([stack.age // config.truncation for stack in trainer.stacks])
     assert ages == [[1, 1, 0, 0, 0, 0], [1] * 4 + [0, 0], [1] * 6, [2, 2, 1, 1, 1, 1]]
 
 

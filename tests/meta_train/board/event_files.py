@@ -9,7 +9,7 @@ from meta_train.board.board import open_board
 from meta_train.board.options import BoardOptions
 from meta_train.config import Config
 from meta_train.distributed import World
-from meta_train.slots import Lengths
+from meta_train.inner_stacks import Lengths
 from meta_train.trainer import MetaTrainer
 
 ALONE = World(0, 1, torch.device("cpu"), grouped=False)

@@ -1,8 +1,8 @@
 import pytest
 
 from meta_train.baselines import opponent, tuned
+from meta_train.board.diagnostics import ANGLE, UPDATE
 from meta_train.board.evaluation import CURVES, LOSS, relative
-from meta_train.board.insides import ANGLE, UPDATE
 from meta_train.board.options import BoardOptions
 from meta_train.board.tasks import board_tasks
 from meta_train.curves import Budget, Setting, curves

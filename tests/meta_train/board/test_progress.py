@@ -53,7 +53,7 @@ def test_points_further_apart_are_means_and_sums(tmp_path):
 
 def test_diverged_runs_are_counted_also_over_a_resume(tmp_path):
     run = trainer(tmp_path, board=BoardOptions(histograms=0, every=0))
-    run.slots[0].particles.runs.parameters["1.weight"].fill_(torch.nan)
+    run.stacks[0].particles.runs.parameters["1.weight"].fill_(torch.nan)
     go_on(run, until=2)
     again = trainer(tmp_path, board=quiet())
     again.load_state_dict(run.state_dict())

@@ -46,7 +46,7 @@ def test_graphs_are_drawn_once(tmp_path):
     again.load_state_dict(run.state_dict())
     go_on(again)
     (picture,) = events(tmp_path).Images(f"{GROUP}/mlp")
-    expected = graph_image(run.slots[0].task.graph)
+    expected = graph_image(run.stacks[0].task.graph)
     assert (picture.step, picture.height, picture.width) == (0, *expected.shape[1:])
 
 
