@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from meta_train.baselines import Sweep, Tuned, tuned
 from meta_train.curves import Budget, Curve, smoothed
@@ -192,7 +193,9 @@ def compare(
             )
     rows: list[Row] = []
     curves: dict[str, dict[str, list[float]]] = {}
-    for trial in trials:
+    # The bar is left out for a single task, where it would say nothing.
+    bar = tqdm(trials, desc="tasks", unit="task", disable=len(trials) == 1, dynamic_ncols=True)
+    for trial in bar:
         found = {
             sweep.name: tuned(sweep, trial.task, trial.budget, criterion, folder, screen)
             for sweep in sweeps

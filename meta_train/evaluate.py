@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import tyro
 from tqdm import tqdm
 
 from meta_train import table
@@ -19,6 +21,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.plot import plot, plot_speed_ups
 from meta_train.provenance import command
 from meta_train.rules import rule_of
+from meta_train.shared_files import usable_folder
 from meta_train.suites import suite
 from meta_train.tasks.family import family_of
 from ngopt.rules.rule import Rule
@@ -64,7 +67,8 @@ class EvaluateOptions:
     """
 
     rule: tuple[str, ...] = ("default",)
-    suites: tuple[str, ...] = ()
+    # Of old, they were called rings.
+    suites: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rings",))] = ()
     tasks: tuple[str, ...] = ()
     draws: int = 1
     opponents: tuple[str, ...] = ("adamw",)
@@ -103,7 +107,7 @@ def run_evaluate(options: EvaluateOptions, echo: Callable[[str], None] = tqdm.wr
         options: everything there is to choose.
         echo: shows a line of text.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
+    usable_folder(options.out)
     shown = 0
     for comparison in evaluate(options):
         for row in comparison.rows[shown:]:
@@ -118,7 +122,11 @@ def run_evaluate(options: EvaluateOptions, echo: Callable[[str], None] = tqdm.wr
         plot_speed_ups(comparison, options.out / "speed_ups.png")
     else:
         echo('No picture of the curves: for that, pip install "ngopt[draw]".')
-    echo(f"Written to {options.out}.")
+    echo(
+        f"Written to {options.out}: evaluation.md has the tables, evaluation.json all figures.\n"
+        f"  Put them on the card of a rule:  python -m meta_train export RUN FILE --results "
+        f"{options.out / 'evaluation.json'}"
+    )
 
 
 def evaluate(options: EvaluateOptions) -> Iterator[Comparison]:

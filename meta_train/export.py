@@ -15,6 +15,7 @@ from meta_train.comparison import renamed
 from meta_train.errors import MetaTrainError
 from meta_train.provenance import commit
 from meta_train.rules import newest, rule_in
+from meta_train.shared_files import usable_folder
 from ngopt.rules.cards import card_path
 from ngopt.rules.library import fingerprint, save_rule
 
@@ -116,7 +117,7 @@ def export(
         "results": results,
         "known_weaknesses": list(weaknesses),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
+    usable_folder(out.parent)
     save_rule(rule, out)
     card_path(out).write_text(json.dumps(card, indent=1) + "\n")
     return card

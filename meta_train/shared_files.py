@@ -5,15 +5,38 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from meta_train.errors import MetaTrainError
+
+
+def usable_folder(folder: Path) -> Path:
+    """Make a folder, if there is none, and make sure that files can be written to it.
+
+    Raises:
+        MetaTrainError: if a file is in its place, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MetaTrainError(
+            f"cannot make the folder `{folder}`: {error.strerror}.\n"
+            "  Give another folder; none of the names in its path may be that of a file."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise MetaTrainError(
+            f"cannot write to the folder `{folder}`.\n  Give a folder that you may write to."
+        )
+    return folder
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file of tensors, so that it is there whole or not at all."""
     partial = _partial(path)
     try:
-        save_file({n: t.contiguous() for n, t in tensors.items()}, partial, metadata)
+        # safetensors' own files can be read by their owner alone.
+        partial.write_bytes(save({n: t.contiguous() for n, t in tensors.items()}, metadata))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -17,13 +17,15 @@ from meta_train.estimators.activity_pes import ActivityPES
 from meta_train.estimators.backprop import Greedy, TruncatedBackprop
 from meta_train.estimators.estimator import Estimator
 from meta_train.estimators.evolution_strategies import ES, NRES, PES
-from meta_train.inner_stacks import InnerStack
+from meta_train.inner_stacks import InnerStack, Lengths
 from meta_train.interleave import in_turns
-from meta_train.outer import Outer
+from meta_train.meta_loss import MetaLoss
+from meta_train.outer import Outer, OuterOptions
 from meta_train.rules import rule_of
 from meta_train.tasks.augmentation import Augmented
 from meta_train.tasks.family import family_of
 from meta_train.unroll.modules import Modules
+from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
 from ngopt.rules.rule import Rule
 
@@ -187,7 +189,15 @@ class MetaTrainer:
             MetaTrainError: if the configuration has changed in what theta depends on.
         """
         # An older checkpoint lacks options that came later: it was begun with their defaults.
-        before = _completed(json.loads(state["config"]), json.loads(as_json(Config())))
+        defaults = replace(
+            Config(),
+            frozen=(),
+            lengths=Lengths(),
+            unroll=UnrollOptions(),
+            meta_loss=MetaLoss(),
+            outer=OuterOptions(),
+        )
+        before = _completed(json.loads(state["config"]), json.loads(as_json(defaults)))
         now = json.loads(as_json(self.config))
         checkpoint.check_unchanged(before, now, FREE)
         self.rule.load_state_dict(state["theta"])

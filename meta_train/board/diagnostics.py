@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from meta_train.curves import Setting
+from meta_train.board.cards import ANGLE, CORRECTION, NEURONS, SCALE, UPDATE
+from meta_train.curves import Setting, shown_steps
 from meta_train.tasks.task import Task, Tensors
 from ngopt.monitor.adam_beside import AdamBeside
 from ngopt.monitor.measures import angle, change, rms
@@ -19,8 +20,6 @@ from ngopt.rules.rule import Rule
 
 POINTS = 50
 """Number of inner steps that are shown, at most about."""
-
-UPDATE, ANGLE = "4 update RMS", "6 angle to Adam"
 
 
 class StepDiagnostics(NamedTuple):
@@ -57,7 +56,8 @@ def diagnose(
     parameters, context = task.problem(generator)
     stacked = {name: tensor[None] for name, tensor in context.items()}
     state, adam = init_state(parameters, task.graph, rule), AdamBeside()
-    for step in range(1, steps + 1):
+    label = f"watching {type(rule).__name__} on {task.name.partition('(')[0]}"
+    for step in (number + 1 for number in shown_steps(steps, label)):
         batch = tuple(t[0] for t in task.batches(stacked, 1, generator))
         gradients, _ = grad_and_value(task.loss)(parameters, context, batch)
         lr = setting.rate(step - 1, steps)
@@ -74,19 +74,26 @@ def diagnose(
 
 
 def _numbers(moves: Tensors, adams: Tensors, seen: Seen) -> Tensors:
-    decided = seen.numbers().items()
+    decided = {
+        tag.removeprefix("scale/"): value
+        for tag, value in seen.numbers().items()
+        if tag.startswith("scale/")
+    }
     return {
         f"{ANGLE}/all parameters": angle(moves, adams),
         **{f"{ANGLE}/{name}": angle(move, adams[name]) for name, move in moves.items()},
         **{f"{UPDATE}/{name}": rms(move) for name, move in moves.items()},
-        **{f"5 learned {tag}": value for tag, value in decided if tag.startswith("scale/")},
+        **{f"{SCALE}/{name}": value for name, value in decided.items()},
     }
 
 
 def _images(seen: Seen) -> Tensors:
-    order = {"correction": 7, "neurons": 8}
+    groups = {"correction": CORRECTION, "neurons": NEURONS}
     pictures = seen.images().items()
-    return {f"{order[tag.partition('/')[0]]} {tag}": _lying(picture) for tag, picture in pictures}
+    return {
+        f"{groups[tag.partition('/')[0]]}/{tag.partition('/')[2]}": _lying(picture)
+        for tag, picture in pictures
+    }
 
 
 def _lying(picture: Tensor) -> Tensor:

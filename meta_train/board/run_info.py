@@ -3,11 +3,15 @@
 import json
 from typing import Any
 
+from meta_train.board.cards import layout
 from meta_train.board.panel import Panel
 from meta_train.config import Config
 from meta_train.provenance import command
 from meta_train.trainer import MetaTrainer, Report, as_json
 from ngopt.rules.library import fingerprint
+
+LAST = ("entries", "backend", "lengths", "augment")
+"""Options that come last in the table of hyper-parameters."""
 
 UNCOMPARED = ("preset", "folder", "imports", "device", "checkpoint_every", "keep", "board")
 """Options that say nothing about how good a run can be."""
@@ -19,11 +23,12 @@ class RunInfo(Panel):
     Args:
         writer: of the run.
         metrics: tags of the curves whose last point tells how good a run is.
+        opponents: what the run is compared with.
     """
 
-    def __init__(self, writer: Any, metrics: list[str]) -> None:
+    def __init__(self, writer: Any, metrics: list[str], opponents: tuple[str, ...] = ()) -> None:
         super().__init__(writer)
-        self._metrics = metrics
+        self._metrics, self._opponents = metrics, opponents
 
     def before(self, trainer: MetaTrainer) -> None:
         """Write what the run is; once more when it is resumed, since some options may change."""
@@ -34,6 +39,7 @@ class RunInfo(Panel):
         }
         for tag, text in texts.items():
             self.writer.add_text(tag, text, trainer.step_number)
+        self.writer.add_custom_scalars(layout(self._opponents))
         experiment, start, _ = self._summaries(trainer.config)
         self.writer.file_writer.add_summary(experiment)
         self.writer.file_writer.add_summary(start)
@@ -58,7 +64,10 @@ class RunInfo(Panel):
 def hyper_parameters(config: Config) -> dict[str, Any]:
     """What runs can be compared by: numbers and words, by name, such as `outer.lr`."""
     options = json.loads(as_json(config))
-    return _flat({name: value for name, value in options.items() if name not in UNCOMPARED})
+    compared = {name: value for name, value in options.items() if name not in UNCOMPARED}
+    # Columns have this order: what seldom differs comes last.
+    last = {name: compared.pop(name) for name in LAST}
+    return _flat(compared | last)
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -25,6 +24,8 @@ def digits(folder: Path) -> RawImages:
     Args:
         folder: not needed, the images come with scikit-learn.
     """
+    from sklearn.datasets import load_digits  # takes a while
+
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1)
     labels = torch.tensor(bunch.target, dtype=torch.int64)

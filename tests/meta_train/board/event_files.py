@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from meta_train.board.board import open_board
+from meta_train.board.board import board_folder, open_board
 from meta_train.board.options import BoardOptions
 from meta_train.config import Config
 from meta_train.distributed import World
@@ -54,8 +54,11 @@ def step(run):
 
 
 def events(folder):
-    """What TensorBoard loads of a folder of curves."""
-    loaded = EventAccumulator(str(folder), size_guidance=dict.fromkeys(KINDS, 0))
+    """What TensorBoard loads of a folder of curves, or of the main curves of a run."""
+    main = board_folder(replace(TINY, folder=folder))
+    loaded = EventAccumulator(
+        str(main if main.is_dir() else folder), size_guidance=dict.fromkeys(KINDS, 0)
+    )
     loaded.Reload()
     return loaded
 

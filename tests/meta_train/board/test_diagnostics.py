@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.func import grad
 
-from meta_train.board.diagnostics import ANGLE, POINTS, UPDATE, diagnose
+from meta_train.board.cards import ANGLE, CORRECTION, NEURONS, SCALE, UPDATE
+from meta_train.board.diagnostics import POINTS, diagnose
 from meta_train.curves import Setting
 from meta_train.rules import rule_of
 from meta_train.tasks.family import family_of
@@ -44,11 +45,11 @@ def test_angles_are_those_of_the_same_gradients():
 def test_learned_scales_and_pictures_are_those_of_the_last_step_of_a_watched_run():
     found = last(RULE)
     names = {"1.weight", "1.bias", "3.weight", "3.bias"}
-    scales = {tag: value for tag, value in found.numbers.items() if tag.startswith("5 ")}
-    assert scales == {f"5 learned scale/{name}": 1.0 for name in names}  # of a fresh rule
+    scales = {tag: value for tag, value in found.numbers.items() if tag.startswith(SCALE)}
+    assert scales == {f"{SCALE}/{name}": 1.0 for name in names}  # of a fresh rule
     pictures = found.images()
-    assert {f"7 correction/{name}" for name in names} < pictures.keys()
-    assert "8 neurons/h0" in pictures
+    assert {f"{CORRECTION}/{name}" for name in names} < pictures.keys()
+    assert f"{NEURONS}/h0" in pictures
     assert all(picture.dtype == torch.uint8 for picture in pictures.values())
     assert all(picture.shape[2] >= picture.shape[1] for picture in pictures.values())
 

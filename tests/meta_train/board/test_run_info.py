@@ -3,7 +3,7 @@ import sys
 
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from meta_train.board.progress import META_LOSS
+from meta_train.board.cards import META_LOSS
 from meta_train.board.run_info import hyper_parameters
 from meta_train.outer import OuterOptions
 from ngopt.rules.library import fingerprint
@@ -53,6 +53,9 @@ def test_hyper_parameters_are_flat_and_leave_out_what_makes_no_difference():
     assert found["families"] == "mlp; quadratic"
     assert {type(value) for value in found.values()} <= {int, float, str, bool}
     assert not {"folder", "device", "board.every"} & found.keys()
+    columns = list(found)
+    first = min(place for place, name in enumerate(columns) if name.startswith("augment."))
+    assert all(name.startswith("augment.") for name in columns[first:])
 
 
 def test_runs_can_be_compared_by_their_hyper_parameters(tmp_path):
