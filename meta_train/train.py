@@ -95,8 +95,9 @@ def _go_on(trainer: MetaTrainer, board: Board, echo: Echo, saved: int) -> None:
                     report = trainer.step()
                     seconds = time.perf_counter() - began
                     trainer.seconds += seconds
+                text = _postfix(report, seconds, pace.left(report.step))
+                progress.set_postfix_str(text, refresh=False)
                 progress.update()
-                progress.set_postfix_str(_postfix(report, seconds, pace.left(report.step)))
                 began = time.perf_counter()
                 board.after(trainer, report)
                 pace.add(report.step, seconds, time.perf_counter() - began)

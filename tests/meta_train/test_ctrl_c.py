@@ -12,11 +12,18 @@ def press():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def step(ctrl_c, presses, done):
+    with ctrl_c, ctrl_c.put_off():
+        for _ in range(presses):
+            press()
+        done.append("step")
+
+
 def test_a_step_is_finished_first():
     done, said = [], []
-    with pytest.raises(KeyboardInterrupt), CtrlC(said.append) as ctrl_c, ctrl_c.put_off():
-        press()
-        done.append("step")
+    ctrl_c = CtrlC(said.append)
+    with pytest.raises(KeyboardInterrupt):
+        step(ctrl_c, 1, done)
     assert done == ["step"]
     assert not ctrl_c.broken
     assert len(said) == 1
@@ -32,12 +39,10 @@ def test_between_steps_it_stops_at_once():
 
 
 def test_a_second_one_stops_at_once():
-    done = []
-    with pytest.raises(KeyboardInterrupt), CtrlC(done.append) as ctrl_c, ctrl_c.put_off():
-        press()
-        press()
-        done.append("step")
-    assert "step" not in done
+    done, ctrl_c = [], CtrlC(lambda text: None)
+    with pytest.raises(KeyboardInterrupt):
+        step(ctrl_c, 2, done)
+    assert not done
     assert ctrl_c.broken
 
 

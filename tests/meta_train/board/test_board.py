@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from meta_train.board.board import open_board
-from meta_train.board.cards import INNER, META_LOSS, NEURONS, PROGRESS
+from meta_train.board.cards import INNER, META_LOSS, NEURONS, OUTER, PROGRESS
 from meta_train.board.evaluation import CURVES
 from meta_train.board.options import BoardOptions
 from meta_train.distributed import World
@@ -47,7 +47,8 @@ def test_a_killed_and_resumed_run_shows_each_step_once(tmp_path):
     again.load_state_dict(state)
     go_on(again)
     expected, found = scalars(tmp_path / "whole"), scalars(tmp_path / "killed")
-    for tag in (META_LOSS, f"{PROGRESS}/speed-up over adam, all tasks"):
+    # The smoothed meta-loss begins anew.
+    for tag in (f"{OUTER}/meta-loss, not smoothed", f"{PROGRESS}/speed-up over adam, all tasks"):
         assert found[tag] == expected[tag]
     assert [number for number, _ in found[META_LOSS]] == [1, 2, 3, 4]
     for path in (tmp_path / "whole" / CURVES).iterdir():
