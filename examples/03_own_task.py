@@ -1,7 +1,6 @@
 """Register a family of tasks of your own, and meta-train a rule on it.
 
     python examples/03_own_task.py
-    tensorboard --logdir runs
 
 On the command line, the module of a family goes into `--imports`.
 """
@@ -77,9 +76,9 @@ def main() -> None:
     task = family_of(options.family).sample(torch.Generator().manual_seed(0))
     print(f"{task.name} has this graph:\n\n{task.graph.summary()}\n")
 
-    families, board = (options.family,), BoardOptions(every=0)  # The comparison comes below.
-    less = {"steps": options.steps, "problems": 8, "truncation": 20}
-    config = Config(folder=options.out, families=families, board=board, **less)
+    # Short, and without evaluations: the comparison comes below.
+    less = {"problems": 8, "truncation": 20, "board": BoardOptions(every=0)}
+    config = Config(folder=options.out, families=(options.family,), steps=options.steps, **less)
     learned = meta_train(config).rule
     ngopt.save_rule(learned, options.out / "wine.safetensors")
 
