@@ -24,6 +24,9 @@ from meta_train.zoo.training import OPTIMIZERS, Snapshot, draw_recipe, train
 from meta_train.zoo.writer import Chunk, Part, ZooWriter
 
 SIZES = {"small": 32, "varied": 16}
+LEAST_SIZES = {"small": 15, "varied": 2}
+"""Smaller images would have nothing left after three unpadded layers of stride 2."""
+
 SMALL_ACTIVATIONS = ("relu", "tanh")
 MEASURED = ("run", "split", "accuracy", "train_accuracy", "gap", "loss")
 """Columns that are no hyper-parameters."""
@@ -76,6 +79,12 @@ class CnnOptions(MakingOptions):
             raise MetaTrainError(
                 f"cannot make the zoo {self}.\n"
                 "  Use numbers of at least 1, and 4 <= shortest <= longest."
+            )
+        least_size = LEAST_SIZES[self.family]
+        if self.plain()["size"] < least_size:
+            raise MetaTrainError(
+                f"images of {self.size} x {self.size} pixels are too small for these networks.\n"
+                f"  Use --size {least_size} or more."
             )
 
     @property

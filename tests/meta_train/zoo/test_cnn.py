@@ -251,6 +251,12 @@ def test_options_that_make_no_sense(tmp_path, wrong):
         options(tmp_path, **wrong)
 
 
+def test_images_that_are_too_small(tmp_path):
+    with pytest.raises(MetaTrainError, match=r"14 x 14 pixels are too small.*\n.*size 15 or more"):
+        options(tmp_path, size=14)
+    assert options(tmp_path, size=15).size == 15
+
+
 def test_an_unknown_data_set(tmp_path):
     with pytest.raises(MetaTrainError, match="no image data set `nope`"):
         made(tmp_path, data="nope")
