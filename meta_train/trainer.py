@@ -78,7 +78,8 @@ class MetaTrainer:
         self.inner_steps, self.diverged, self.seconds = 0, 0, 0.0
         self.rule = rule_of(config.rule).to(world.device)
         self.rule.lr = config.unroll.lr
-        freeze(self.rule, config.frozen)
+        # What is frozen by default is not in every rule.
+        freeze(self.rule, config.frozen, Config.frozen)
         self.outer = Outer(self.rule, config.outer)
         estimator = self._estimator()
         families = [Augmented(family_of(text), config.augment) for text in config.families]
@@ -228,18 +229,19 @@ def _completed(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any
     }
 
 
-def freeze(rule: Rule, beginnings: Sequence[str]) -> None:
+def freeze(rule: Rule, beginnings: Sequence[str], optional: Sequence[str] = ()) -> None:
     """Exempt parts of theta from learning.
 
     Args:
         rule: whose theta it is.
         beginnings: of the names of the parts.
+        optional: those that the rule need not have.
 
     Raises:
         MetaTrainError: if no name begins so.
     """
     names = [name for name, _ in rule.named_parameters()]
-    for beginning in beginnings:
+    for beginning in set(beginnings) - set(optional):
         if not any(name.startswith(beginning) for name in names):
             parts = sorted({name.split(".")[0] for name in names})
             raise MetaTrainError(

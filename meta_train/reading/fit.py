@@ -66,7 +66,7 @@ class Reading(ABC):
 
     @abstractmethod
     def predict(self, module: nn.Module, split: str) -> Tensor:
-        """What is told of each network of a split, `(snapshots,)`, on the CPU."""
+        """The prediction for each network of a split, `(snapshots,)`, on the CPU."""
 
     def parts(self, module: nn.Module) -> list[nn.Module]:
         """Parts of the module, whose gradients are shortened by themselves; it is one by default.

@@ -19,7 +19,7 @@ from meta_train.tasks.vae import brightness
 from ngopt.graph.neural_graph import NeuralGraph
 
 LEVELS = 16
-"""Number of levels of brightness that are told apart."""
+"""Number of levels of brightness that are distinguished."""
 
 MARGIN = 0.05
 """Brightness is kept as far from 0 and 1 before its logit is taken."""

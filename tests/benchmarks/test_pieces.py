@@ -12,6 +12,7 @@ from meta_train.inner_stacks import Lengths
 from ngopt.rules import FF
 
 TINY = Config(
+    frozen=(),
     rule="FF:hidden=2,layers=1",
     families=("mlp:width=4,depth=1,batch=4",),
     steps=2,

@@ -18,6 +18,7 @@ from tests.meta_train.launch import finished, launched, newest
 from tests.meta_train.states import differences
 
 TINY = Config(
+    frozen=(),
     rule="FF",
     families=("mlp:width=4|6,depth=1,batch=4", "quadratic:size=3"),
     steps=3,

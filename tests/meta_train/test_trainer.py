@@ -15,6 +15,7 @@ from meta_train.trainer import MetaTrainer, as_json
 from meta_train.unroll.options import UnrollOptions
 
 TINY = Config(
+    frozen=(),
     rule="LSTM:hidden=2,layers=1",
     families=("mlp:width=4|6,depth=1,batch=4",),
     steps=8,
@@ -69,6 +70,11 @@ def test_frozen_parts_of_theta_stay(alone, estimator):
 def test_only_what_is_there_can_be_frozen(alone):
     with pytest.raises(MetaTrainError, match=r"cannot freeze `scales`(.|\n)*cells"):
         MetaTrainer(replace(TINY, frozen=("scales",)), alone)
+
+
+def test_what_is_frozen_by_default_need_not_be_there(alone):
+    rule = MetaTrainer(replace(TINY, rule="FF", frozen=Config.frozen), alone).rule
+    assert all(weight.requires_grad for weight in rule.parameters())
 
 
 def test_stacks_of_the_same_task_are_averaged(alone):

@@ -14,6 +14,7 @@ from meta_train.trainer import MetaTrainer
 
 ALONE = World(0, 1, torch.device("cpu"), grouped=False)
 TINY = Config(
+    frozen=(),
     rule="MatrixGNN:rounds=1,width=4",
     families=("mlp:width=3,depth=1,activation=tanh,batch=4",),
     steps=4,
