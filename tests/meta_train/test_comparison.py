@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from scipy.stats import trim_mean
 
 from meta_train import comparison as module
 from meta_train.baselines import Sweep, Tuned
-from meta_train.comparison import Trial, compare, interquartile_mean, stalled, steps_to_reach
+from meta_train.comparison import Row, Trial, compare, interquartile_mean, stalled, steps_to_reach
 from meta_train.curves import Budget, Curve, Setting
 from meta_train.errors import MetaTrainError
 from ngopt.rules import SGDM, Adam
@@ -228,3 +228,11 @@ def test_names_must_differ():
         list(compare([sweep], [trial, trial]))
     with pytest.raises(MetaTrainError, match=r"tasks \[\]"):
         list(compare([sweep], []))
+
+
+def test_rows_of_earlier_files_have_rings(against):
+    row = against((planted([16]), planted([8])), suites=["near"]).rows[0]
+    plain = asdict(row)
+    assert Row.of(plain) == row
+    plain["ring"] = plain.pop("suite")
+    assert Row.of(plain) == row

@@ -10,12 +10,14 @@ from meta_train.config import Config
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
 from meta_train.inner_stacks import Lengths
+from meta_train.meta_loss import MetaLoss
 from meta_train.outer import OuterOptions
 from meta_train.trainer import MetaTrainer, as_json
 from meta_train.unroll.options import UnrollOptions
 
 TINY = Config(
     frozen=(),
+    meta_loss=MetaLoss(),
     rule="LSTM:hidden=2,layers=1",
     families=("mlp:width=4|6,depth=1,batch=4",),
     steps=8,
@@ -171,6 +173,16 @@ def test_trainer_resumes_bitwise_through_plain_data(alone):
     for name, weight in theta(trainer).items():
         assert torch.equal(weight, theta(other)[name])
     assert other.inner_steps == trainer.inner_steps
+
+
+def test_checkpoints_of_earlier_versions_call_stacks_slots(alone):
+    trainer = MetaTrainer(TINY, alone)
+    trainer.step()
+    state = deepcopy(trainer.state_dict())
+    state["slots"] = state.pop("stacks")
+    other = MetaTrainer(TINY, alone)
+    other.load_state_dict(state)
+    assert other.step() == trainer.step()
 
 
 def test_diverging_runs_are_counted_and_meta_training_goes_on(alone):
