@@ -69,6 +69,9 @@ COMMANDS: dict[str, Command] = {
 }
 """All commands, by name."""
 
+KEEPING = ("evaluate", "zoo", "emulate", "relational")
+"""Commands that keep results as they come; `train` says by itself what it has saved."""
+
 PROGRAM = "python -m meta_train"
 HELP = ("-h", "--help")
 
@@ -100,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             '  Install all that it needs with: pip install "ngopt[meta-train]"'
         )
     except KeyboardInterrupt as stopped:
-        sys.exit(str(stopped) or "Stopped.")
+        rest = " What is finished is kept: the same command computes the rest."
+        sys.exit(str(stopped) or f"Stopped.{rest if arguments[0] in KEEPING else ''}")
 
 
 def overview() -> str:

@@ -42,6 +42,7 @@ def meta_train(config: Config, echo: Echo = tqdm.write) -> MetaTrainer:
     with world(config.device) as processes:
         if processes.is_main:
             usable_folder(config.folder)
+            echo(f"Preparing `{config.rule}` and its first tasks.")
         trainer = MetaTrainer(config, processes)
         resumed = _resume(trainer, echo)
         if trainer.step_number < config.steps:
