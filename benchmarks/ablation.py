@@ -1,9 +1,9 @@
 """Ablation of the default rule: parts taken away one by one, at equal meta-training.
 
-    python -m benchmarks.ablation --steps 200 --rings near kin far
+    python -m benchmarks.ablation --steps 200 --suites near kin far
 
 All variants are meta-trained for as many outer steps on the same tasks from the same seeds, and
-compared, untuned, with tuned AdamW on the rings of the evaluation. Killed at any moment, the same
+compared, untuned, with tuned AdamW on the suites of the evaluation. Killed at any moment, the same
 command goes on. Several processes share the work if each is given some of the `--variants`, and one
 of them makes the tables in the end with `--only table`. Results of AdamW that `python -m meta_train
 evaluate` has kept are used again with its `--cache`.
@@ -21,7 +21,7 @@ import tyro
 from benchmarks.pieces import Figures, Piece, collected, with_options, write
 from meta_train.baselines import Sweep, opponent
 from meta_train.comparison import Row, Summary, Trial, compare, summaries
-from meta_train.curves import Budget, Setting
+from meta_train.curves import Setting
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
 from meta_train.evaluate import EvaluateOptions, trials
@@ -77,10 +77,10 @@ class Options:
         steps: number of outer steps; by default the preset's.
         variants: what to change; by default all there are.
         seeds: of meta-training; each variant is meta-trained once with each.
-        rings: of `near`, `kin`, `far`, `large`, `validation` and `transfer`.
+        suites: of `near`, `kin`, `far`, `large`, `validation` and `transfer`.
         tasks: more tasks to evaluate on.
-        inner_steps: of the evaluation; by default those of each ring.
-        problems: of the evaluation; by default those of each ring.
+        inner_steps: of the evaluation; by default those of each suite.
+        problems: of the evaluation; by default those of each suite.
         screen: number of problems on which all settings of AdamW are tried first.
         only: of `meta-train`, `evaluate` and `table`, what to do.
         folder: of runs, results and figures; by default `runs/ablation-` and the preset.
@@ -95,7 +95,7 @@ class Options:
     steps: int | None = None
     variants: tuple[str, ...] = tuple(VARIANTS)
     seeds: tuple[int, ...] = (0,)
-    rings: tuple[str, ...] = ("near", "kin", "far", "large")
+    suites: tuple[str, ...] = ("near", "kin", "far", "large")
     tasks: tuple[str, ...] = ()
     inner_steps: int | None = None
     problems: int | None = None
@@ -157,7 +157,7 @@ def _trials(options: Options) -> list[Trial]:
     return trials(
         EvaluateOptions(
             rule=(),
-            rings=options.rings,
+            suites=options.suites,
             tasks=options.tasks,
             steps=options.inner_steps,
             problems=options.problems,
@@ -187,7 +187,7 @@ def evaluate(trial: Trial, pieces: Sequence[Piece], folder: Path, cache: Path, s
 
 
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
-    """A table for each ring.
+    """A table for each suite.
 
     Args:
         found: contents of the files of figures.
@@ -202,7 +202,7 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
             rows[name] = {content.get("seed"): _rows(content) for content in contents}
     if BASE not in rows:
         raise MetaTrainError("the base is not evaluated yet.\n  Do that first: --variants base.")
-    rings = list(dict.fromkeys(row.ring for row in next(iter(rows[BASE].values()))))
+    suites = list(dict.fromkeys(row.suite for row in next(iter(rows[BASE].values()))))
     facts = next(content for content in found if content["method"] == BASE)
     lines = [
         "# Ablation",
@@ -215,21 +215,21 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
         "over the tasks that both have; less is better, and ± is the standard deviation over "
         "meta-seeds.",
     ]
-    for ring in rings:
-        lines += ["", f"## {ring or 'tasks'}", "", *_ring(ring, rows)]
+    for suite in suites:
+        lines += ["", f"## {suite or 'tasks'}", "", *_suite(suite, rows)]
     return "\n".join([*lines, ""])
 
 
 def _rows(content: Mapping[str, Any]) -> list[Row]:
     figures = content["figures"].values()
-    return [Row(**{**plain, "budget": Budget(**plain["budget"])}) for plain in figures]
+    return [Row.of(plain) for plain in figures]
 
 
-def _ring(ring: str, rows: Mapping[str, Seeds]) -> list[str]:
-    base = {seed: _in_ring(found, ring) for seed, found in rows[BASE].items()}
+def _suite(suite: str, rows: Mapping[str, Seeds]) -> list[str]:
+    base = {seed: _in_suite(found, suite) for seed, found in rows[BASE].items()}
     lines = []
     for name, seeds in rows.items():
-        own = {seed: kept for seed, found in seeds.items() if (kept := _in_ring(found, ring))}
+        own = {seed: kept for seed, found in seeds.items() if (kept := _in_suite(found, suite))}
         if not own:
             continue
         found = [summaries(list(by_task.values()))[0] for by_task in own.values()]
@@ -257,9 +257,9 @@ def _percent(values: Sequence[float]) -> str:
     return f"{fmean(values):+.1f}{spread} %"
 
 
-def _in_ring(rows: Sequence[Row], ring: str) -> dict[str, Row]:
-    """Rows of a ring by task."""
-    return {row.task: row for row in rows if row.ring == ring}
+def _in_suite(rows: Sequence[Row], suite: str) -> dict[str, Row]:
+    """Rows of a suite by task."""
+    return {row.task: row for row in rows if row.suite == suite}
 
 
 def _ratio(own: Mapping[str, Row], base: Mapping[str, Row]) -> float:

@@ -18,8 +18,8 @@ from pathlib import Path
 from meta_train.board.board import open_board
 from meta_train.config import Config
 from meta_train.distributed import world
+from meta_train.inner_stacks import Lengths
 from meta_train.presets import PRESETS
-from meta_train.slots import Lengths
 from meta_train.trainer import MetaTrainer
 from ngopt import save_rule
 

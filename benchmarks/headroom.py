@@ -21,8 +21,8 @@ from torch import Tensor
 
 from meta_train.estimators.activity_pes import PERTURBATION
 from meta_train.meta_loss import SMALL
-from meta_train.rings import ring
 from meta_train.rules import rule_of
+from meta_train.suites import suite
 from meta_train.table import table_lines
 from meta_train.tasks.family import family_of
 from meta_train.tasks.task import Task
@@ -135,7 +135,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rule", default=RULE)
-    tasks = [entry.family for entry in ring("validation") if entry.steps < 1000]
+    tasks = [entry.family for entry in suite("validation") if entry.steps < 1000]
     parser.add_argument("--tasks", nargs="+", default=tasks)
     controls = [*OUTPUTS, *BASE_UPDATE]
     parser.add_argument("--controls", nargs="+", default=controls, choices=controls)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.pes import PES
+from meta_train.estimators.evolution_strategies import PES
 from meta_train.meta_loss import MetaLoss
 from meta_train.rules import rule_of
 from meta_train.table import table_lines

@@ -8,9 +8,9 @@ from typing import Any
 
 from meta_train import checkpoint
 from meta_train.board.options import BoardOptions
-from meta_train.command import command
 from meta_train.config import Config
 from meta_train.errors import MetaTrainError
+from meta_train.provenance import command
 from meta_train.rules import rule_in
 from meta_train.spec import parse
 from meta_train.train import meta_train

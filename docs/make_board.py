@@ -22,12 +22,12 @@ from typing import Any
 PAGE = Path(__file__).resolve().parent / "images" / "board.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PINNED = (
-    "1 meta-training/meta-loss",
-    "2 inner loss/",
-    "3 ours vs adam/all tasks",
-    "4 update RMS/",
-    "5 learned scale/",
-    "6 angle to Adam/all parameters",
+    "1 inner curves",
+    "2 progress/speed-up over adam, all tasks",
+    "2 progress/final loss over adam's, all tasks",
+    "2 progress/meta-loss",
+    "7 learned scale/",
+    "8 angle to Adam/all parameters",
 )
 """What the tags of the curves at the top of the page begin with."""
 

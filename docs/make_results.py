@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 from docs.results_figures import chosen, comparison_of, placed, results_of, short_names  # noqa: E402
 from docs.results_page import Sources, page  # noqa: E402
 from meta_train.baselines import opponent  # noqa: E402
-from meta_train.comparison import Row  # noqa: E402
+from meta_train.comparison import Row, renamed  # noqa: E402
 from meta_train.errors import MetaTrainError  # noqa: E402
-from meta_train.plot import plot, plot_rings  # noqa: E402
+from meta_train.plot import plot, plot_speed_ups  # noqa: E402
 
 DOCS = ROOT / "docs"
 DIGITS = 5
@@ -77,7 +77,7 @@ def without_places(command: str) -> str:
 
 def compact_evaluation(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs of an `evaluation.json`."""
-    names = [field.name for field in fields(Row)]
+    names, rows = [field.name for field in fields(Row)], map(renamed, content["rows"])
     options, settings = content["options"], opponent(content["reference"]).settings
     compact = {
         "command": without_places(content["command"]),
@@ -86,13 +86,13 @@ def compact_evaluation(content: Mapping[str, Any]) -> dict[str, Any]:
         "settings": len(settings),
         "lrs": sorted({setting.lr for setting in settings}),
         "pictured": [],
-        "rows": rounded([{name: row[name] for name in names} for row in content["rows"]]),
+        "rows": rounded([{name: row[name] for name in names} for row in rows]),
     }
     return compact | {"pictured": pictured(compact) if content.get("curves") else []}
 
 
 def pictured(compact: Mapping[str, Any]) -> list[list[str]]:
-    """Ring and name of some tasks, evenly from the fastest to the slowest of the chosen rule."""
+    """Suite and name of some tasks, evenly from the fastest to the slowest of the chosen rule."""
     found = results_of(comparison_of(compact))
     rule = chosen(list(found), compact["opponents"])
     if rule is None:
@@ -100,7 +100,7 @@ def pictured(compact: Mapping[str, Any]) -> list[list[str]]:
     ordered = sorted(found[rule], key=lambda result: (-result.row.speed_up, result.ratio))
     count = min(PANELS, len(ordered))
     places = [round(n * (len(ordered) - 1) / max(1, count - 1)) for n in range(count)]
-    return [[ordered[place].row.ring, ordered[place].row.task] for place in places]
+    return [[ordered[place].row.suite, ordered[place].row.task] for place in places]
 
 
 def compact_paper(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,8 +186,8 @@ def draw_curves(content: Mapping[str, Any], compact: Mapping[str, Any], path: Pa
     """Draw the curves of the pictured tasks, which only the whole `evaluation.json` has."""
     names = short_names([row["task"] for row in compact["rows"]])
     curves = {
-        placed(names[task], ring): content["curves"][f"{ring}: {task}" if ring else task]
-        for ring, task in compact["pictured"]
+        placed(names[task], suite): content["curves"][f"{suite}: {task}" if suite else task]
+        for suite, task in compact["pictured"]
     }
     if curves:
         plot(curves, path)
@@ -221,12 +221,12 @@ def make(
     found = sources(folder)
     if not (found.evaluation or found.papers or found.ablations or found.workloads):
         raise MetaTrainError(
-            f"there are no results in {folder}.\n  First: python -m meta_train evaluate --rings "
+            f"there are no results in {folder}.\n  First: python -m meta_train evaluate --suites "
             "near kin far large, and give its evaluation.json."
         )
     images.mkdir(parents=True, exist_ok=True)
     if found.evaluation is not None:
-        plot_rings(comparison_of(found.evaluation), images / "rings.png")
+        plot_speed_ups(comparison_of(found.evaluation), images / "speed_ups.png")
         if whole is not None:
             draw_curves(whole, found.evaluation, images / "curves.png")
     (docs / "results.md").write_text(page(found), encoding="utf-8")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from meta_train.comparison import Comparison, Row, interquartile_mean, summaries
-from meta_train.curves import Budget
 
 CHOSEN = "default"
 """The rule that the page is about; if it took no part, the first that did."""
@@ -47,18 +46,9 @@ Verdict: TypeAlias = tuple[str, bool, bool]
 """A figure as text, whether it is at the floor, and whether it is at the goal."""
 
 
-def row_of(plain: Mapping[str, Any]) -> Row:
-    """Make a row of its entry in a JSON file, where figures that are not finite are null."""
-    optional = ("accuracy", "steps")
-    figures: dict[str, Any] = {
-        k: math.nan if v is None and k not in optional else v for k, v in plain.items()
-    }
-    return Row(**{**figures, "budget": Budget(**plain["budget"])})
-
-
 def comparison_of(evaluation: Mapping[str, Any]) -> Comparison:
     """Make the comparison, without its curves, of a compact evaluation."""
-    rows = tuple(map(row_of, evaluation["rows"]))
+    rows = tuple(map(Row.of, evaluation["rows"]))
     facts = {name: evaluation[name] for name in ("reference", "criterion", "planned")}
     return Comparison(**facts, rows=rows, summaries=summaries(rows), curves={})
 
@@ -66,14 +56,14 @@ def comparison_of(evaluation: Mapping[str, Any]) -> Comparison:
 def results_of(comparison: Comparison) -> dict[str, Results]:
     """Results of each contestant but the reference, in the order of the tasks."""
     references = {
-        (row.ring, row.task): row
+        (row.suite, row.task): row
         for row in comparison.rows
         if row.contestant == comparison.reference
     }
     found: dict[str, Results] = {}
     for row in comparison.rows:
         if row.contestant != comparison.reference:
-            result = Result(row, references[row.ring, row.task])
+            result = Result(row, references[row.suite, row.task])
             found.setdefault(row.contestant, []).append(result)
     return found
 
@@ -113,9 +103,9 @@ def short_names(tasks: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def placed(name: str, ring: str) -> str:
-    """A name with its ring, if it has one."""
-    return f"{name} ({ring})" if ring else name
+def placed(name: str, suite: str) -> str:
+    """A name with its suite, if it has one."""
+    return f"{name} ({suite})" if suite else name
 
 
 @dataclass(frozen=True)
@@ -147,8 +137,8 @@ class Goal:
         return f"{text}, {'floor' if floor else 'missed'}"
 
 
-def _in(ring: str) -> Callable[[Result], bool]:
-    return lambda result: result.row.ring == ring
+def _in(suite: str) -> Callable[[Result], bool]:
+    return lambda result: result.row.suite == suite
 
 
 def _net(data: str, size: int, width: int) -> Callable[[Result], bool]:
@@ -158,7 +148,7 @@ def _net(data: str, size: int, width: int) -> Callable[[Result], bool]:
     def counts(result: Result) -> bool:
         family, own = options_of(result.row.task)
         return (
-            (family, result.row.ring, result.row.budget.steps) == ("convnet", "near", 1000)
+            (family, result.row.suite, result.row.budget.steps) == ("convnet", "near", 1000)
         ) and wanted.items() <= own.items()
 
     return counts

@@ -15,14 +15,13 @@ from docs.results_figures import (
     comparison_of,
     placed,
     results_of,
-    row_of,
     short_names,
 )
 from meta_train.baselines import FINALISTS
-from meta_train.comparison import STALLED, WORSE, Comparison, interquartile_mean
+from meta_train.comparison import STALLED, WORSE, Comparison, Row, interquartile_mean
 from meta_train.curves import Budget
-from meta_train.rings import ring
 from meta_train.spec import parse
+from meta_train.suites import suite
 from meta_train.table import table_lines
 
 GROUPS = {
@@ -33,7 +32,7 @@ GROUPS = {
     "transfer": "the paper's convnet over width and depth",
     "validation": "small and fast, to choose rules by",
 }
-"""Groups of tasks (`--rings`), and what is in them."""
+"""Groups of tasks (`--suites`), and what is in them."""
 
 UNCUT = (
     "as it was before it was split, 12 tasks of which five are now in *kin*: architectures that no "
@@ -125,7 +124,7 @@ def evaluated(content: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     comparison = comparison_of(content)
     found, names = results_of(comparison), short_names([row.task for row in comparison.rows])
     first = group_lines(comparison, found)
-    done = len({(row.ring, row.task) for row in comparison.rows})
+    done = len({(row.suite, row.task) for row in comparison.rows})
     if done < comparison.planned:
         first += ["", f"**Not finished: {done} of {comparison.planned} tasks.**"]
     rest = _goals(found, content["opponents"])
@@ -140,13 +139,13 @@ def group_lines(comparison: Comparison, found: Mapping[str, Results]) -> list[st
     """A table over the groups of tasks, and its picture."""
     rows = []
     for summary in comparison.summaries:
-        own = [r for r in found.get(summary.contestant, []) if r.row.ring == summary.ring]
+        own = [r for r in found.get(summary.contestant, []) if r.row.suite == summary.suite]
         losses = [
             f"{interquartile_mean(ratios):.3g}" if ratios else "1"
             for ratios in ([r.ratio for r in own], [r.test_ratio for r in own])
         ]
         counts = f"{summary.worse} of {summary.tasks}", summary.stalled, summary.diverged
-        who = summary.ring or "none", f"`{summary.contestant}`", f"{summary.speed_up:.2f}"
+        who = summary.suite or "none", f"`{summary.contestant}`", f"{summary.speed_up:.2f}"
         rows.append([*who, *losses, *map(str, counts)])
     head = ["tasks", "", "speed-up", "train loss", "test loss", "worse", "stalled", "diverged"]
     return [
@@ -154,7 +153,7 @@ def group_lines(comparison: Comparison, found: Mapping[str, Results]) -> list[st
         "Rules as they come, against a tuned opponent. Losses in units of the opponent's; "
         "*stalled*, *diverged*: numbers of runs ([what was measured](#what-was-measured)).",
         *("", *table_lines(head, rows), ""),
-        *("![Speed-up on each task, group by group](images/rings.png)", ""),
+        *("![Speed-up on each task, group by group](images/speed_ups.png)", ""),
         "A dot is a task, a bar an interquartile mean; triangles are at 0.",
     ]
 
@@ -175,7 +174,7 @@ def task_lines(found: Mapping[str, Results], names: Mapping[str, str]) -> list[s
     ]
     head = ["task", "steps", "opponent", *(f"`{name}`" for name in found)]
     tasks = list(zip(*found.values(), strict=True))
-    for group, results in groupby(tasks, lambda of_task: of_task[0].row.ring):
+    for group, results in groupby(tasks, lambda of_task: of_task[0].row.suite):
         rows = []
         for of_task in results:
             row, reference = of_task[0].row, of_task[0].reference
@@ -204,7 +203,7 @@ def curve_lines(content: Mapping[str, Any], names: Mapping[str, str]) -> list[st
 
 
 def _protocol(comparison: Comparison, content: Mapping[str, Any]) -> list[str]:
-    there = {row.ring for row in comparison.rows}
+    there = {row.suite for row in comparison.rows}
     texts = GROUPS | ({"far": UNCUT} if _uncut(comparison) else {})
     unseen = [f"*{name}*" for name in GROUPS if name in there and name != "validation"]
     kept_out = f" Nothing of {', '.join(unseen)} was used to meta-train or to choose a rule."
@@ -232,8 +231,8 @@ def _protocol(comparison: Comparison, content: Mapping[str, Any]) -> list[str]:
 
 def _uncut(comparison: Comparison) -> bool:
     """Whether kinds that are now in the group `kin`, and not in `far`, were in `far` then."""
-    kin, far = ({parse(entry.family).name for entry in ring(name)} for name in ("kin", "far"))
-    seen = {row.task.partition("(")[0] for row in comparison.rows if row.ring == "far"}
+    kin, far = ({parse(entry.family).name for entry in suite(name)} for name in ("kin", "far"))
+    seen = {row.task.partition("(")[0] for row in comparison.rows if row.suite == "far"}
     return bool(seen & (kin - far))
 
 
@@ -255,7 +254,7 @@ def _goals(found: Mapping[str, Results], opponents: Sequence[str]) -> list[str]:
 
 
 def _good_and_bad(rule: str, results: Results, names: Mapping[str, str]) -> list[str]:
-    told = [result for result in results if result.row.ring in PROMISED] or results
+    told = [result for result in results if result.row.suite in PROMISED] or results
     count = min(EXTREMES, len(told) // 2)
     by_speed = sorted(told, key=lambda result: (-result.row.speed_up, result.ratio))
     by_loss = sorted(told, key=lambda result: -result.ratio)
@@ -281,7 +280,7 @@ def _good_and_bad(rule: str, results: Results, names: Mapping[str, str]) -> list
 
 
 def _named(results: Results, names: Mapping[str, str]) -> str:
-    listed = "; ".join(placed(names[result.row.task], result.row.ring) for result in results)
+    listed = "; ".join(placed(names[result.row.task], result.row.suite) for result in results)
     return f"{len(results)} task(s): {listed}" if results else "no task"
 
 
@@ -289,7 +288,7 @@ def _described(results: Results, names: Mapping[str, str]) -> list[str]:
     """A table of some tasks."""
     rows = [
         [
-            placed(names[result.row.task], result.row.ring),
+            placed(names[result.row.task], result.row.suite),
             f"{result.row.speed_up:.2f}" if result.row.speed_up else "never as low",
             f"{result.ratio:.3g}",
             f"{result.test_ratio:.3g}",
@@ -311,7 +310,7 @@ def ablation_lines(content: Mapping[str, Any]) -> list[str]:
     found = []
     for contestant in content["found"]:
         figures = {
-            task: vars(row_of(row)) | {"budget": row["budget"]}
+            task: vars(Row.of(row)) | {"budget": row["budget"]}
             for task, row in contestant["figures"].items()
         }
         found.append({**contestant, "figures": figures})

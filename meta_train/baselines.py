@@ -75,7 +75,7 @@ Source: Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
 
 
 def celo(weights: str) -> Sweep:
-    """Celo as published, which is told the number of steps and the losses, and is not tuned.
+    """Celo as published, which is given the number of steps and the losses, and is not tuned.
 
     Args:
         weights: file of its weights; see :class:`~meta_train.unroll.celo.Celo`.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from meta_train.command import command
+from meta_train.provenance import command
 
 
 def cached(

@@ -70,7 +70,7 @@ def latest(
 
     Args:
         folder: of the checkpoints of one run.
-        warn: is told of each newer checkpoint that is damaged, and which one is used instead.
+        warn: shows a message for each newer checkpoint that is damaged, and which is used instead.
 
     Returns:
         The outer step and the state, or None if there are no checkpoints.

@@ -1,11 +1,13 @@
-"""Rules against opponents: figures of each task, and interquartile means over those of a ring."""
+"""Rules against opponents: figures of each task, and interquartile means over those of a suite."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from meta_train.baselines import Sweep, Tuned, tuned
 from meta_train.curves import Budget, Curve, smoothed
@@ -14,6 +16,9 @@ from meta_train.tasks.task import Task
 
 WORSE = 1.02
 """A contestant is worse than the reference if its final loss is above this multiple of it."""
+
+OPTIONAL = ("accuracy", "steps")
+"""Figures of a row that may be missing; others that are null in a file are not finite."""
 
 STALLED = 0.9
 """A run that does not get below this multiple of an early loss has stalled."""
@@ -26,22 +31,26 @@ class Trial:
     Args:
         task: what to train.
         budget: for how long, and on how many problems.
-        ring: the ring of tasks it belongs to; empty if none.
+        suite: the suite of tasks it belongs to; empty if none.
     """
 
     task: Task
     budget: Budget
-    ring: str = ""
+    suite: str = ""
 
     @property
     def name(self) -> str:
-        """Ring and task."""
-        return labelled(self.ring, self.task.name)
+        """Suite and task."""
+        return labelled(self.suite, self.task.name)
 
 
-def labelled(ring: str, text: str) -> str:
-    """A text after the name of its ring, if it has one."""
-    return f"{ring}: {text}" if ring else text
+def labelled(suite: str, text: str) -> str:
+    """A text after the name of its suite, if it has one."""
+    return f"{suite}: {text}" if suite else text
+
+
+OLD_NAMES = {"ring": "suite"}
+"""Names in files of earlier versions, and what they are called now."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Row:
     """What a contestant reached on a task. Figures are means over the problems.
 
     Args:
-        ring: the ring of the task; empty if none.
+        suite: the suite of the task; empty if none.
         task: name.
         budget: for how long it trained, and on how many problems.
         contestant: name.
@@ -70,7 +79,7 @@ class Row:
         speed_up: how many times fewer steps than the reference's own; 0 if it never was as low.
     """
 
-    ring: str
+    suite: str
     task: str
     budget: Budget
     contestant: str
@@ -89,13 +98,27 @@ class Row:
     steps: int | None
     speed_up: float
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Row":
+        """Make a row of its entry in a JSON file, where figures that are not finite are null."""
+        figures: dict[str, Any] = {
+            name: math.nan if value is None and name not in OPTIONAL else value
+            for name, value in renamed(plain).items()
+        }
+        return cls(**{**figures, "budget": Budget(**figures["budget"])})
+
+
+def renamed(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of a file under the names of today; see :data:`OLD_NAMES`."""
+    return {OLD_NAMES.get(name, name): value for name, value in plain.items()}
+
 
 @dataclass(frozen=True)
 class Summary:
-    """A contestant on the tasks of a ring: interquartile means of figures of :class:`Row`, counts.
+    """A contestant on the tasks of a suite: interquartile means of figures of :class:`Row`, counts.
 
     Args:
-        ring: name; empty for tasks of none.
+        suite: name; empty for tasks of none.
         contestant: name.
         tasks: how many.
         relative_train: training loss.
@@ -107,7 +130,7 @@ class Summary:
         diverged: number of runs, in all.
     """
 
-    ring: str
+    suite: str
     contestant: str
     tasks: int
     relative_train: float
@@ -128,8 +151,8 @@ class Comparison:
         criterion: by which settings were chosen.
         planned: number of tasks when all are done.
         rows: task by task.
-        summaries: of each contestant on each ring.
-        curves: training losses, means over the problems, by task (with its ring) and contestant.
+        summaries: of each contestant on each suite.
+        curves: training losses, means over the problems, by task (with its suite) and contestant.
     """
 
     reference: str
@@ -151,7 +174,7 @@ def compare(
 
     Args:
         sweeps: the contestants; the first is the reference.
-        trials: what to train, and for how long; names differ within a ring.
+        trials: what to train, and for how long; names differ within a suite.
         criterion: how settings are chosen; see :func:`~meta_train.baselines.tuned`.
         folder: where results are kept, to be used again.
         screen: number of problems to screen settings on.
@@ -170,7 +193,9 @@ def compare(
             )
     rows: list[Row] = []
     curves: dict[str, dict[str, list[float]]] = {}
-    for trial in trials:
+    # The bar is left out for a single task, where it would say nothing.
+    bar = tqdm(trials, desc="tasks", unit="task", disable=len(trials) == 1, dynamic_ncols=True)
+    for trial in bar:
         found = {
             sweep.name: tuned(sweep, trial.task, trial.budget, criterion, folder, screen)
             for sweep in sweeps
@@ -184,12 +209,12 @@ def compare(
 
 
 def summaries(rows: Sequence[Row]) -> tuple[Summary, ...]:
-    """Summary of each contestant on each ring, in the order of the rows."""
+    """Summary of each contestant on each suite, in the order of the rows."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.ring, row.contestant), []).append(row)
-    in_rings = sorted(groups, key=lambda key: [ring for ring, _ in groups].index(key[0]))
-    return tuple(_summary(groups[key]) for key in in_rings)
+        groups.setdefault((row.suite, row.contestant), []).append(row)
+    in_suites = sorted(groups, key=lambda key: [suite for suite, _ in groups].index(key[0]))
+    return tuple(_summary(groups[key]) for key in in_suites)
 
 
 def stalled(curve: Curve, reference: Curve) -> Tensor:
@@ -247,7 +272,7 @@ def _rows(
         final, measured = curve.final, curve.measured
         accuracy = measured["test"].get("accuracy")
         yield Row(
-            ring=trial.ring,
+            suite=trial.suite,
             task=trial.task.name,
             budget=trial.budget,
             contestant=name,
@@ -271,7 +296,7 @@ def _rows(
 def _summary(rows: Sequence[Row]) -> Summary:
     accuracies = [row.accuracy for row in rows if row.accuracy is not None]
     return Summary(
-        ring=rows[0].ring,
+        suite=rows[0].suite,
         contestant=rows[0].contestant,
         tasks=len(rows),
         relative_train=interquartile_mean([row.relative_train for row in rows]),

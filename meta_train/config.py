@@ -6,9 +6,9 @@ from typing import Literal
 
 from meta_train.board.options import BoardOptions
 from meta_train.errors import MetaTrainError
+from meta_train.inner_stacks import Lengths
 from meta_train.meta_loss import MetaLoss
 from meta_train.outer import OuterOptions
-from meta_train.slots import Lengths
 from meta_train.tasks.augmentation import Augmentation
 from meta_train.unroll.options import UnrollOptions
 
@@ -16,6 +16,8 @@ from meta_train.unroll.options import UnrollOptions
 @dataclass(frozen=True)
 class Config:
     """Meta-train a rule: learn its theta by training many small models with it.
+
+    The defaults are the preset `default`: about twenty minutes on one CPU core.
 
     Started again with the same folder, a run goes on where it stopped. Under `torchrun`, the stacks
     are shared among the processes, and theta is the same for any number of them.
@@ -68,27 +70,29 @@ class Config:
     preset: str = "default"
     folder: Path = Path("runs/default")
     rule: str = "MatrixGNN"
-    families: tuple[str, ...] = ("mlp",)
+    families: tuple[str, ...] = ("mlp:width=16|32,depth=1|2,activation=relu|tanh",)
     imports: tuple[str, ...] = ()
-    steps: int = 1000
-    stacks: int = 2
+    steps: int = 240
+    stacks: int = 1
     active: int = 0
     mixed: bool = True
-    problems: int = 8
+    problems: int = 32
     entries: int = 0
     estimator: Literal["backprop", "greedy", "es", "pes", "nres", "activity_pes"] = "backprop"
     sigma: float = 0.01
     sigma_outputs: float = 0.1
     standardize: bool = False
     segment: int = 0
-    truncation: int = 20
+    truncation: int = 30
     backend: Literal["stacked", "modules"] = "stacked"
     augment: Augmentation = field(default_factory=Augmentation)
-    lengths: Lengths = field(default_factory=Lengths)
-    unroll: UnrollOptions = field(default_factory=UnrollOptions)
-    meta_loss: MetaLoss = field(default_factory=MetaLoss)
-    outer: OuterOptions = field(default_factory=OuterOptions)
-    frozen: tuple[str, ...] = ()
+    lengths: Lengths = field(default_factory=lambda: Lengths(60, 1000))
+    unroll: UnrollOptions = field(
+        default_factory=lambda: UnrollOptions(lr=1e-3, lr_spread=2.0, average=0.9)
+    )
+    meta_loss: MetaLoss = field(default_factory=lambda: MetaLoss(scale="log"))
+    outer: OuterOptions = field(default_factory=lambda: OuterOptions(lr=2e-3))
+    frozen: tuple[str, ...] = ("scale",)
     seed: int = 0
     device: str = "auto"
     checkpoint_every: int = 50

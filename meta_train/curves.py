@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.task import Batch, Problem, Task, Tensors
@@ -23,6 +24,9 @@ Stepper: TypeAlias = Rule | TorchOptimizer
 """What trains inner models."""
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
+
+DELAY = 2.0
+"""Seconds after which progress is shown."""
 
 SPLITS = ("held_out", "test")
 """What the trained models are measured on: settings are chosen by the first."""
@@ -140,7 +144,9 @@ def smoothed(losses: Tensor) -> Tensor:
     return torch.stack([exact[max(0, n - width) : n].mean(0) for n in range(1, len(losses) + 1)])
 
 
-def curves(rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget) -> list[Curve]:
+def curves(
+    rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget, label: str = ""
+) -> list[Curve]:
     """Train models with a rule or an optimizer, with each setting on the same problems and batches.
 
     A run that diverges stands still; it is not started anew.
@@ -150,16 +156,42 @@ def curves(rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budge
         task: what to train.
         settings: how the rule is used.
         budget: for how long.
+        label: of the progress bar, which is shown if it takes longer than two seconds; by default
+            it says what trains what.
 
     Returns:
         The curve of each setting.
     """
+    label = label or _label(rule, task, len(settings))
     found: dict[int, Curve] = {}
     for places in stacks(task, settings, budget.problems):
         with torch.no_grad():
-            together = _together(rule, task, [settings[place] for place in places], budget)
+            together = _together(rule, task, [settings[place] for place in places], budget, label)
         found |= zip(places, together, strict=True)
     return [found[place] for place in range(len(settings))]
+
+
+def shown_steps(steps: int, label: str) -> Iterator[int]:
+    """Count inner steps from 0, with a labelled progress bar if they take over two seconds."""
+    yield from tqdm(
+        range(steps),
+        desc=label,
+        unit="inner step",
+        delay=DELAY,
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+
+def _label(rule: Stepper, task: Task, settings: int) -> str:
+    """What a progress bar says: `tuning Adam on mlp (14 settings)`."""
+    name = rule.name if isinstance(rule, TorchOptimizer) else type(rule).__name__
+    family = task.name.partition("(")[0]
+    return (
+        f"tuning {name} on {family} ({settings} settings)"
+        if settings > 1
+        else f"{name} on {family}"
+    )
 
 
 def weights(task: Task) -> int:
@@ -198,7 +230,7 @@ def _flops(task: Task) -> int:
 
 
 def _together(
-    rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget
+    rule: Stepper, task: Task, settings: Sequence[Setting], budget: Budget, label: str
 ) -> Iterator[Curve]:
     """Train with settings that have the same weight decay."""
     options = UnrollOptions(weight_decay=settings[0].weight_decay)
@@ -210,7 +242,7 @@ def _together(
     generator = torch.Generator().manual_seed(budget.seed)
     runs = unroll.begin(task, budget.problems, generator, len(settings))
     losses = []
-    for step in range(budget.steps):
+    for step in shown_steps(budget.steps, label):
         rates = torch.tensor([setting.rate(step, budget.steps) for setting in settings])
         lr = rates.repeat_interleave(budget.problems).to(runs.lr)
         runs, loss = unroll.advance(replace(runs, lr=lr), 1, made=step)
@@ -237,9 +269,9 @@ def _measure(runs: Runs, split: str, batches: int, limit: Tensor) -> Tensors:
         loss = runs.task.loss(parameters, context, batch)
         return {"loss": loss, **runs.task.metrics(parameters, context, batch)}
 
-    look: Callable[..., Tensors] = torch.vmap(figures, randomness="different")
+    measure: Callable[..., Tensors] = torch.vmap(figures, randomness="different")
     trained = runs.average or runs.parameters
-    seen = [look(trained, runs.context, runs.draw(split)) for _ in range(batches)]
+    seen = [measure(trained, runs.context, runs.draw(split)) for _ in range(batches)]
     means = {name: torch.stack([figures[name] for figures in seen]).mean(0) for name in seen[0]}
     lost = {name: limit if name == "loss" else torch.full_like(limit, math.nan) for name in means}
     return {name: torch.where(runs.diverged, lost[name], mean) for name, mean in means.items()}

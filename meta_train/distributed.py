@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 from meta_train.errors import MetaTrainError
 
-_GO_ON = "Start the same command again: it resumes from the last checkpoint."
+_GO_ON = "Start the same command again: it resumes from the last checkpoint, if there is one."
 
 
 @dataclass

@@ -6,25 +6,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import tyro
 from tqdm import tqdm
 
 from meta_train import table
 from meta_train.baselines import LRS, Sweep, grid, opponent
-from meta_train.command import command
 from meta_train.comparison import Comparison, Trial, compare
 from meta_train.curves import Budget, Setting
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
-from meta_train.plot import plot, plot_rings
-from meta_train.rings import ring
+from meta_train.plot import plot, plot_speed_ups
+from meta_train.provenance import command
 from meta_train.rules import rule_of
+from meta_train.shared_files import usable_folder
+from meta_train.suites import suite
 from meta_train.tasks.family import family_of
 from ngopt.rules.rule import Rule
 
 STEPS, PROBLEMS = 500, 3
-"""Of tasks that are in no ring."""
+"""Of tasks that are in no suite."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class EvaluateOptions:
         rule: rules, or none to have the opponents' results in the cache beforehand: a class with
             options, such as `MatrixGNN:rounds=1`; a name that ngopt knows; a `.safetensors` file;
             or the folder of a run, whose newest theta is taken.
-        rings: of `near`, `kin`, `far`, `large`, `validation` and `transfer`: sets of tasks, each
+        suites: of `near`, `kin`, `far`, `large`, `validation` and `transfer`: sets of tasks, each
             with its own number of steps and problems.
         tasks: more tasks: families with options, as for training.
         draws: number of tasks to draw from each family of `tasks`; equal ones count once.
@@ -48,23 +51,24 @@ class EvaluateOptions:
             others is that of getting to its final loss.
         screen: number of problems on which all settings of a sweep are tried first; only the best
             two of each schedule are then tried on all problems. With 0, all settings are.
-        steps: number of inner steps; by default those of each ring, and 500 for `tasks`.
+        steps: number of inner steps; by default those of each suite, and 500 for `tasks`.
         problems: number of runs with each setting, on the same batches for all; by default those
-            of each ring, and 3 for `tasks`.
+            of each suite, and 3 for `tasks`.
         seed: of tasks, problems and batches.
         lr: learning rate of the rules, constant; by default the one each was meta-trained at.
         sweep: whether to show the rules a second time, with the learning rates and schedules that
             Adam is given.
         criterion: by which settings are chosen: `train` (loss), `held_out` (loss), or a metric of
             the tasks, such as `accuracy` (held-out).
-        out: folder for `evaluation.json`, `evaluation.md`, `curves.png` and `rings.png`.
+        out: folder for `evaluation.json`, `evaluation.md`, `curves.png` and `speed_ups.png`.
         cache: folder of results to be used again; by default `cache` in `out`.
         imports: modules to import first, which register families or rules of your own.
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
     """
 
     rule: tuple[str, ...] = ("default",)
-    rings: tuple[str, ...] = ()
+    # Of old, they were called rings.
+    suites: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rings",))] = ()
     tasks: tuple[str, ...] = ()
     draws: int = 1
     opponents: tuple[str, ...] = ("adamw",)
@@ -89,10 +93,10 @@ class EvaluateOptions:
                 f"screen={self.screen}, lr={self.lr}.\n"
                 "  Give at least one opponent, draws >= 1, screen >= 0, and lr > 0."
             )
-        if not (self.rings or self.tasks):
+        if not (self.suites or self.tasks):
             raise MetaTrainError(
                 "there is nothing to evaluate on.\n"
-                "  Give --rings (near, kin, far, ...), or --tasks, as in --tasks mlp:width=32."
+                "  Give --suites (near, kin, far, ...), or --tasks, as in --tasks mlp:width=32."
             )
 
 
@@ -103,7 +107,7 @@ def run_evaluate(options: EvaluateOptions, echo: Callable[[str], None] = tqdm.wr
         options: everything there is to choose.
         echo: shows a line of text.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
+    usable_folder(options.out)
     shown = 0
     for comparison in evaluate(options):
         for row in comparison.rows[shown:]:
@@ -115,10 +119,14 @@ def run_evaluate(options: EvaluateOptions, echo: Callable[[str], None] = tqdm.wr
     echo(f"\n{text}")
     if find_spec("matplotlib"):
         plot(comparison.curves, options.out / "curves.png")
-        plot_rings(comparison, options.out / "rings.png")
+        plot_speed_ups(comparison, options.out / "speed_ups.png")
     else:
         echo('No picture of the curves: for that, pip install "ngopt[draw]".')
-    echo(f"Written to {options.out}.")
+    echo(
+        f"Written to {options.out}: evaluation.md has the tables, evaluation.json all figures.\n"
+        f"  Put them on the card of a rule:  python -m meta_train export RUN FILE --results "
+        f"{options.out / 'evaluation.json'}"
+    )
 
 
 def evaluate(options: EvaluateOptions) -> Iterator[Comparison]:
@@ -154,7 +162,7 @@ def contestants(options: EvaluateOptions) -> list[Sweep]:
 
 
 def trials(options: EvaluateOptions) -> list[Trial]:
-    """The tasks of the rings, then those drawn from families, without what is there already."""
+    """The tasks of the suites, then those drawn from families, without what is there already."""
 
     def budget(steps: int, problems: int) -> Budget:
         return Budget(
@@ -165,8 +173,8 @@ def trials(options: EvaluateOptions) -> list[Trial]:
 
     found = [
         Trial(entry.task(), budget(entry.steps, entry.problems), name)
-        for name in options.rings
-        for entry in ring(name)
+        for name in options.suites
+        for entry in suite(name)
     ]
     generator = torch.Generator().manual_seed(options.seed)
     for family in map(family_of, options.tasks):

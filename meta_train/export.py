@@ -11,9 +11,11 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from meta_train.commit import commit
+from meta_train.comparison import renamed
 from meta_train.errors import MetaTrainError
+from meta_train.provenance import commit
 from meta_train.rules import newest, rule_in
+from meta_train.shared_files import usable_folder
 from ngopt.rules.cards import card_path
 from ngopt.rules.library import fingerprint, save_rule
 
@@ -23,7 +25,7 @@ RESULTS = ("command", "reference", "criterion", "planned")
 An evaluation by another version may lack some of it, and some of the figures."""
 
 FIGURES = (
-    *("ring", "task", "budget", "setting", "train", "test", "accuracy"),
+    *("suite", "task", "budget", "setting", "train", "test", "accuracy"),
     *("speed_up", "worse", "stalled", "diverged"),
 )
 """What it takes of each task."""
@@ -115,7 +117,7 @@ def export(
         "results": results,
         "known_weaknesses": list(weaknesses),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
+    usable_folder(out.parent)
     save_rule(rule, out)
     card_path(out).write_text(json.dumps(card, indent=1) + "\n")
     return card
@@ -154,11 +156,14 @@ def results_of(path: Path, contestant: str) -> dict[str, Any]:
 def _beside_reference(content: Mapping[str, Any], contestant: str) -> dict[str, Any]:
     both = (content["reference"], contestant)
     # Each contestant has one row per task, in the same order.
-    opposed, own = ([row for row in content["rows"] if row["contestant"] == who] for who in both)
+    rows = list(map(renamed, content["rows"]))
+    opposed, own = ([row for row in rows if row["contestant"] == who] for who in both)
     return {
         **{name: content[name] for name in RESULTS if name in content},
         "contestant": contestant,
-        "summaries": [entry for entry in content["summaries"] if entry["contestant"] in both],
+        "summaries": [
+            entry for entry in map(renamed, content["summaries"]) if entry["contestant"] in both
+        ],
         "tasks": [
             {name: row[name] for name in FIGURES if name in row}
             | {f"reference_{name}": reference[name] for name in OPPOSED}

@@ -54,32 +54,32 @@ def plot(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Non
     figure.savefig(path)
 
 
-def plot_rings(comparison: Comparison, path: Path) -> None:
-    """Draw the speed-up of each contestant, against the reference, on each task, ring by ring.
+def plot_speed_ups(comparison: Comparison, path: Path) -> None:
+    """Draw the speed-up of each contestant, against the reference, on each task, suite by suite.
 
     A dot is a task, a bar an interquartile mean. A triangle at the bottom is a task on which the
     reference's final loss was never reached, or such a mean.
 
     Args:
         comparison: of the contestants.
-        path: of the picture, such as `rings.png`.
+        path: of the picture, such as `speed_ups.png`.
 
     Raises:
         MetaTrainError: if matplotlib is missing.
     """
-    rings = list(dict.fromkeys(row.ring for row in comparison.rows))
+    suites = list(dict.fromkeys(row.suite for row in comparison.rows))
     names = list(dict.fromkeys(row.contestant for row in comparison.rows))
     names.remove(comparison.reference)
-    figure = figure_class()(figsize=(2 + 1.8 * len(rings), 4), dpi=150, layout="constrained")
+    figure = figure_class()(figsize=(2 + 1.8 * len(suites), 4), dpi=150, layout="constrained")
     panel = figure.subplots()
     speeds = [row.speed_up for row in comparison.rows if row.speed_up > 0]
     bottom = NEVER * min(0.6, *speeds)
     panel.axhline(1, color="black", linewidth=1, label=comparison.reference)
     for number, name in enumerate(names):
-        for place, ring in enumerate(rings):
-            rows = [r for r in comparison.rows if (r.ring, r.contestant) == (ring, name)]
+        for place, suite in enumerate(suites):
+            rows = [r for r in comparison.rows if (r.suite, r.contestant) == (suite, name)]
             (mean,) = (
-                s.speed_up for s in comparison.summaries if (s.ring, s.contestant) == (ring, name)
+                s.speed_up for s in comparison.summaries if (s.suite, s.contestant) == (suite, name)
             )
             left = place - 0.4 + 0.8 * number / len(names)
             _draw_speeds(panel, rows, mean, (left, left + 0.8 / len(names)), bottom, f"C{number}")
@@ -89,7 +89,7 @@ def plot_rings(comparison: Comparison, path: Path) -> None:
     ticks = [tick for tick in TICKS if bottom < tick < 1.2 * max(2.0, *speeds)]
     panel.set_yticks([bottom, *ticks], ["never", *(f"{tick:g}" for tick in ticks)])
     panel.set_yticks([], minor=True)
-    panel.set_xticks(range(len(rings)), [ring or "tasks" for ring in rings])
+    panel.set_xticks(range(len(suites)), [suite or "tasks" for suite in suites])
     panel.set_ylabel("speed-up: steps to the same loss")
     panel.grid(axis="y", alpha=0.3, linewidth=0.5)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
@@ -104,7 +104,7 @@ def _draw_speeds(
     bottom: float,
     color: str,
 ) -> None:
-    """Draw the dots of a contestant in a ring, in the order of the tasks, and their mean."""
+    """Draw the dots of a contestant in a suite, in the order of the tasks, and their mean."""
     left, right = sides
     for number, row in enumerate(rows):
         x = left + (right - left) * (number + 1) / (len(rows) + 1)

@@ -5,30 +5,21 @@ from pathlib import Path
 
 from meta_train.board.options import BoardOptions
 from meta_train.config import Config
+from meta_train.inner_stacks import Lengths
 from meta_train.meta_loss import MetaLoss
 from meta_train.outer import OuterOptions
-from meta_train.slots import Lengths
+from meta_train.spec import look_up
 from meta_train.tasks.augmentation import Augmentation
 from meta_train.unroll.options import UnrollOptions
 
-_DEFAULT = Config(
-    families=("mlp:width=16|32,depth=1|2,activation=relu|tanh",),
-    steps=240,
-    stacks=1,
-    problems=32,
-    truncation=30,
-    lengths=Lengths(60, 1000),
-    unroll=UnrollOptions(lr=1e-3, lr_spread=2.0, average=0.9),
-    meta_loss=MetaLoss(scale="log"),
-    outer=OuterOptions(lr=2e-3),
-)
-"""About twenty minutes on one CPU core for the default rule."""
+_DEFAULT = Config()
+"""For the default rule: it learns directions; sizes of steps are those of its base update."""
 
-_DIRECTION = replace(_DEFAULT, frozen=("scale",))
-"""For the default rule: what it learns is the direction, its sizes are the base update's."""
+_LEARNED_SIZES = replace(_DEFAULT, frozen=())
+"""The same, but what a rule decides on sizes of steps is learned too."""
 
 _PRETRAINED = replace(
-    _DEFAULT,
+    _LEARNED_SIZES,
     rule="MatrixGNN:positions=depth|fans|ends|axes|taps,base_update={'weight_reference':0.0}",
     families=(
         "mlp:data=fashion_mnist|mnist,size=8,width=16|32|48,depth=1|2|3,"
@@ -90,7 +81,7 @@ _SIZES = replace(
     checkpoint_every=20,
 )
 """For the graph network and what it decides of whole tensors, on tasks of the kinds that people
-train. None of them is in a ring. The network of entries stays as it is, unless `--frozen` has
+train. None of them is in a suite. The network of entries stays as it is, unless `--frozen` has
 nothing after it; it then learns three times as fast."""
 
 _AT_SCALE = replace(
@@ -123,7 +114,7 @@ _AT_SCALE = replace(
 """The same for a GPU, where each stack keeps to one task, whose steps are recorded once."""
 
 _SMOKE = replace(
-    _DEFAULT,
+    _LEARNED_SIZES,
     steps=20,
     problems=4,
     truncation=10,
@@ -133,7 +124,7 @@ _SMOKE = replace(
 )
 
 _PAPER = replace(
-    _DEFAULT,
+    _LEARNED_SIZES,
     steps=1000,
     families=("convnet:data=fashion_mnist,size=28,width=16,depth=3,activation=relu,batch=128",),
     estimator="greedy",
@@ -163,7 +154,7 @@ _RULES = {
 }
 
 _ENTRIES = replace(
-    _DEFAULT,
+    _LEARNED_SIZES,
     steps=800,
     problems=16,
     truncation=20,
@@ -176,8 +167,8 @@ _CHANGES: dict[str, Config] = {
     "lstm": replace(_ENTRIES, steps=1600, problems=6, unroll=UnrollOptions(0.01, 2.0)),
     "mlp": replace(_ENTRIES, unroll=UnrollOptions(1.0, 2.0)),
     "celo2": replace(_ENTRIES, unroll=UnrollOptions(1e-3, 2.0)),
-    "matrix_gnn": _DIRECTION,
-    "no_graph": _DIRECTION,
+    "matrix_gnn": _DEFAULT,
+    "no_graph": _DEFAULT,
 }
 
 _PAPER_RULES = {
@@ -211,7 +202,7 @@ _SMALL_PAPER_RULES = {
 
 def _presets() -> dict[str, Config]:
     presets = {
-        "default": _DIRECTION,
+        "default": _DEFAULT,
         "smoke": _SMOKE,
         "sizes": _SIZES,
         "at_scale": _AT_SCALE,
@@ -223,7 +214,7 @@ def _presets() -> dict[str, Config]:
         ),
     }
     for name, rule in _RULES.items():
-        presets[name] = replace(_CHANGES.get(name, _DEFAULT), rule=rule)
+        presets[name] = replace(_CHANGES.get(name, _LEARNED_SIZES), rule=rule)
     presets |= {f"paper_{n}": replace(_PAPER, rule=rule) for n, rule in _PAPER_RULES.items()}
     for name, (rule, steps) in _SMALL_PAPER_RULES.items():
         presets[f"small_paper_{name}"] = replace(_SMALL_PAPER, rule=rule, steps=steps)
@@ -241,3 +232,33 @@ def _presets() -> dict[str, Config]:
 
 PRESETS = _presets()
 """By name."""
+
+_SUMMARIES = {
+    "default": "a graph network learns directions of steps; twenty minutes on one CPU core",
+    "smoke": "20 short outer steps, to see that everything works",
+    "sizes": "it learns sizes of steps too, on eight kinds of tasks",
+    "at_scale": "the same with larger stacks, for a GPU",
+    "pretrained": "evolution strategies (PES) on real images, as for rules in the wheel",
+    "pretrained_no_graph": "the same without graph context",
+}
+
+
+def summary(name: str) -> str:
+    """What a preset is for, in one line.
+
+    Raises:
+        MetaTrainError: if there is no such preset.
+    """
+    rule = look_up(PRESETS, name, "preset").rule.partition(":")[0]
+    if name.startswith("small_paper_"):
+        return f"{rule} in the setup of the neural-graphs paper, made small: five minutes on a CPU"
+    if name.startswith("paper_"):
+        return f"{rule} in the setup of the neural-graphs paper"
+    return _SUMMARIES.get(name, f"{rule} on small perceptrons")
+
+
+def listed() -> str:
+    """All presets, a line each."""
+    width = max(map(len, PRESETS))
+    lines = [f"  {name:{width}}  {summary(name)}" for name in PRESETS]
+    return "\n".join(["Presets (--preset):", *lines])

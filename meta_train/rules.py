@@ -76,6 +76,7 @@ def rule_in(state: Mapping[str, Any]) -> Rule:
 
 
 def _build(cls: type[Rule], options: Mapping[str, Any], text: str) -> Rule:
+    _check_numbers(cls, options, text)
     try:
         return cls(**options)
     except NgoptError:
@@ -87,13 +88,25 @@ def _build(cls: type[Rule], options: Mapping[str, Any], text: str) -> Rule:
         ) from error
 
 
-def _options(cls: type[Rule]) -> list[str]:
-    """Names of the options of a class, and of those that it hands on to its base."""
-    names: dict[str, None] = {}
+def _check_numbers(cls: type[Rule], options: Mapping[str, Any], text: str) -> None:
+    """Raise `MetaTrainError` if an option whose default is a number is given a word."""
+    known = _options(cls)
+    for name, value in options.items():
+        default = known.get(name)
+        if isinstance(default, int | float) and isinstance(value, str):
+            raise MetaTrainError(
+                f"cannot build the rule `{text}`: {name}={value} is not a number.\n"
+                f"  Use something like its default: {name}={default}."
+            )
+
+
+def _options(cls: type[Rule]) -> dict[str, Any]:
+    """Options of a class, and those that it hands on to its base, with their defaults."""
+    names: dict[str, Any] = {}
     for base in cls.__mro__[: cls.__mro__.index(Rule)]:
         parameters = inspect.signature(base).parameters.values()
         kinds = {parameter.kind for parameter in parameters}
-        names |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
+        names |= {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             break
-    return list(names)
+    return names

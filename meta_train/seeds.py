@@ -3,7 +3,7 @@
 import torch
 
 
-def mixed(seed: int, number: int) -> int:
+def part_seed(seed: int, number: int) -> int:
     """Seed of a part: neighbours, and parts of neighbouring seeds, share nothing.
 
     Args:

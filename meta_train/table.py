@@ -8,7 +8,7 @@ from meta_train.comparison import Comparison, Row, Summary, labelled
 
 
 def markdown(comparison: Comparison) -> str:
-    """For each ring, a table of the interquartile means over its tasks; then one of each task."""
+    """For each suite, a table of the interquartile means over its tasks; then one of each task."""
     tasks = len(comparison.curves)
     lines = [
         f"Means over the problems of each task. Settings chosen by `{comparison.criterion}`. Steps "
@@ -19,14 +19,14 @@ def markdown(comparison: Comparison) -> str:
     ]
     if tasks < comparison.planned:
         lines += ["", f"**Not finished: {tasks} of {comparison.planned} tasks.**"]
-    for ring, summaries in groupby(comparison.summaries, key=lambda summary: summary.ring):
-        lines += _ring(ring, list(summaries))
+    for suite, summaries in groupby(comparison.summaries, key=lambda summary: summary.suite):
+        lines += _suite(suite, list(summaries))
     head = ["", "setting", "train loss", "held-out loss", "test loss", "test accuracy", "steps"]
     head += ["speed-up", "stalled", "diverged"]
-    for _, of_task in groupby(comparison.rows, key=lambda row: (row.ring, row.task)):
+    for _, of_task in groupby(comparison.rows, key=lambda row: (row.suite, row.task)):
         rows = list(of_task)
         budget = rows[0].budget
-        lines += ["", f"## {labelled(rows[0].ring, rows[0].task)}", ""]
+        lines += ["", f"## {labelled(rows[0].suite, rows[0].task)}", ""]
         lines += [f"{budget.steps} steps, {budget.problems} problems, seed {budget.seed}.", ""]
         lines += table_lines(head, [_cells(row) for row in rows])
     if any(row.at_edge for row in comparison.rows):
@@ -37,12 +37,12 @@ def markdown(comparison: Comparison) -> str:
 def line(row: Row) -> str:
     """One row as a line of text."""
     return (
-        f"{labelled(row.ring, row.task)}: {row.contestant} ({row.setting}): "
+        f"{labelled(row.suite, row.task)}: {row.contestant} ({row.setting}): "
         f"train {_number(row.train)}, test {_number(row.test)}, speed-up {row.speed_up:.2f}"
     )
 
 
-def _ring(ring: str, summaries: Sequence[Summary]) -> list[str]:
+def _suite(suite: str, summaries: Sequence[Summary]) -> list[str]:
     tasks = summaries[0].tasks
     over = f"interquartile means over {tasks} task{'s' * (tasks > 1)}"
     head = ["", "train loss", "test loss", "test accuracy", "speed-up"]
@@ -57,7 +57,7 @@ def _ring(ring: str, summaries: Sequence[Summary]) -> list[str]:
     ]
     return [
         "",
-        f"## {labelled(ring, over)}",
+        f"## {labelled(suite, over)}",
         "",
         "Losses in units of the untrained model's.",
         "",

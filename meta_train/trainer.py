@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -14,19 +14,18 @@ from meta_train.config import Config
 from meta_train.distributed import World
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.activity_pes import ActivityPES
-from meta_train.estimators.es import ES
+from meta_train.estimators.backprop import Greedy, TruncatedBackprop
 from meta_train.estimators.estimator import Estimator
-from meta_train.estimators.greedy import Greedy
-from meta_train.estimators.nres import NRES
-from meta_train.estimators.pes import PES
-from meta_train.estimators.truncated_backprop import TruncatedBackprop
-from meta_train.outer import Outer
+from meta_train.estimators.evolution_strategies import ES, NRES, PES
+from meta_train.inner_stacks import InnerStack, Lengths
+from meta_train.interleave import in_turns
+from meta_train.meta_loss import MetaLoss
+from meta_train.outer import Outer, OuterOptions
 from meta_train.rules import rule_of
-from meta_train.slots import Slot
 from meta_train.tasks.augmentation import Augmented
 from meta_train.tasks.family import family_of
-from meta_train.turns import in_turns
 from meta_train.unroll.modules import Modules
+from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
 from ngopt.rules.library import current_spec
 from ngopt.rules.rule import Rule
@@ -80,12 +79,13 @@ class MetaTrainer:
         self.inner_steps, self.diverged, self.seconds = 0, 0, 0.0
         self.rule = rule_of(config.rule).to(world.device)
         self.rule.lr = config.unroll.lr
-        freeze(self.rule, config.frozen)
+        # What is frozen by default is not in every rule.
+        freeze(self.rule, config.frozen, Config.frozen)
         self.outer = Outer(self.rule, config.outer)
         estimator = self._estimator()
         families = [Augmented(family_of(text), config.augment) for text in config.families]
-        self.slots = [
-            Slot(
+        self.stacks = [
+            InnerStack(
                 number,
                 estimator,
                 families if config.mixed else [families[number % len(families)]],
@@ -125,14 +125,14 @@ class MetaTrainer:
         rows = torch.zeros(self.active, size + 3, dtype=like.dtype, device=like.device)
         by_task: dict[str, list[float]] = {}
         first = self.step_number * self.active % config.stacks
-        slots = [slot for slot in self.slots if first <= slot.number < first + self.active]
-        estimates = in_turns([slot.estimating() for slot in slots], world.device)
-        for slot, estimate in zip(slots, estimates, strict=True):
+        stacks = [stack for stack in self.stacks if first <= stack.number < first + self.active]
+        estimates = in_turns([stack.estimating() for stack in stacks], world.device)
+        for stack, estimate in zip(stacks, estimates, strict=True):
             flat = [estimate.gradient[name].flatten() for name in self.outer.theta]
             count = rows.new_tensor(len(estimate.losses))
             figures = torch.stack([estimate.losses.mean(), estimate.diverged.to(rows), count])
-            rows[slot.number - first] = torch.cat([*flat, figures])
-            by_task.setdefault(slot.task.name, []).append(float(estimate.losses.mean()))
+            rows[stack.number - first] = torch.cat([*flat, figures])
+            by_task.setdefault(stack.task.name, []).append(float(estimate.losses.mean()))
         rows = world.add(rows)
         mean = rows.mean(0)
         norm = self.outer.step(self._shaped(mean[:size]), self.step_number, self.last)
@@ -159,12 +159,12 @@ class MetaTrainer:
 
     def state_dict(self) -> dict[str, Any] | None:
         """Everything that resuming needs, on the main process; None on others. All must call it."""
-        gathered = self.world.gather([slot.state_dict() for slot in self.slots])
+        gathered = self.world.gather([stack.state_dict() for stack in self.stacks])
         if gathered is None:
             return None
-        slots: list[Any] = [None] * self.config.stacks
+        stacks: list[Any] = [None] * self.config.stacks
         for rank, states in enumerate(gathered):
-            slots[rank :: self.world.size] = states
+            stacks[rank :: self.world.size] = states
         return {
             "step": self.step_number,
             "rule": {
@@ -175,7 +175,7 @@ class MetaTrainer:
             },
             "theta": {name: t.detach().cpu() for name, t in self.rule.state_dict().items()},
             "outer": self.outer.state_dict(),
-            "slots": slots,
+            "stacks": stacks,
             "config": as_json(self.config),
             "cost": {
                 "inner_steps": self.inner_steps,
@@ -191,7 +191,15 @@ class MetaTrainer:
             MetaTrainError: if the configuration has changed in what theta depends on.
         """
         # An older checkpoint lacks options that came later: it was begun with their defaults.
-        before = _completed(json.loads(state["config"]), json.loads(as_json(Config())))
+        defaults = replace(
+            Config(),
+            frozen=(),
+            lengths=Lengths(),
+            unroll=UnrollOptions(),
+            meta_loss=MetaLoss(),
+            outer=OuterOptions(),
+        )
+        before = _completed(json.loads(state["config"]), json.loads(as_json(defaults)))
         now = json.loads(as_json(self.config))
         for options in (before, now):
             options["rule"] = current_spec(options["rule"])
@@ -201,8 +209,9 @@ class MetaTrainer:
         self.step_number = state["step"]
         names = ("inner_steps", "seconds", "diverged")
         self.inner_steps, self.seconds, self.diverged = (state["cost"][name] for name in names)
-        for slot in self.slots:
-            slot.load_state_dict(state["slots"][slot.number])
+        for stack in self.stacks:
+            # Checkpoints of earlier versions call them slots.
+            stack.load_state_dict(state.get("stacks", state.get("slots"))[stack.number])
 
 
 def as_json(config: Config) -> str:
@@ -223,18 +232,19 @@ def _completed(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any
     }
 
 
-def freeze(rule: Rule, beginnings: Sequence[str]) -> None:
+def freeze(rule: Rule, beginnings: Sequence[str], optional: Sequence[str] = ()) -> None:
     """Exempt parts of theta from learning.
 
     Args:
         rule: whose theta it is.
         beginnings: of the names of the parts.
+        optional: those that the rule need not have.
 
     Raises:
         MetaTrainError: if no name begins so.
     """
     names = [name for name, _ in rule.named_parameters()]
-    for beginning in beginnings:
+    for beginning in set(beginnings) - set(optional):
         if not any(name.startswith(beginning) for name in names):
             parts = sorted({name.split(".")[0] for name in names})
             raise MetaTrainError(

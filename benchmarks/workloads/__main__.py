@@ -29,8 +29,8 @@ from benchmarks.workloads.optimizers import OPTIMIZERS
 from benchmarks.workloads.report import report
 from benchmarks.workloads.run import Result, run, seed_all
 from benchmarks.workloads.workload import Training, Workload
-from meta_train.claims import claim
 from meta_train.errors import MetaTrainError
+from meta_train.shared_files import claim
 from ngopt.errors import NgoptError
 
 Name = Literal[tuple(OPTIMIZERS)]

@@ -8,7 +8,7 @@ from benchmarks.workloads.trained import trained
 from benchmarks.workloads.workload import Recipe, Workload
 from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
-from meta_train.tasks.perceptron import perceptron
+from meta_train.tasks.model_parts import perceptron
 
 
 def on_digits(seed: int, model: nn.Module, recipe: Recipe) -> Classification:

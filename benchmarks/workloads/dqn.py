@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.workloads.cartpole import Poles, mean_return
 from benchmarks.workloads.workload import Recipe, Training, Workload
-from meta_train.tasks.perceptron import perceptron
+from meta_train.tasks.model_parts import perceptron
 
 STEPS, COPIES, KEPT, BATCH = 6_000, 10, 10_000, 128
 FIRST, TARGET_EVERY, EXPLORATION = 100, 50, 0.5

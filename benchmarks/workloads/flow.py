@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.points import two_moons
 from benchmarks.workloads.workload import Recipe, Training, Workload
-from meta_train.tasks.perceptron import perceptron
+from meta_train.tasks.model_parts import perceptron
 
 COUPLINGS, WIDTH, BATCH, STEPS, HELD_OUT = 8, 64, 512, 4000, 10_000
 

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.points import eight_gaussians, energy_distance
 from benchmarks.workloads.workload import Recipe, Training, Workload
-from meta_train.tasks.perceptron import perceptron
+from meta_train.tasks.model_parts import perceptron
 
 LATENT, WIDTH, BATCH, STEPS, TESTED = 32, 128, 256, 6000, 2000
 PENALTY = 1.0

@@ -7,7 +7,7 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.pictures import grid, photograph, psnr
 from benchmarks.workloads.workload import Recipe, Training, Workload
-from meta_train.tasks.perceptron import perceptron
+from meta_train.tasks.model_parts import perceptron
 
 LEVELS, ENTRIES, FEATURES, COARSEST, FINEST = 8, 2**12, 2, 8, 160
 HEIGHT, WIDTH, BATCH, STEPS = 213, 320, 4096, 2000

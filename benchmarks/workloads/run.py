@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.workloads.optimizers import Build
 from benchmarks.workloads.workload import Training, Workload
-from meta_train.command import command
-from meta_train.commit import commit
+from meta_train.provenance import command, commit
 
 EARLY = 50
 """Number of steps in which a rise of the loss is a bad start."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.workloads.batches import epochs
 from benchmarks.workloads.evaluating import evaluating
 from benchmarks.workloads.workload import Recipe, Training, Workload
-from meta_train.tasks.perceptron import perceptron
+from meta_train.tasks.model_parts import perceptron
 
 
 class Table(NamedTuple):

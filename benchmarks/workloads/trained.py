@@ -8,7 +8,7 @@ from torch import nn
 from benchmarks.workloads.optimizers import its_own
 from benchmarks.workloads.run import run
 from benchmarks.workloads.workload import Workload
-from meta_train.claims import claim
+from meta_train.shared_files import claim
 
 
 class Shelf:

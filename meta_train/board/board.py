@@ -3,14 +3,17 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from meta_train.board.evaluation import Evaluation, relative
+from meta_train.board.cards import META_LOSS, PROGRESS
+from meta_train.board.evaluation import Evaluation, run_name
 from meta_train.board.panel import Panel, open_writer
-from meta_train.board.progress import META_LOSS, Progress
+from meta_train.board.progress import Progress
+from meta_train.board.run_info import RunInfo
 from meta_train.board.tasks import Graphs, board_tasks
 from meta_train.board.theta import Theta
-from meta_train.board.words import Words
+from meta_train.config import Config
 from meta_train.trainer import MetaTrainer, Report
 
 
@@ -61,7 +64,7 @@ def _writer(trainer: MetaTrainer) -> Any:
     step = trainer.step_number
     try:
         # What was written before the first outer step, as step 0, stays when step 1 is next.
-        return open_writer(trainer.config.folder, step + 1 if step else 0)
+        return open_writer(board_folder(trainer.config), step + 1 if step else 0)
     except ImportError:
         warnings.warn(
             "there will be no curves of this run, since tensorboard is not installed.\n"
@@ -71,15 +74,25 @@ def _writer(trainer: MetaTrainer) -> Any:
         return None
 
 
+def board_folder(config: Config) -> Path:
+    """Folder of the main curves of a run, whose name is what TensorBoard shows."""
+    return config.folder / run_name(config)
+
+
 def _panels(trainer: MetaTrainer, writer: Any) -> list[Panel]:
     config = trainer.config
     tasks = board_tasks(config, trainer.world.device)
     evaluated = config.board.every > 0 and config.backend == "stacked"
     opponents = config.board.opponents if evaluated else ()
+    ratios = [
+        f"{PROGRESS}/{what} {name}{end}, all tasks"
+        for name in opponents
+        for what, end in (("speed-up over", ""), ("final loss over", "'s"))
+    ]
     return [
-        Words(writer, [META_LOSS, *(f"{relative(name)}/all tasks" for name in opponents)]),
+        RunInfo(writer, [*ratios, META_LOSS], opponents),
         Graphs(writer, tasks),
-        Progress(writer, config.board.scalars),
+        Progress(writer, config),
         *([Evaluation(writer, config, tasks)] if evaluated else []),
         Theta(writer, config.board.histograms),
     ]

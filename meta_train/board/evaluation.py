@@ -1,29 +1,42 @@
 """What theta is worth by now: inner runs with it, beside those of tuned opponents."""
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from meta_train.baselines import Tuned, opponent, tuned
-from meta_train.board.insides import looks
+from meta_train.board.cards import (
+    BY_FAMILY,
+    LOSS_RATIO,
+    PROGRESS,
+    SPEED_UP,
+    add_scalar,
+    family_group,
+    inner_group,
+)
+from meta_train.board.diagnostics import diagnose
 from meta_train.board.panel import Panel, due, open_writer
 from meta_train.checkpoint import undisturbed
+from meta_train.comparison import steps_to_reach
 from meta_train.config import Config
-from meta_train.curves import Budget, Curve, Setting, curves
+from meta_train.curves import Budget, Curve, Setting, curves, smoothed
 from meta_train.tasks.task import Task
 from meta_train.trainer import MetaTrainer, Report
 
 CURVES = "curves"
 """Folder, within that of the run, of the runs whose curves TensorBoard lays over each other."""
 
-LOSS = "2 inner loss"
+SMALLEST = 1e-12
+"""Losses below this are taken for this before their logarithm."""
 
 
-def relative(name: str) -> str:
-    """Group of the curves of final losses relative to an opponent's."""
-    return f"3 ours vs {name}"
+def run_name(config: Config) -> str:
+    """What TensorBoard calls a run: its rule and its folder, whatever `--logdir` is."""
+    return f"{config.rule.partition(':')[0]} ({config.folder.name})"
 
 
 class Evaluation(Panel):
@@ -58,7 +71,13 @@ class Evaluation(Panel):
     def _evaluate(self, trainer: MetaTrainer) -> None:
         with undisturbed():
             ours = {
-                label: curves(trainer.rule, task, [self._setting], self._budget)[0]
+                label: curves(
+                    trainer.rule,
+                    task,
+                    [self._setting],
+                    self._budget,
+                    f"evaluation after outer step {trainer.step_number}, {label}",
+                )[0]
                 for label, task in self._tasks.items()
             }
             self._compare(ours, trainer.step_number)
@@ -67,13 +86,22 @@ class Evaluation(Panel):
 
     def _compare(self, ours: Mapping[str, Curve], step: int) -> None:
         for name, theirs in self._opponents.items():
-            ratios = {
-                task: curve.final.mean() / theirs[task].curve.final.mean()
-                for task, curve in ours.items()
-            }
-            mean = torch.stack(list(ratios.values())).log().mean().exp()
-            for task, ratio in {**ratios, "all tasks": mean}.items():
-                self.writer.add_scalar(f"{relative(name)}/{task}", float(ratio), step)
+            ratios, speeds = {}, {}
+            for task, curve in ours.items():
+                best = theirs[task].curve
+                ratios[task] = float(curve.final.mean() / best.final.mean())
+                speeds[task] = speed_up(curve, best)
+            mean = math.exp(fmean(map(math.log, ratios.values())))
+            group = family_group(len(ours))
+            for what, values, all_tasks, description in (
+                (f"speed-up over {name}", speeds, fmean(speeds.values()), SPEED_UP),
+                (f"final loss over {name}'s", ratios, mean, LOSS_RATIO),
+            ):
+                tags = {f"{PROGRESS}/{what}, all tasks": all_tasks}
+                folded = BY_FAMILY if what.startswith("final") else group
+                tags |= {f"{folded}/{what}, {task}": value for task, value in values.items()}
+                for tag, value in tags.items():
+                    add_scalar(self.writer, tag, value, step, description)
 
     def _is_shown(self, step: int) -> bool:
         evaluations, rest = divmod(step, self._config.board.every)
@@ -83,13 +111,24 @@ class Evaluation(Panel):
     def _show(self, trainer: MetaTrainer, ours: Mapping[str, Curve]) -> None:
         step, first = trainer.step_number, next(iter(self._tasks.values()))
         budget = self._budget
-        with open_writer(self._config.folder / CURVES / f"ours, outer step {step:05}", 0) as writer:
+        name = f"{run_name(self._config)} after {step:05} outer steps"
+        with open_writer(self._config.folder / CURVES / name, 0) as writer:
             _write_curves(writer, ours)
-            for look in looks(trainer.rule, first, self._setting, budget.steps, budget.seed):
-                for tag, value in look.numbers.items():
-                    writer.add_scalar(tag, value, look.step)
-        for tag, picture in look.images().items():
+            for found in diagnose(trainer.rule, first, self._setting, budget.steps, budget.seed):
+                for tag, value in found.numbers.items():
+                    add_scalar(writer, tag, value, found.step)
+        for tag, picture in found.images().items():
             self.writer.add_image(tag, picture, step)
+
+    def _draw_lines_at_1(self, writer: Any, name: str, tasks: list[str]) -> None:
+        """Lay a line over the cards of ratios: it is where the opponent itself is."""
+        group = family_group(len(tasks))
+        places = {f"speed-up over {name}": group, f"final loss over {name}'s": BY_FAMILY}
+        for what, folded in places.items():
+            tags = [f"{PROGRESS}/{what}, all tasks", *(f"{folded}/{what}, {t}" for t in tasks)]
+            for tag in tags:
+                for step in (0, self._config.steps):
+                    add_scalar(writer, tag, 1.0, step)
 
     @cached_property
     def _opponents(self) -> dict[str, dict[str, Tuned]]:
@@ -104,16 +143,25 @@ class Evaluation(Panel):
             found[name] = best
             with open_writer(self._config.folder / CURVES / f"{name}, tuned", 0) as writer:
                 _write_curves(writer, {task: one.curve for task, one in best.items()})
+                self._draw_lines_at_1(writer, name, list(best))
                 writer.add_text("settings", _settings(best), 0)
         return found
 
 
+def speed_up(ours: Curve, theirs: Curve) -> float:
+    """How many times fewer steps until the other's final loss; 0 if it is never reached."""
+    own, other = ours.losses.mean(1), theirs.losses.mean(1)
+    target = float(smoothed(other)[-1])
+    steps = steps_to_reach(own, target)
+    return (steps_to_reach(other, target) or len(other)) / steps if steps else 0.0
+
+
 def _write_curves(writer: Any, found: Mapping[str, Curve]) -> None:
-    """Write mean losses over inner steps, from that of the untrained models on."""
-    for task, curve in found.items():
-        losses = [curve.untrained.mean(), *curve.losses.mean(1)]
-        for step, loss in enumerate(losses):
-            writer.add_scalar(f"{LOSS}/{task}", float(loss), step)
+    """Write mean losses over inner steps, from that of the untrained models on, as log10."""
+    for place, (task, curve) in enumerate(found.items()):
+        losses = torch.stack([curve.untrained.mean(), *curve.losses.mean(1)])
+        for step, loss in enumerate(losses.clamp(min=SMALLEST).log10()):
+            add_scalar(writer, f"{inner_group(place)}/{task}", float(loss), step)
 
 
 def _settings(best: Mapping[str, Tuned]) -> str:

@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 
+from meta_train.board.cards import GRAPH
 from meta_train.board.panel import Panel
 from meta_train.config import Config
 from meta_train.tasks.family import family_of
 from meta_train.tasks.task import Task
 from meta_train.trainer import MetaTrainer
 from ngopt.monitor.images import graph_image
-
-GROUP = "10 graph"
 
 
 def board_tasks(config: Config, device: torch.device) -> dict[str, Task]:
@@ -67,7 +66,7 @@ class Graphs(Panel):
             return
         for label, task in self._tasks.items():
             text = f"{task.name}\n\n{indent(task.graph.summary(), '    ')}"
-            self.writer.add_text(f"{GROUP}/{label}", text, 0)
+            self.writer.add_text(f"{GRAPH}/{label}", text, 0)
             picture = graph_image(task.graph)
             if picture is not None:
-                self.writer.add_image(f"{GROUP}/{label}", picture, 0)
+                self.writer.add_image(f"{GRAPH}/{label}", picture, 0)

@@ -4,12 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
+from meta_train.board.cards import THETA, THETA_CHANGE
 from meta_train.board.panel import Panel, due
 from meta_train.rules import rule_of
 from meta_train.trainer import MetaTrainer, Report
-
-GROUP = "9 theta"
-CHANGE = "9 theta, change"
 
 
 class Theta(Panel):
@@ -42,7 +40,7 @@ class Theta(Panel):
     def _write(self, trainer: MetaTrainer) -> None:
         for name, weight in trainer.outer.theta.items():
             values = weight.detach().cpu()
-            self.writer.add_histogram(f"{GROUP}/{name}", values, trainer.step_number)
+            self.writer.add_histogram(f"{THETA}/{name}", values, trainer.step_number)
             if trainer.step_number:
                 change = values - self._start[name]
-                self.writer.add_histogram(f"{CHANGE}/{name}", change, trainer.step_number)
+                self.writer.add_histogram(f"{THETA_CHANGE}/{name}", change, trainer.step_number)

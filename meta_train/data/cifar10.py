@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meta_train.data.dataset import RawImages
 from meta_train.data.folder import data_file
-from meta_train.data.raw import RawImages
 from meta_train.errors import MetaTrainError
 
 SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"

@@ -1,8 +1,9 @@
-"""Data sets in memory."""
+"""Data sets in memory: images as they are published, and samples in three splits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,3 +60,21 @@ def _copied(tensor: Tensor, device: torch.device) -> Tensor:
     length = tensor.untyped_storage().nbytes() // tensor.element_size()
     memory = tensor.as_strided((length,), (1,), 0).to(device)
     return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+class RawImages(NamedTuple):
+    """All images of a data set, of one size.
+
+    Args:
+        training: images to learn from, (n, channels, height, width), of any dtype.
+        training_labels: their classes, (n,) int64.
+        test: images to test on, (m, channels, height, width).
+        test_labels: their classes, (m,) int64.
+        classes: how many there are.
+    """
+
+    training: Tensor
+    training_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: int = 10

@@ -9,13 +9,30 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from meta_train.data.cifar10 import cifar10
-from meta_train.data.dataset import Dataset
-from meta_train.data.digits import digits
+from meta_train.data.dataset import Dataset, RawImages
 from meta_train.data.folder import data_folder
-from meta_train.data.idx import fashion_mnist, mnist
-from meta_train.data.raw import RawImages
+from meta_train.data.mnist import fashion_mnist, mnist
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up
+
+TEST = 300
+
+
+def digits(folder: Path) -> RawImages:
+    """Load 1,497 + 300 images (n, 1, 8, 8), mixed once for all: their order tells their writers.
+
+    Args:
+        folder: not needed, the images come with scikit-learn.
+    """
+    from sklearn.datasets import load_digits  # takes a while
+
+    bunch = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1)
+    labels = torch.tensor(bunch.target, dtype=torch.int64)
+    mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    training, test = mixed[:-TEST], mixed[-TEST:]
+    return RawImages(images[training], labels[training], images[test], labels[test])
+
 
 IMAGES: dict[str, Callable[[Path], RawImages]] = {
     "digits": digits,

@@ -6,7 +6,7 @@ from torch.func import functional_call
 
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.pes import PES, now_and_past, together
+from meta_train.estimators.evolution_strategies import PES, now_and_past, together
 from meta_train.meta_loss import MetaLoss
 from meta_train.tasks.task import Tensors
 from meta_train.unroll.runs import Runs
@@ -41,8 +41,8 @@ class ActivityPES(PES):
         truncation: number of inner steps per estimate.
         sigma: standard deviation of the noise on weights.
         sigma_outputs: standard deviation of the noise on outputs.
-        standardize: see :class:`~meta_train.estimators.antithetic.Antithetic`.
-        segment: see :class:`~meta_train.estimators.pes.PES`.
+        standardize: see :class:`~meta_train.estimators.evolution_strategies.Antithetic`.
+        segment: see :class:`~meta_train.estimators.evolution_strategies.PES`.
 
     Raises:
         MetaTrainError: if a standard deviation is not above 0, or the rule has no such outputs.

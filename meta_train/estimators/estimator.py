@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from meta_train.errors import MetaTrainError
+from meta_train.interleave import Work, finished
 from meta_train.meta_loss import MetaLoss
 from meta_train.tasks.task import Task, Tensors
-from meta_train.turns import Work, finished
 from meta_train.unroll.runs import Runs
 from meta_train.unroll.unroll import Unroll
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from meta_train.board.panel import open_writer
-from meta_train.command import command
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
+from meta_train.provenance import command
 from meta_train.reading.fit import SPLITS, Reading, fit
 from meta_train.reading.options import FitOptions
 from meta_train.reading.pictures import save_figures

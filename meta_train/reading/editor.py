@@ -44,7 +44,7 @@ class Editor(nn.Module):
         super().__init__()
         if not hasattr(encoder, "entries"):
             raise MetaTrainError(
-                f"{type(encoder).__name__} does not tell of each weight, so it cannot edit.\n"
+                f"{type(encoder).__name__} has no outputs for weights, so it cannot edit.\n"
                 "  Use another encoder, such as ng_gnn."
             )
         self.encoder = encoder
@@ -56,9 +56,9 @@ class Editor(nn.Module):
         stacks = (
             replace(
                 stack,
-                parameters={n: t + told[n].squeeze(-1) for n, t in stack.parameters.items()},
+                parameters={n: t + change[n].squeeze(-1) for n, t in stack.parameters.items()},
             )
-            for stack, told in zip(networks.stacks, changes, strict=True)
+            for stack, change in zip(networks.stacks, changes, strict=True)
         )
         return replace(networks, stacks=tuple(stacks))
 

@@ -259,7 +259,7 @@ def downstream(
             "mode": mode,
             "property": wanted.name,
         },
-        title=f"`{wanted.name}`, told from encodings",
+        title=f"`{wanted.name}`, predicted from encodings",
         notes=(description(options.zoo, zoo), f"Heads on encoders {done[mode]}."),
         scores=wanted.scores,
         validation=validation,

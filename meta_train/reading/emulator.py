@@ -12,8 +12,8 @@ from meta_train.errors import MetaTrainError
 from meta_train.reading.behaviour import Behaviour, Observer
 from meta_train.reading.fit import Reading
 from meta_train.reading.scores import Resamples, Score
+from meta_train.shared_files import write_tensors
 from meta_train.tasks.model_task import fresh
-from meta_train.zoo.files import write_tensors
 from meta_train.zoo.store import Zoo, read_tensors
 from ngopt.encoders.networks import Networks
 from ngopt.encoders.recurrent import LSTMs

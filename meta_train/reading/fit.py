@@ -18,7 +18,7 @@ from tqdm import tqdm
 from meta_train import checkpoint
 from meta_train.board.panel import open_writer
 from meta_train.errors import MetaTrainError
-from meta_train.rates import warmed_cosine
+from meta_train.outer import warmed_cosine
 from meta_train.reading.options import FitOptions, optimizer_of
 from meta_train.reading.results import Fitted
 from meta_train.reading.scores import Score
@@ -66,7 +66,7 @@ class Reading(ABC):
 
     @abstractmethod
     def predict(self, module: nn.Module, split: str) -> Tensor:
-        """What is told of each network of a split, `(snapshots,)`, on the CPU."""
+        """The prediction for each network of a split, `(snapshots,)`, on the CPU."""
 
     def parts(self, module: nn.Module) -> list[nn.Module]:
         """Parts of the module, whose gradients are shortened by themselves; it is one by default.

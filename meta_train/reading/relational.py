@@ -9,7 +9,6 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from meta_train.cache import cached
-from meta_train.claims import claim
 from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.distributed import world
@@ -26,6 +25,7 @@ from meta_train.reading.relational_plan import (
 from meta_train.reading.relational_report import report
 from meta_train.reading.relational_scores import Point
 from meta_train.reading.relational_training import Outcome, Recipe, train
+from meta_train.shared_files import claim
 from meta_train.spec import look_up
 from meta_train.tasks.ws_sweep import NAMED, WSGraph, named, sweep
 

@@ -12,8 +12,7 @@ import numpy as np
 from scipy import stats
 
 from meta_train.board.panel import open_writer
-from meta_train.command import command
-from meta_train.commit import commit
+from meta_train.provenance import command, commit
 from meta_train.reading.relational_map import draw_map
 from meta_train.reading.relational_scores import (
     LEVEL,

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, pad
 from meta_train import checkpoint
 from meta_train.data.dataset import Dataset
 from meta_train.errors import MetaTrainError
-from meta_train.seeds import mixed
+from meta_train.seeds import part_seed
 
 MOMENTUM = 0.9
 EVALUATED_AT_ONCE = 1000
@@ -179,7 +179,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of an epoch, which follow from the seed and the number of the epoch."""
     images, labels = data.splits["train"]
-    generator = torch.Generator().manual_seed(mixed(seed, epoch))
+    generator = torch.Generator().manual_seed(part_seed(seed, epoch))
     order = torch.randperm(len(images), generator=generator).to(images.device)
     for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
         at = order[start : start + recipe.batch]

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from meta_train.command import command
 from meta_train.plot import figure_class
+from meta_train.provenance import command
 from meta_train.reading.pictures import save_figures
 from meta_train.reading.report import DIGITS
 from meta_train.reading.results import Row, Table

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from meta_train.errors import MetaTrainError
-from meta_train.tasks.perceptron import perceptron
+from meta_train.tasks.model_parts import perceptron
 
 
 class Attention(nn.Module):

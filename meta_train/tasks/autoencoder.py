@@ -9,8 +9,8 @@ from torch.nn.functional import mse_loss
 from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import perceptron
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.perceptron import perceptron
 
 
 @cache
@@ -31,7 +31,7 @@ class Autoencoder(Family):
         width: of the hidden layers.
         depth: number of hidden layers on either side of the bottleneck.
         code: width of the bottleneck.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
     """
 

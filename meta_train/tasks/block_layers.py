@@ -50,9 +50,9 @@ _scratch = _Scratch()
 
 
 def _matrices(blocks: Tensor, group: Group, *, flipped: bool) -> Tensor:
-    """Weights of a group's nodes side by side: (nodes, own, hears * source, ...)."""
+    """Weights of a group's nodes side by side: (nodes, own, degree * source, ...)."""
     own = blocks.index_select(0, group.blocks)
-    own = own.view(group.nodes, group.hears, *own.shape[1:])
+    own = own.view(group.nodes, group.degree, *own.shape[1:])
     own = own.transpose(1, 3) if flipped else own.transpose(1, 2)
     return (own.transpose(2, 3) if flipped else own).flatten(2, 3)
 
@@ -61,9 +61,9 @@ def _product(direction: Direction, blocks: Tensor, x: Tensor) -> Tensor:
     """Multiply neurons in rows (in, samples) by blocks of weights: (out, samples)."""
     filled, results = _filled(x, 0), []
     for group in direction.groups:
-        heard = _scratch.gathered(filled, 0, group.rows).view(group.nodes, -1, x.shape[1])
+        inputs = _scratch.gathered(filled, 0, group.rows).view(group.nodes, -1, x.shape[1])
         matrices = _matrices(blocks, group, flipped=direction.flipped)
-        results.append(torch.bmm(matrices, heard).flatten(0, 1))
+        results.append(torch.bmm(matrices, inputs).flatten(0, 1))
     return torch.cat(results).index_select(0, direction.place)
 
 
@@ -71,16 +71,16 @@ def _weight_gradient(direction: Direction, x: Tensor, gradient: Tensor) -> Tenso
     """Gradient of the blocks (blocks, rows, columns), in the order that forward groups use them."""
     filled, arrived, found = _filled(x, 0), _filled(gradient, 0), []
     for group in direction.groups:
-        heard = _scratch.gathered(filled, 0, group.rows).view(group.nodes, -1, x.shape[1])
+        inputs = _scratch.gathered(filled, 0, group.rows).view(group.nodes, -1, x.shape[1])
         own = arrived.index_select(0, group.own).view(group.nodes, -1, x.shape[1])
-        found.append(_blocks_of(torch.bmm(own, heard.transpose(1, 2)), group))
+        found.append(_blocks_of(torch.bmm(own, inputs.transpose(1, 2)), group))
     return torch.cat(found)
 
 
 def _blocks_of(matrices: Tensor, group: Group) -> Tensor:
-    """Blocks of matrices (nodes, own, hears * source, ...) of a group."""
+    """Blocks of matrices (nodes, own, degree * source, ...) of a group."""
     nodes, rows, columns, *kernel = matrices.shape
-    blocks = matrices.view(nodes, rows, group.hears, columns // group.hears, *kernel)
+    blocks = matrices.view(nodes, rows, group.degree, columns // group.degree, *kernel)
     return blocks.transpose(1, 2).flatten(0, 1)
 
 
@@ -116,8 +116,8 @@ class _BlockConvolution(torch.autograd.Function):
         filled, results = _filled(x, 1), []
         for group in wiring.forwards.groups:
             weight = _matrices(blocks, group, flipped=False).flatten(0, 1)
-            heard = _scratch.gathered(filled, 1, group.rows)
-            results.append(conv2d(heard, weight, None, stride, padding, groups=group.nodes))
+            inputs = _scratch.gathered(filled, 1, group.rows)
+            results.append(conv2d(inputs, weight, None, stride, padding, groups=group.nodes))
         return torch.cat(results, 1).index_select(1, wiring.forwards.place)
 
     @staticmethod
@@ -132,17 +132,17 @@ class _BlockConvolution(torch.autograd.Function):
             for group in wiring.backwards.groups:
                 weight = _matrices(blocks, group, flipped=True).transpose(1, 2).flatten(0, 1)
                 shape = (len(x), len(group.own), *x.shape[2:])
-                heard = _scratch.gathered(arrived, 1, group.rows)
-                results.append(_input_gradient(shape, weight, heard, *options, group.nodes))
+                inputs = _scratch.gathered(arrived, 1, group.rows)
+                results.append(_input_gradient(shape, weight, inputs, *options, group.nodes))
             to_x = torch.cat(results, 1).index_select(1, wiring.backwards.place)
         if ctx.needs_input_grad[1]:
             found = []
             for group in wiring.forwards.groups:
                 columns = len(group.rows) // group.nodes
                 shape = (len(group.own), columns, *blocks.shape[3:])
-                heard = _scratch.gathered(filled, 1, group.rows)
+                inputs = _scratch.gathered(filled, 1, group.rows)
                 own = arrived.index_select(1, group.own)
-                weight = _kernel_gradient(heard, shape, own, *options, group.nodes)
+                weight = _kernel_gradient(inputs, shape, own, *options, group.nodes)
                 found.append(_blocks_of(weight.view(group.nodes, -1, *weight.shape[1:]), group))
             to_blocks = torch.cat(found)
         return to_x, to_blocks, None, None, None

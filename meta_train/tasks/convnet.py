@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
-from meta_train.tasks.activations import activation as make_activation
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import activation as make_activation
+from meta_train.tasks.model_parts import map_norm
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.norms import map_norm
 
 
 @register("convnet")
@@ -29,9 +29,10 @@ class ConvNet(Family):
         width: channels of the first convolution.
         depth: number of convolutions.
         kernel: size of the kernels, odd.
-        norm: before each activation, of :data:`~meta_train.tasks.norms.MAP_NORMS`; groups need a
-            width that is a multiple of 4. There are no biases before normalisation over the batch.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        norm: before each activation, of :data:`~meta_train.tasks.model_parts.MAP_NORMS`; groups
+            need a width that is a multiple of 4. There are no biases before normalisation over the
+            batch.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
 
     Source: Kofinas et al., "Graph Neural Networks for Learning Equivariant Representations of

@@ -12,14 +12,14 @@ import ngopt
 from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import perceptron
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.perceptron import perceptron
 from meta_train.tasks.task import Batch, Tensors
 from meta_train.tasks.vae import brightness
 from ngopt.graph.neural_graph import NeuralGraph
 
 LEVELS = 16
-"""Number of levels of brightness that are told apart."""
+"""Number of levels of brightness that are distinguished."""
 
 MARGIN = 0.05
 """Brightness is kept as far from 0 and 1 before its logit is taken."""
@@ -145,7 +145,7 @@ class RealNVP(Family):
         width: of the hidden layers of each coupling.
         hidden: number of hidden layers of each coupling.
         depth: number of couplings.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
 
     Source: Dinh et al., "Density estimation using Real NVP", ICLR 2017.

@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.errors import MetaTrainError
-from meta_train.tasks.activations import activation as make_activation
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import activation as make_activation
 from meta_train.tasks.model_task import ModelTask
 from meta_train.tasks.siren import centres
 
@@ -103,7 +103,7 @@ class GNN(Family):
         radius: greatest distance of neighbours, in pixels.
         width: of the hidden layers.
         depth: number of convolutions.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: graphs per step.
 
     Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks",

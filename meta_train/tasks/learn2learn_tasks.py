@@ -21,8 +21,8 @@ from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import perceptron
 from meta_train.tasks.model_task import Loss, ModelTask
-from meta_train.tasks.perceptron import perceptron
 from meta_train.tasks.task import SPLITS, Batch, Problem, Tensors
 
 
@@ -158,7 +158,7 @@ class Learn2Learn(Family):
         queries: samples per class held out, and as many for tests.
         width: of the hidden layers.
         depth: number of hidden layers.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: samples per step; 0 for all that there are to learn from.
     """
 

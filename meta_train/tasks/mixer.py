@@ -8,9 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import patches, perceptron
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.patches import patches
-from meta_train.tasks.perceptron import perceptron
 
 
 class MixerLayer(nn.Module):
@@ -78,7 +77,7 @@ class Mixer(Family):
         patch: size of the patches, in pixels; divides that of the images.
         width: number of channels, at least 2.
         depth: number of layers.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
 
     Source: Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture for Vision", NeurIPS 2021.

@@ -7,8 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import perceptron
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.perceptron import perceptron
 
 
 @register("mlp")
@@ -21,8 +21,8 @@ class MLP(Family):
         size: of the images, in pixels.
         width: of the hidden layers.
         depth: number of hidden layers.
-        norm: before each activation, of :data:`~meta_train.tasks.norms.VECTOR_NORMS`.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        norm: before each activation, of :data:`~meta_train.tasks.model_parts.VECTOR_NORMS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
     """
 

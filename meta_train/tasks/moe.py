@@ -9,9 +9,8 @@ from meta_train.data.text import text
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.attention import Layer
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import next_character, perceptron
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.next_character import next_character
-from meta_train.tasks.perceptron import perceptron
 from meta_train.tasks.transformer_lm import Embedding
 
 
@@ -93,7 +92,7 @@ class MoE(Family):
         experts: in each layer.
         top: how many of them each token is given.
         hidden: width of the hidden layer of each expert.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: windows per step.
 
     Source: Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated

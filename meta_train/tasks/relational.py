@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
 from meta_train.spec import look_up
-from meta_train.tasks.activations import activation as make_activation
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import activation as make_activation
 from meta_train.tasks.model_task import ModelTask
 from meta_train.tasks.wiring import block_sizes, dense_mask
 from meta_train.tasks.ws_flex import Graph, connected, with_measures
@@ -109,7 +109,7 @@ class Relational(Family):
             path length and clustering is searched for, and degree and rewiring are not used.
         clustering: clustering coefficient of the graph; used with `path_length`.
         graph: seeds of graphs; each is another graph of the same kind.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
     """
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from meta_train.data.images import images
-from meta_train.tasks.activations import activation as make_activation
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import Norm, map_norm
+from meta_train.tasks.model_parts import activation as make_activation
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.norms import Norm, map_norm
 
 
 class Block(nn.Module):
@@ -60,8 +60,8 @@ class Residual(Family):
         size: of the images, in pixels.
         width: channels of the first block, a multiple of 4; each block doubles them.
         depth: number of blocks.
-        norm: of :data:`~meta_train.tasks.norms.MAP_NORMS`.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        norm: of :data:`~meta_train.tasks.model_parts.MAP_NORMS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.

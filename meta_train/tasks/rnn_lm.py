@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from meta_train.data.text import text
 from meta_train.spec import look_up
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import next_character
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.next_character import next_character
 
 
 class RNNCell(nn.Module):

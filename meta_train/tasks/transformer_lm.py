@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from meta_train.data.text import text
 from meta_train.tasks.attention import Layer
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import next_character
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.next_character import next_character
 
 
 class Embedding(nn.Module):
@@ -43,7 +43,7 @@ class TransformerLM(Family):
         width: of the residual stream.
         depth: number of layers.
         heads: divides the width.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: windows per step.
 
     Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.

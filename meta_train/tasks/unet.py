@@ -14,10 +14,10 @@ from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up
-from meta_train.tasks.activations import activation as make_activation
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import activation as make_activation
+from meta_train.tasks.model_parts import map_norm
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.norms import map_norm
 from meta_train.tasks.task import Batch, Tensors
 from ngopt.graph.neural_graph import NeuralGraph
 
@@ -69,7 +69,7 @@ class Block(nn.Module):
         into: number of input channels.
         out: number of output channels.
         embedded: width of the embedding of the time.
-        norm: of :data:`~meta_train.tasks.norms.MAP_NORMS`.
+        norm: of :data:`~meta_train.tasks.model_parts.MAP_NORMS`.
         act: activation.
     """
 
@@ -96,7 +96,7 @@ class UNet(nn.Module):
         channels: of the images.
         width: number of channels at full size; divisible by 4.
         depth: number of blocks in each of the three places.
-        norm: of :data:`~meta_train.tasks.norms.MAP_NORMS`.
+        norm: of :data:`~meta_train.tasks.model_parts.MAP_NORMS`.
         act: activation.
     """
 
@@ -202,8 +202,8 @@ class UNetDiffusion(Family):
         size: of the images, in pixels; even.
         width: number of channels at full size, divisible by 4; twice as many at half size.
         depth: number of blocks at full size, at half size, and again at full size.
-        norm: in the blocks, of :data:`~meta_train.tasks.norms.MAP_NORMS`.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        norm: in the blocks, of :data:`~meta_train.tasks.model_parts.MAP_NORMS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         schedule: of the noise: `linear` or `cosine`.
         batch: images per step.
 

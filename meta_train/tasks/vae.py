@@ -11,8 +11,8 @@ import ngopt
 from meta_train.data.dataset import Dataset
 from meta_train.data.images import images
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import perceptron
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.perceptron import perceptron
 from meta_train.tasks.task import Batch, Tensors
 from ngopt.graph.neural_graph import NeuralGraph
 
@@ -110,7 +110,7 @@ class VAE(Family):
         width: of the hidden layers.
         depth: number of hidden layers on either side of the code.
         code: width of the code.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014.

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 from meta_train.data.images import images
 from meta_train.tasks.attention import Layer
 from meta_train.tasks.family import Family, register
+from meta_train.tasks.model_parts import patches
 from meta_train.tasks.model_task import ModelTask
-from meta_train.tasks.patches import patches
 
 
 class VisionTransformer(nn.Module):
@@ -63,7 +63,7 @@ class ViT(Family):
         width: of the residual stream.
         depth: number of layers.
         heads: divides the width.
-        activation: of :data:`~meta_train.tasks.activations.ACTIVATIONS`.
+        activation: of :data:`~meta_train.tasks.model_parts.ACTIVATIONS`.
         batch: images per step.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition

@@ -37,7 +37,7 @@ def block_sizes(width: int, nodes: int, seed: int | None = None) -> Tensor:
 
 
 def dense_mask(graph: Graph, into: Tensor, out: Tensor) -> Tensor:
-    """Expand a graph to neurons: `mask[i, j]` is 1 where neuron `i` hears from neuron `j`.
+    """Expand a graph to neurons: `mask[i, j]` is 1 where neuron `i` has an input from neuron `j`.
 
     Args:
         graph: adjacency of the nodes; self-loops are added.
@@ -57,15 +57,15 @@ class Group:
 
     Args:
         nodes: how many there are.
-        hears: how many nodes each hears from, itself included.
-        rows: for each, the neurons that it hears from, (nodes * hears * source block,). Blocks are
-            filled up with a number past the last neuron, where there is a zero.
+        degree: number of nodes that each has inputs from, itself included.
+        rows: for each, the neurons it has inputs from, (nodes * degree * source block,). Blocks
+            are filled up with a number past the last neuron, where there is a zero.
         own: its own neurons, filled up likewise, (nodes * own block,).
-        blocks: numbers of its blocks of weights, (nodes * hears,).
+        blocks: numbers of its blocks of weights, (nodes * degree,).
     """
 
     nodes: int
-    hears: int
+    degree: int
     rows: Tensor
     own: Tensor
     blocks: Tensor
@@ -73,7 +73,7 @@ class Group:
     def split(self) -> "tuple[Group, ...]":
         """Return a group for each node."""
         parts = (t.view(self.nodes, -1) for t in (self.rows, self.own, self.blocks))
-        return tuple(Group(1, self.hears, *of_node) for of_node in zip(*parts, strict=True))
+        return tuple(Group(1, self.degree, *of_node) for of_node in zip(*parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -180,18 +180,20 @@ def _neurons(sizes: Tensor) -> Tensor:
 def _direction(
     live: Tensor, number: Tensor, source: Tensor, own: Tensor, *, flipped: bool
 ) -> Direction:
-    """Group nodes by how many nodes they hear from."""
+    """Group nodes by the number of nodes they have inputs from."""
     degrees = live.sum(1)
-    heard, mine = _neurons(source), _neurons(own)
+    sources, targets = _neurons(source), _neurons(own)
     groups, owners = [], []
-    for hears in sorted(set(degrees.tolist())):
-        nodes = (degrees == hears).nonzero()[:, 0]
+    for degree in sorted(set(degrees.tolist())):
+        nodes = (degrees == degree).nonzero()[:, 0]
         neighbours = torch.stack([live[node].nonzero()[:, 0] for node in nodes])
         blocks = number[nodes[:, None], neighbours].flatten()
         groups.append(
-            Group(len(nodes), hears, heard[neighbours].flatten(), mine[nodes].flatten(), blocks)
+            Group(
+                len(nodes), degree, sources[neighbours].flatten(), targets[nodes].flatten(), blocks
+            )
         )
-        owners.append(mine[nodes].flatten())
+        owners.append(targets[nodes].flatten())
     stands = torch.cat(owners)
     place = torch.empty(int(own.sum()) + 1, dtype=torch.int64)
     place[stands] = torch.arange(len(stands))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meta_train.errors import MetaTrainError
+from meta_train.interleave import Work
 from meta_train.tasks.task import Batch, Task, Tensors
-from meta_train.turns import Work
 from meta_train.unroll.move import Move
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.runs import Runs

@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from meta_train.interleave import Work, finished
 from meta_train.tasks.task import Batch, Task, Tensors
-from meta_train.turns import Work, finished
 from meta_train.unroll.move import Move, mover
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.recorder import Batches, Recorder, captures

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from meta_train.data.dataset import RawImages
 from meta_train.data.images import resized
-from meta_train.data.raw import RawImages
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
-from meta_train.seeds import mixed
+from meta_train.seeds import part_seed
 from meta_train.zoo.architecture import Architecture
-from meta_train.zoo.conv_net import ACTIVATIONS, LAYERS, NO_SKIP, small_config, varied_config
 from meta_train.zoo.making import MakingOptions, make_zoo
+from meta_train.zoo.networks import ACTIVATIONS, LAYERS, NO_SKIP, small_config, varied_config
 from meta_train.zoo.pictures import pictures, split_of_runs
 from meta_train.zoo.store import SPLITS, Zoo
 from meta_train.zoo.training import OPTIMIZERS, Snapshot, draw_recipe, train
@@ -211,7 +211,7 @@ def report(zoo: Zoo) -> list[str]:
 
 
 def _generator(options: CnnOptions, number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(mixed(options.seed, number))
+    return torch.Generator().manual_seed(part_seed(options.seed, number))
 
 
 def _resized(images: Tensor, size: int, grey: bool) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Union
 
 import tyro
 
@@ -12,13 +12,37 @@ from meta_train.zoo.relational import RelationalZooOptions, run_relational_zoo
 from meta_train.zoo.rnn import run_rnn
 from meta_train.zoo.rnn_options import RnnOptions
 
-ZOOS: dict[type, Callable[[Any], object]] = {
-    InrOptions: run_inr,
-    CnnOptions: run_cnn,
-    RnnOptions: run_rnn,
-    RelationalZooOptions: run_relational_zoo,
+
+class Subcommand(NamedTuple):
+    """A kind of zoo.
+
+    Args:
+        name: on the command line.
+        run: makes the zoo.
+        description: one sentence for `--help`.
+    """
+
+    name: str
+    run: Callable[[Any], object]
+    description: str
+
+
+ZOOS: dict[type, Subcommand] = {
+    InrOptions: Subcommand("inr", run_inr, "Sine networks that are images."),
+    CnnOptions: Subcommand("cnn", run_cnn, "Convolutional networks that classify images."),
+    RnnOptions: Subcommand("rnn", run_rnn, "LSTMs on formal languages or turned digits."),
+    RelationalZooOptions: Subcommand(
+        "relational", run_relational_zoo, "Networks that are wired as graphs."
+    ),
 }
-"""What makes the zoo of each kind of options."""
+"""All kinds of zoos, by the class of their options."""
+
+_Zoo: Any = Union[  # noqa: UP007 - of as many as there are
+    tuple(
+        Annotated[options, tyro.conf.subcommand(zoo.name, description=zoo.description)]
+        for options, zoo in ZOOS.items()
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -29,27 +53,9 @@ class ZooOptions:
         zoo: kind of the networks, and the options of that kind.
     """
 
-    zoo: Annotated[
-        Annotated[
-            InrOptions, tyro.conf.subcommand("inr", description="Sine networks that are images.")
-        ]
-        | Annotated[
-            CnnOptions,
-            tyro.conf.subcommand("cnn", description="Convolutional networks that classify images."),
-        ]
-        | Annotated[
-            RnnOptions,
-            tyro.conf.subcommand("rnn", description="LSTMs on formal languages or turned digits."),
-        ]
-        | Annotated[
-            RelationalZooOptions,
-            tyro.conf.subcommand("relational", description="Networks that are wired as graphs."),
-        ],
-        tyro.conf.OmitSubcommandPrefixes,
-        tyro.conf.OmitArgPrefixes,
-    ]
+    zoo: Annotated[_Zoo, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes]
 
 
 def run_zoo(options: ZooOptions) -> None:
     """Make the zoo, or what is missing of it."""
-    ZOOS[type(options.zoo)](options.zoo)
+    ZOOS[type(options.zoo)].run(options.zoo)

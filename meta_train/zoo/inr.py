@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_train.data.raw import RawImages
+from meta_train.data.dataset import RawImages
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
-from meta_train.seeds import mixed
+from meta_train.seeds import part_seed
 from meta_train.table import table_lines
 from meta_train.zoo.architecture import Architecture
 from meta_train.zoo.making import MakingOptions, make_zoo
@@ -132,8 +132,8 @@ def inr_chunk(options: InrOptions, device: str, number: int) -> Chunk:
     runs = torch.arange(first, min(first + options.chunk, options.networks))
     columns = {"run": runs} | {n: t[runs] for n, t in assignment(options, raw).items()}
     images, classes = _chosen(raw, columns["split"], columns["image"])
-    generator = torch.Generator().manual_seed(mixed(options.seed, CHUNKS + number))
-    common = torch.Generator().manual_seed(mixed(options.seed, COMMON))
+    generator = torch.Generator().manual_seed(part_seed(options.seed, CHUNKS + number))
+    common = torch.Generator().manual_seed(part_seed(options.seed, COMMON))
     if options.start == "common":
         drawn = draw(config, options.init, 1, common)
         drawn = {
@@ -167,7 +167,7 @@ def assignment(options: InrOptions, raw: RawImages) -> dict[str, Tensor]:
 
     Networks to train and to validate on are of different images of the training part.
     """
-    generator = torch.Generator().manual_seed(mixed(options.seed, ASSIGNMENT))
+    generator = torch.Generator().manual_seed(part_seed(options.seed, ASSIGNMENT))
     split = split_of_runs(options.networks, options.validation, options.test, generator)
     training = torch.randperm(len(raw.training), generator=generator)
     share = options.validation / (1 - options.test)

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from meta_train.data.dataset import RawImages
 from meta_train.data.folder import data_folder
 from meta_train.data.images import IMAGES
-from meta_train.data.raw import RawImages
 from meta_train.errors import MetaTrainError
 from meta_train.spec import look_up
 from meta_train.zoo.store import SPLITS

@@ -18,7 +18,7 @@ from meta_train.errors import MetaTrainError
 from meta_train.reading.relational_networks import dense_tensors, network
 from meta_train.reading.relational_plan import Kind, Shape, matched_width
 from meta_train.reading.relational_training import Recipe, error, train
-from meta_train.seeds import mixed
+from meta_train.seeds import part_seed
 from meta_train.tasks.ws_sweep import WSGraph, sweep
 from meta_train.zoo.architecture import Architecture
 from meta_train.zoo.making import MakingOptions, make_zoo
@@ -115,7 +115,7 @@ def relational_chunk(options: RelationalZooOptions, device: str, number: int) ->
         device: to train them on.
         number: of the chunk.
     """
-    generator = torch.Generator().manual_seed(mixed(options.seed, SPLIT))
+    generator = torch.Generator().manual_seed(part_seed(options.seed, SPLIT))
     split = split_of_runs(options.networks, options.validation, options.test, generator)
     graphs = sweep(options.nodes, options.graphs, options.seed)
     data = images(options.data, options.plain()["size"]).to(torch.device(device))
@@ -143,7 +143,10 @@ def _trained(
     """Train a network, and keep it at some epochs, with what is the same of all."""
     _, channels, size, _ = data.splits["train"][0].shape
     shape = Shape(options.model, channels, size, data.classes, options.width, options.depth)
-    width, seed = matched_width(shape, graph.graph), mixed(options.seed, RUNS + int(same["run"]))
+    width, seed = (
+        matched_width(shape, graph.graph),
+        part_seed(options.seed, RUNS + int(same["run"])),
+    )
     built = network(shape, graph.graph, width, seed).to(data.splits["train"][0].device)
     recipe = Recipe(options.epochs, options.batch, options.lr, flip=False, shift=size // 8)
     kept = {options.epochs // 4, options.epochs // 2, options.epochs}

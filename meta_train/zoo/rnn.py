@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_train.distributed import world
-from meta_train.seeds import mixed
+from meta_train.seeds import part_seed
 from meta_train.table import table_lines
 from meta_train.zoo.languages import Corpus, languages
 from meta_train.zoo.making import make_zoo
@@ -77,7 +77,7 @@ def rnn_chunk(options: RnnOptions, device: str, number: int) -> Chunk:
     """
     first = number * options.chunk
     runs = torch.arange(first, min(first + options.chunk, options.networks))
-    generator = torch.Generator().manual_seed(mixed(options.seed, CHUNKS + number))
+    generator = torch.Generator().manual_seed(part_seed(options.seed, CHUNKS + number))
     labels = assignment(options, runs)
     problem = _problem(options, labels, generator)
     parameters = _begin(options, len(runs), generator, device)
@@ -103,7 +103,7 @@ def assignment(options: RnnOptions, runs: Tensor) -> dict[str, Tensor]:
         runs: numbers of the networks, `(runs,)`.
     """
     # Drawn for the whole zoo, so that no network depends on how many are trained at once.
-    generator = torch.Generator().manual_seed(mixed(options.seed, ASSIGNMENT))
+    generator = torch.Generator().manual_seed(part_seed(options.seed, ASSIGNMENT))
     shares = (options.validation, options.test, generator)
     if options.task == "languages":
         spoken = languages(*options.surplus)

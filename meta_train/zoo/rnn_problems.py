@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from meta_train.data.dataset import RawImages
 from meta_train.data.folder import data_folder
-from meta_train.data.idx import mnist
-from meta_train.data.raw import RawImages
+from meta_train.data.mnist import mnist
 from meta_train.zoo.languages import TOKENS, Corpus, Language, one_hot, read, speak
 from meta_train.zoo.tiles import rotated, tiled
 from ngopt.encoders.recurrent import LSTMs

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from meta_train.data.raw import RawImages
+from meta_train.data.dataset import RawImages
 from meta_train.zoo.architecture import Architecture
-from meta_train.zoo.conv_net import ConvNet
+from meta_train.zoo.networks import ConvNet
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)

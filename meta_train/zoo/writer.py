@@ -16,11 +16,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from meta_train.cache import digest
-from meta_train.command import command
-from meta_train.commit import commit
 from meta_train.errors import MetaTrainError
+from meta_train.provenance import command, commit
+from meta_train.shared_files import write_tensors, write_text
 from meta_train.zoo.architecture import Architecture
-from meta_train.zoo.files import write_tensors, write_text
 from meta_train.zoo.store import (
     COLUMN,
     EXAMPLE,

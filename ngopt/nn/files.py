@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ngopt.errors import OF_DAMAGED_DATA, NgoptError
@@ -75,7 +75,8 @@ class Files(Generic[M]):
         }
         partial = Path(f"{path}.partial")
         try:
-            save_file(weights, partial, metadata)
+            # safetensors' own files can be read by their owner alone.
+            partial.write_bytes(save(weights, metadata))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from tests.benchmarks.test_pieces import TINY
 OPTIONS = Options(
     preset="tiny",
     variants=("base", "graph-off"),
-    rings=(),
+    suites=(),
     tasks=("mlp:width=4,depth=1,batch=4",),
     inner_steps=3,
     problems=1,
@@ -102,10 +102,10 @@ def test_in_three_parts(tmp_path, monkeypatch, capsys):
     assert out.with_suffix(".md").read_text() == text
 
 
-def row(task, train, speed_up, ring="near"):
+def row(task, train, speed_up, suite="near"):
     figures = dict.fromkeys(("error", "held_out", "test", "relative_test"), 1.0)
     return Row(
-        ring=ring,
+        suite=suite,
         task=task,
         budget=Budget(),
         contestant="it",
@@ -124,7 +124,7 @@ def row(task, train, speed_up, ring="near"):
 
 
 def content(method, seed, *rows):
-    figures = {f"{row.ring}: {row.task}": asdict(row) for row in rows}
+    figures = {f"{row.suite}: {row.task}": asdict(row) for row in rows}
     facts = {"rule": "R", "outer_steps": 1, "inner_steps": 1}
     return {"method": method, "seed": seed, "figures": json.loads(json.dumps(figures)), **facts}
 

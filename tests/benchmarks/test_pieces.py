@@ -8,10 +8,11 @@ import pytest
 from benchmarks.pieces import Figures, Piece, collected, with_options, write
 from meta_train.config import Config
 from meta_train.errors import MetaTrainError
-from meta_train.slots import Lengths
+from meta_train.inner_stacks import Lengths
 from ngopt.rules import FF
 
 TINY = Config(
+    frozen=(),
     rule="FF:hidden=2,layers=1",
     families=("mlp:width=4,depth=1,batch=4",),
     steps=2,

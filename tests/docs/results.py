@@ -15,10 +15,10 @@ NEAR = (
 FAR = tuple(f"{family}(data=cifar10, size=16)" for family in ("vit", "mixer", "gnn", "vae", "rnn"))
 
 
-def row(contestant, task, train, speed_up=1.0, ring="near", **figures):
+def row(contestant, task, train, speed_up=1.0, suite="near", **figures):
     """A row whose figures are as little surprising as can be."""
     plain = {
-        "ring": ring,
+        "suite": suite,
         "task": task,
         "budget": Budget(1000, 3, 5),
         "contestant": contestant,
@@ -43,22 +43,22 @@ def row(contestant, task, train, speed_up=1.0, ring="near", **figures):
 def rows():
     """Of AdamW and a rule that is good at near tasks and ever worse at far ones."""
     found = []
-    for ring, tasks in (("near", NEAR), ("far", FAR)):
+    for suite, tasks in (("near", NEAR), ("far", FAR)):
         for number, task in enumerate(tasks):
-            train = 0.8 if ring == "near" else 0.9 + 0.1 * number
-            speed = 3.0 + number if ring == "near" else max(0.0, 2.0 - number)
-            found.append(row("adamw", task, 1.0, ring=ring, setting="lr 0.001 cosine"))
-            found.append(row("default", task, train, speed, ring))
+            train = 0.8 if suite == "near" else 0.9 + 0.1 * number
+            speed = 3.0 + number if suite == "near" else max(0.0, 2.0 - number)
+            found.append(row("adamw", task, 1.0, suite=suite, setting="lr 0.001 cosine"))
+            found.append(row("default", task, train, speed, suite))
     return found
 
 
 def evaluation(given=None, opponents=("adamw",)):
     """Content of an `evaluation.json`."""
     given = rows() if given is None else given
-    tasks = dict.fromkeys((f"{r.ring}: {r.task}" if r.ring else r.task) for r in given)
+    tasks = dict.fromkeys((f"{r.suite}: {r.task}" if r.suite else r.task) for r in given)
     names = list(dict.fromkeys(r.contestant for r in given))
     return {
-        "command": "python -m meta_train evaluate --rings near far --out /somewhere",
+        "command": "python -m meta_train evaluate --suites near far --out /somewhere",
         "options": {"opponents": list(opponents), "screen": 1, "seed": 5, "lr": None},
         "reference": "adamw",
         "criterion": "train",

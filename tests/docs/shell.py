@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import tyro
 
 from meta_train import cli
+from meta_train.errors import MetaTrainError
 from tests.docs.project import EXTRAS, ROOT
 
 MADE = {"docs/_build", "runs/workloads"}
@@ -94,7 +95,7 @@ def _parse(read, arguments):
     """Read options in the program's own way, without doing anything."""
     try:
         read(arguments)
-    except SystemExit as stop:
+    except (SystemExit, MetaTrainError) as stop:
         raise AssertionError(f"not understood: {shlex.join(arguments)}") from stop
 
 

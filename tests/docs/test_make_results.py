@@ -16,7 +16,7 @@ from tests.docs.results import NEAR, evaluation, row
 def undrawn(monkeypatch):
     """Pictures take longer than all else; this keeps what would be drawn, by file name."""
     drawn = {}
-    for name in ("plot", "plot_rings"):
+    for name in ("plot", "plot_speed_ups"):
         monkeypatch.setattr(
             make_results, name, lambda content, path: drawn.update({path.name: content})
         )
@@ -145,7 +145,7 @@ def test_the_compact_files_alone_give_the_same_page(files, undrawn):
     undrawn.clear()
     make(None, [], [], docs)
     assert (docs / "results.md").read_text() == text
-    assert set(undrawn) == {"rings.png"}
+    assert set(undrawn) == {"speed_ups.png"}
 
 
 def test_what_is_given_anew_replaces_what_was_there_and_nothing_else(files, undrawn, tmp_path):
@@ -198,7 +198,7 @@ def test_curves_of_six_tasks_from_the_fastest_to_the_slowest(files, undrawn):
     assert len(titles) == 6
     compact = json.loads((files["docs"] / "results" / "evaluation.json").read_text())
     speeds = {
-        (r["ring"], r["task"]): r["speed_up"]
+        (r["suite"], r["task"]): r["speed_up"]
         for r in compact["rows"]
         if r["contestant"] == "default"
     }
@@ -219,7 +219,7 @@ def test_few_tasks_and_no_rule_can_be_pictured_too():
 def test_pictures_are_drawn(tmp_path):
     rows = [row(name, NEAR[0], 1.0) for name in ("adamw", "default")]
     make(written(tmp_path, "evaluation.json", evaluation(rows)), [], [], tmp_path / "docs")
-    for name in ("rings.png", "curves.png"):
+    for name in ("speed_ups.png", "curves.png"):
         picture = tmp_path / "docs" / "images" / name
         assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -11,9 +11,9 @@ from docs.results_figures import (
     options_of,
     placed,
     results_of,
-    row_of,
     short_names,
 )
+from meta_train.comparison import Row
 from tests.docs.results import FAR, NEAR, evaluation, row, rows
 
 
@@ -22,9 +22,9 @@ def verdicts(results):
     return {goal.name.strip("*").split()[0].strip(":*,"): goal.cell(results) for goal in GOALS}
 
 
-def result(task=NEAR[0], train=1.0, speed_up=1.0, ring="near", theirs=0.5, **figures):
-    own = row("default", task, train, speed_up, ring, **figures)
-    return Result(own, row("adamw", task, 1.0, ring=ring, accuracy=theirs))
+def result(task=NEAR[0], train=1.0, speed_up=1.0, suite="near", theirs=0.5, **figures):
+    own = row("default", task, train, speed_up, suite, **figures)
+    return Result(own, row("adamw", task, 1.0, suite=suite, accuracy=theirs))
 
 
 def test_losses_are_relative_to_the_reference():
@@ -34,7 +34,7 @@ def test_losses_are_relative_to_the_reference():
 
 
 def test_each_rule_is_beside_the_reference_on_the_same_task():
-    found = results_of(comparison_of(evaluation([*rows(), row("adamw", NEAR[0], 7.0, ring="")])))
+    found = results_of(comparison_of(evaluation([*rows(), row("adamw", NEAR[0], 7.0, suite="")])))
     assert list(found) == ["default"]
     assert [r.row.task for r in found["default"]] == [*NEAR, *FAR]
     assert all(r.reference.task == r.row.task for r in found["default"])
@@ -45,7 +45,7 @@ def test_each_rule_is_beside_the_reference_on_the_same_task():
 
 def test_means_are_those_of_the_rows():
     comparison = comparison_of(evaluation())
-    means = {(s.ring, s.contestant): s.speed_up for s in comparison.summaries}
+    means = {(s.suite, s.contestant): s.speed_up for s in comparison.summaries}
     assert means["near", "default"] == (4 + 5) / 2
     assert means["far", "default"] == pytest.approx((0 + 0 + 1) / 3)
     assert comparison.planned == 9
@@ -53,7 +53,7 @@ def test_means_are_those_of_the_rows():
 
 def test_figures_that_are_not_finite_come_back():
     plain = evaluation()["rows"][0]
-    restored = row_of({**plain, "error": None, "accuracy": None, "steps": None})
+    restored = Row.of({**plain, "error": None, "accuracy": None, "steps": None})
     assert math.isnan(restored.error)
     assert (restored.accuracy, restored.steps) == (None, None)
     assert restored.budget == rows()[0].budget
@@ -90,13 +90,13 @@ def test_short_names_differ_as_the_long_ones_do():
     assert short_names(["plain", "quadratic(size=2)"])["quadratic(size=2)"] == "quadratic"
 
 
-def test_rings_of_tasks():
+def test_suites_of_tasks():
     assert placed("mlp", "near") == "mlp (near)"
     assert placed("mlp", "") == "mlp"
 
 
 @pytest.mark.parametrize(
-    ("ring", "speed", "cell"),
+    ("suite", "speed", "cell"),
     [
         ("near", 1.49, "1.49, missed"),
         ("near", 1.5, "1.50, floor"),
@@ -106,10 +106,10 @@ def test_rings_of_tasks():
         ("far", 1.9, "**1.90**, goal"),
     ],
 )
-def test_goals_of_speed(ring, speed, cell):
-    (goal,) = (goal for goal in GOALS if goal.name == f"*{ring}*: speed-up")
-    other = "far" if ring == "near" else "near"
-    assert goal.cell([result(speed_up=speed, ring=ring), result(speed_up=9, ring=other)]) == cell
+def test_goals_of_speed(suite, speed, cell):
+    (goal,) = (goal for goal in GOALS if goal.name == f"*{suite}*: speed-up")
+    other = "far" if suite == "near" else "near"
+    assert goal.cell([result(speed_up=speed, suite=suite), result(speed_up=9, suite=other)]) == cell
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_goals_of_speed(ring, speed, cell):
 )
 def test_goal_of_tasks_that_are_worse(worse, cell):
     (goal,) = (goal for goal in GOALS if "worse" in goal.name)
-    assert goal.cell([result(ring="far", train=1 + 0.1 * (n < worse)) for n in range(5)]) == cell
+    assert goal.cell([result(suite="far", train=1 + 0.1 * (n < worse)) for n in range(5)]) == cell
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_goal_of_tasks_that_are_worse(worse, cell):
     ],
 )
 def test_goal_of_large_tasks(speed, lost, cell):
-    assert verdicts([result(ring="large", speed_up=speed, **lost)])["large"] == cell
+    assert verdicts([result(suite="large", speed_up=speed, **lost)])["large"] == cell
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_goal_of_fashion_mnist():
 
 
 def test_goal_of_transfer_is_the_worst_case():
-    found = [result(ring="transfer", accuracy=0.5 + n / 100, theirs=0.5) for n in (9, 4, 1)]
+    found = [result(suite="transfer", accuracy=0.5 + n / 100, theirs=0.5) for n in (9, 4, 1)]
     assert verdicts(found)["transfer"] == "+1.0, floor"
     assert verdicts(found[:2])["transfer"] == "**+4.0**, goal"
-    assert verdicts([*found, result(ring="transfer", accuracy=None)])["transfer"] == "-inf, missed"
+    assert verdicts([*found, result(suite="transfer", accuracy=None)])["transfer"] == "-inf, missed"
 
 
 def test_what_was_not_measured_is_not_judged():
-    assert set(verdicts([result(ring="")]).values()) == {"not measured"}
+    assert set(verdicts([result(suite="")]).values()) == {"not measured"}
     other = result(NEAR[3], accuracy=0.9)
     cut = replace(other, row=replace(other.row, budget=replace(other.row.budget, steps=30)))
     assert verdicts([cut])["CIFAR-10"] == "not measured"

@@ -35,15 +35,15 @@ def test_protocol():
 
 @pytest.mark.parametrize(("task", "uncut"), [("residual(size=16)", True), (FAR[0], False)])
 def test_the_group_far_from_before_it_was_split_is_said_to_be_that(task, uncut):
-    given = [row(name, task, 1.0, ring="far") for name in ("adamw", "default")]
+    given = [row(name, task, 1.0, suite="far") for name in ("adamw", "default")]
     text = section(made(given), "What was measured")
     assert ("before it was split" in text) == uncut
     assert ("that no rule was meta-trained on" in text) != uncut
 
 
 def test_protocol_follows_the_options():
-    edge = row("adamw", NEAR[0], 1.0, ring="", at_edge=True)
-    given = [edge, row("default", NEAR[0], 1.0, ring="", at_edge=True)]
+    edge = row("adamw", NEAR[0], 1.0, suite="", at_edge=True)
+    given = [edge, row("default", NEAR[0], 1.0, suite="", at_edge=True)]
     text = section(made(given, screen=0, lr=0.5, criterion="accuracy"), "What was measured")
     for said in ("on 1 task(s)", "runs at 0.5", "held-out accuracy", "of none"):
         assert said in text
@@ -101,5 +101,5 @@ def test_opponents_alone():
 
 def test_commands():
     text = section(made(), "Commands")
-    assert "python -m meta_train evaluate --rings near far\npython docs/make_results.py" in text
+    assert "python -m meta_train evaluate --suites near far\npython docs/make_results.py" in text
     assert "somewhere" not in text

@@ -17,7 +17,7 @@ ROWS = [
     row("adamw", NEAR[0], 1.0, relative_train=0.5),
     row("default", NEAR[0], 0.5, 2.0, test=1.5),
     row("lstm", NEAR[0], 30.0, 0.0, diverged=2),
-    row("adamw", FAR[0], 2.0, ring="far"),
+    row("adamw", FAR[0], 2.0, suite="far"),
     row("default", FAR[0], 4.0, 0.0, "far", stalled=1),
     row("lstm", FAR[0], 2.0, 1.0, "far", worse=False),
 ]
@@ -47,7 +47,7 @@ def test_tasks():
 def test_tasks_without_rules_or_groups():
     _, found, names = of([row("adamw", NEAR[0], 1.0)])
     assert not cells(task_lines(found, names))
-    _, found, names = of([row(name, NEAR[0], 1.0, ring="") for name in ("adamw", "default")])
+    _, found, names = of([row(name, NEAR[0], 1.0, suite="") for name in ("adamw", "default")])
     assert "### Of no group" in task_lines(found, names)
 
 

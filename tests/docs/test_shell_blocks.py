@@ -37,7 +37,7 @@ def test_commands_are_read():
         "python -m no_such_module",
         "python -m meta_train no_such_command",
         "python -m meta_train train --no-such-option 1",
-        "python -m meta_train evaluate --rings near --screen many",
+        "python -m meta_train evaluate --suites near --screen many",
         "torchrun --nproc-per-node 2 -m meta_train train --no-such-option 1",
         "python -m benchmarks.paper --no-such-option",
         "python -m benchmarks.meta_train --no-such-option",

@@ -2,7 +2,7 @@
 
 import torch
 
-LEARNED = ("step", "theta", "outer", "slots")
+LEARNED = ("step", "theta", "outer", "stacks")
 """What must not depend on how often a run stopped, nor on how many processes shared it."""
 
 

@@ -15,7 +15,7 @@ from meta_train.errors import MetaTrainError
 STATE = {
     "step": 3,
     "theta": {"weight": torch.arange(6.0).view(2, 3).t(), "half": torch.ones(2).bfloat16()},
-    "slots": [{"task": "mlp(width=16)", "noise": {}, "diverged": torch.tensor([True, False])}],
+    "stacks": [{"task": "mlp(width=16)", "noise": {}, "diverged": torch.tensor([True, False])}],
     "nothing": None,
 }
 
@@ -44,7 +44,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert step == 7
     assert messages == []
     assert state.keys() == STATE.keys()
-    assert state["slots"][0].keys() == STATE["slots"][0].keys()
+    assert state["stacks"][0].keys() == STATE["stacks"][0].keys()
     for name, tensor in STATE["theta"].items():
         assert state["theta"][name].dtype == tensor.dtype
         assert state["theta"][name].stride() == tensor.stride()

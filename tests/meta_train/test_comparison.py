@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from scipy.stats import trim_mean
 
 from meta_train import comparison as module
 from meta_train.baselines import Sweep, Tuned
-from meta_train.comparison import Trial, compare, interquartile_mean, stalled, steps_to_reach
+from meta_train.comparison import Row, Trial, compare, interquartile_mean, stalled, steps_to_reach
 from meta_train.curves import Budget, Curve, Setting
 from meta_train.errors import MetaTrainError
 from ngopt.rules import SGDM, Adam
@@ -44,13 +44,13 @@ def last(comparisons):
 def against(monkeypatch):
     """Compare planted results: of two contestants on each task."""
 
-    def compared(*results, rings=None):
+    def compared(*results, suites=None):
         tasks = [Quadratic() for _ in results]
         for number, task in enumerate(tasks):
             task.name = f"task {number}"
         table = {task.name: found for task, found in zip(tasks, results, strict=True)}
-        in_rings = zip(tasks, rings or [""] * len(tasks), strict=True)
-        trials = [Trial(task, BUDGET, ring) for task, ring in in_rings]
+        in_suites = zip(tasks, suites or [""] * len(tasks), strict=True)
+        trials = [Trial(task, BUDGET, suite) for task, suite in in_suites]
         sweeps = [Sweep("adam", Adam(), (Setting(),)), Sweep("ours", Adam(), (Setting(),))]
 
         def tuned(sweep, task, budget, criterion, folder, screen):
@@ -127,10 +127,10 @@ def test_accuracy_is_summed_up_over_the_tasks_that_have_one(against):
     assert ours.accuracy == (0.5 + 0.875) / 2
 
 
-def test_summaries_of_each_ring(against):
+def test_summaries_of_each_suite(against):
     same, faster = (planted([33]), planted([33])), (planted([33]), planted([15]))
-    found = against(same, faster, faster, rings=["near", "far", "near"]).summaries
-    assert [(s.ring, s.contestant, s.tasks) for s in found] == [
+    found = against(same, faster, faster, suites=["near", "far", "near"]).summaries
+    assert [(s.suite, s.contestant, s.tasks) for s in found] == [
         ("near", "adam", 2),
         ("near", "ours", 2),
         ("far", "adam", 1),
@@ -201,7 +201,9 @@ def test_real_tasks(tmp_path):
     assert first.rows == found.rows[:2]
     assert [len(curves["adam"]) for curves in found.curves.values()] == [10, 5]
     assert set(found.curves) == {"random", "far: quadratic"}
-    assert [(row.ring, row.budget.steps) for row in found.rows] == 2 * [("", 10)] + 2 * [("far", 5)]
+    assert [(row.suite, row.budget.steps) for row in found.rows] == 2 * [("", 10)] + 2 * [
+        ("far", 5)
+    ]
     assert [(row.task, row.contestant) for row in found.rows] == [
         (task, name) for task in ("random", "quadratic") for name in ("adam", "sgdm")
     ]
@@ -226,3 +228,11 @@ def test_names_must_differ():
         list(compare([sweep], [trial, trial]))
     with pytest.raises(MetaTrainError, match=r"tasks \[\]"):
         list(compare([sweep], []))
+
+
+def test_rows_of_earlier_files_have_rings(against):
+    row = against((planted([16]), planted([8])), suites=["near"]).rows[0]
+    plain = asdict(row)
+    assert Row.of(plain) == row
+    plain["ring"] = plain.pop("suite")
+    assert Row.of(plain) == row

@@ -12,7 +12,7 @@ from meta_train.comparison import Comparison, Row, Summary
 from meta_train.curves import Budget, Setting
 from meta_train.errors import MetaTrainError
 from meta_train.evaluate import EvaluateOptions, as_json, contestants, run_evaluate, trials
-from meta_train.rings import RINGS, Entry
+from meta_train.suites import SUITES, SuiteTask
 from meta_train.tasks.family import FAMILIES
 from ngopt.rules import LSTM, MatrixGNN
 
@@ -49,7 +49,7 @@ def test_files(evaluated):
         "curves.png",
         "evaluation.json",
         "evaluation.md",
-        "rings.png",
+        "speed_ups.png",
     }
     content = strict((folder / "evaluation.json").read_text())
     names = ["adam", "sgdm", "MatrixGNN:rounds=1,width=2"]
@@ -63,9 +63,12 @@ def test_files(evaluated):
         assert all(len(curve) == 5 for curve in curves.values())
 
 
-TINY_RINGS = {
-    "near": (Entry("mlp:width=4,depth=1,batch=4", 3, 1), Entry("mlp:width=5,depth=1", 4, 2)),
-    "far": (Entry("quadratic:size=2,condition=10.0,rotated=False,noise=0.0", 6, 2),),
+TINY_SUITES = {
+    "near": (
+        SuiteTask("mlp:width=4,depth=1,batch=4", 3, 1),
+        SuiteTask("mlp:width=5,depth=1", 4, 2),
+    ),
+    "far": (SuiteTask("quadratic:size=2,condition=10.0,rotated=False,noise=0.0", 6, 2),),
 }
 
 
@@ -76,17 +79,17 @@ def undrawn(monkeypatch):
 
 
 @pytest.fixture
-def tiny_rings(monkeypatch):
-    for name, entries in TINY_RINGS.items():
-        monkeypatch.setitem(RINGS, name, entries)
+def tiny_suites(monkeypatch):
+    for name, entries in TINY_SUITES.items():
+        monkeypatch.setitem(SUITES, name, entries)
 
 
-def test_rings(tiny_rings, undrawn, tmp_path):
-    options = replace(OPTIONS, tasks=(), rings=("far", "near"), steps=None, problems=None)
+def test_suites(tiny_suites, undrawn, tmp_path):
+    options = replace(OPTIONS, tasks=(), suites=("far", "near"), steps=None, problems=None)
     run_evaluate(replace(options, opponents=("sgdm",), out=tmp_path), lambda line: None)
     content = strict((tmp_path / "evaluation.json").read_text())
     rows = content["rows"][::2]
-    assert [(row["ring"], row["task"].partition("(")[0]) for row in rows] == [
+    assert [(row["suite"], row["task"].partition("(")[0]) for row in rows] == [
         ("far", "quadratic"),
         ("near", "mlp"),
         ("near", "mlp"),
@@ -97,15 +100,15 @@ def test_rings(tiny_rings, undrawn, tmp_path):
         (4, 2),
     ]
     summaries = content["summaries"]
-    assert [(s["ring"], s["tasks"]) for s in summaries] == [("far", 1)] * 2 + [("near", 2)] * 2
+    assert [(s["suite"], s["tasks"]) for s in summaries] == [("far", 1)] * 2 + [("near", 2)] * 2
     text = (tmp_path / "evaluation.md").read_text(encoding="utf-8")
     assert "## near: interquartile means over 2 tasks" in text
 
 
-def test_tasks_beside_rings_and_steps_for_all(tiny_rings):
-    options = EvaluateOptions(rings=("near", "near"), tasks=("quadratic:size=2",), steps=7)
+def test_tasks_beside_suites_and_steps_for_all(tiny_suites):
+    options = EvaluateOptions(suites=("near", "near"), tasks=("quadratic:size=2",), steps=7)
     found = trials(options)
-    assert [(trial.ring, trial.budget) for trial in found] == [
+    assert [(trial.suite, trial.budget) for trial in found] == [
         ("near", Budget(7, 1)),
         ("near", Budget(7, 2)),
         ("", Budget(7, 3)),
@@ -114,8 +117,8 @@ def test_tasks_beside_rings_and_steps_for_all(tiny_rings):
     assert own.budget == Budget(500, 5, 1)
 
 
-def test_opponents_alone_fill_the_cache_for_a_rule(tiny_rings, undrawn, tmp_path, monkeypatch):
-    options = replace(OPTIONS, tasks=(), rings=("near",), opponents=("sgdm",), out=tmp_path)
+def test_opponents_alone_fill_the_cache_for_a_rule(tiny_suites, undrawn, tmp_path, monkeypatch):
+    options = replace(OPTIONS, tasks=(), suites=("near",), opponents=("sgdm",), out=tmp_path)
     run_evaluate(replace(options, rule=()), lambda line: None)
     rows = strict((tmp_path / "evaluation.json").read_text())["rows"]
     assert [row["contestant"] for row in rows] == ["sgdm", "sgdm"]
@@ -269,7 +272,7 @@ def test_options_that_make_no_sense(wrong):
 
 
 def test_something_must_be_evaluated_on():
-    with pytest.raises(MetaTrainError, match="--rings"):
+    with pytest.raises(MetaTrainError, match="--suites"):
         EvaluateOptions()
 
 
@@ -279,7 +282,7 @@ def test_no_steps_or_problems(wrong):
         trials(replace(OPTIONS, **wrong))
 
 
-@pytest.mark.parametrize("key", ["rule", "opponents", "tasks", "rings"])
+@pytest.mark.parametrize("key", ["rule", "opponents", "tasks", "suites"])
 def test_unknown_names_end_before_anything_is_computed(key):
     with pytest.raises(MetaTrainError, match=r"(a|A)dan"):
         next(evaluate.evaluate(replace(OPTIONS, **{key: ("Adan",)})))

@@ -6,9 +6,9 @@ from torch import nn
 
 import ngopt
 from meta_train import checkpoint
-from meta_train.commit import commit
 from meta_train.errors import MetaTrainError
 from meta_train.export import ExportOptions, export, results_of, run_export
+from meta_train.provenance import commit
 from ngopt.errors import RuleError
 from ngopt.rules import MatrixGNN
 from ngopt.rules.cards import card_path
@@ -17,9 +17,9 @@ from ngopt.rules.library import fingerprint
 CONFIG = {"seed": 7, "families": ["mlp:width=8"], "estimator": "pes"}
 
 
-def _row(ring, task, contestant, **changes):
+def _row(suite, task, contestant, **changes):
     figures = {"train": 0.5, "test": 0.6, "accuracy": None, "speed_up": 1.0, "steps": 4}
-    return {"ring": ring, "task": task, "contestant": contestant, **figures, **changes}
+    return {"suite": suite, "task": task, "contestant": contestant, **figures, **changes}
 
 
 EVALUATION = {
@@ -28,7 +28,7 @@ EVALUATION = {
     "reference": "adamw",
     "criterion": "train",
     "planned": 3,
-    "summaries": [{"contestant": name, "ring": "near"} for name in ("adamw", "ours", "LSTM")],
+    "summaries": [{"contestant": name, "suite": "near"} for name in ("adamw", "ours", "LSTM")],
     "rows": [
         _row("near", "mlp", "adamw", test=0.7, accuracy=0.8),
         _row("near", "mlp", "ours", speed_up=2.0, stalled=1),
@@ -133,7 +133,7 @@ def test_results_are_the_rule_beside_the_reference_task_by_task(evaluation):
         "contestant": "ours",
     }
     assert first == {
-        "ring": "near",
+        "suite": "near",
         "task": "mlp",
         "train": 0.5,
         "test": 0.6,
@@ -144,7 +144,7 @@ def test_results_are_the_rule_beside_the_reference_task_by_task(evaluation):
         "reference_test": 0.7,
         "reference_accuracy": 0.8,
     }
-    assert (second["ring"], second["diverged"], second["reference_train"]) == ("far", 3, 0.4)
+    assert (second["suite"], second["diverged"], second["reference_train"]) == ("far", 3, 0.4)
 
 
 def test_results_of_an_evaluation_of_other_rules(evaluation):

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from meta_train.errors import MetaTrainError
-from meta_train.plot import plot, plot_rings
+from meta_train.plot import plot, plot_speed_ups
 
 CURVES = {
     "mlp(width=8)": {"adamw": [4.0, 2.0, 1.0], "ours": [4.0, 1.0, 0.5]},
@@ -57,13 +57,13 @@ MEANS = {key: sum(speeds) / len(speeds) for key, speeds in SPEEDS.items()}
 def compared(speeds):
     """What a picture needs of a comparison."""
     rows = [
-        SimpleNamespace(ring=ring, contestant=name, speed_up=speed)
-        for (ring, name), listed in speeds.items()
+        SimpleNamespace(suite=suite, contestant=name, speed_up=speed)
+        for (suite, name), listed in speeds.items()
         for speed in listed
     ]
     summaries = [
-        SimpleNamespace(ring=ring, contestant=name, speed_up=MEANS[ring, name])
-        for ring, name in speeds
+        SimpleNamespace(suite=suite, contestant=name, speed_up=MEANS[suite, name])
+        for suite, name in speeds
     ]
     return SimpleNamespace(reference="adamw", rows=rows, summaries=summaries)
 
@@ -83,33 +83,33 @@ def points(monkeypatch):
     return drawn
 
 
-def test_speeds_are_dots_by_ring_and_means_are_lines(tmp_path, points):
-    plot_rings(compared(SPEEDS), tmp_path / "rings.png")
+def test_speeds_are_dots_by_suite_and_means_are_lines(tmp_path, points):
+    plot_speed_ups(compared(SPEEDS), tmp_path / "speed_ups.png")
     assert [y for _, y in points["o"]] == [0.5, 2.0, 4.0, 3.0]
     assert [round(x) for x, _ in points["o"]] == [0, 0, 0, 1]
     assert [y for _, y in points["line"]] == [[MEANS["near", "ours"]] * 2, [1.5, 1.5]]
     ((x, never),) = points["v"]
     assert round(x) == 1
     assert 0 < never < 0.5
-    assert imread(tmp_path / "rings.png").std() > 0.01
+    assert imread(tmp_path / "speed_ups.png").std() > 0.01
 
 
-def test_the_picture_is_wider_with_more_rings(tmp_path):
+def test_the_picture_is_wider_with_more_suites(tmp_path):
     near = {key: speeds for key, speeds in SPEEDS.items() if key[0] == "near"}
     for name, speeds in (("one", near), ("two", SPEEDS)):
-        plot_rings(compared(speeds), tmp_path / f"{name}.png")
+        plot_speed_ups(compared(speeds), tmp_path / f"{name}.png")
     one, two = (imread(tmp_path / f"{name}.png") for name in ("one", "two"))
     assert one.shape[1] < two.shape[1]
 
 
 def test_the_reference_alone(tmp_path, points):
-    plot_rings(compared({("near", "adamw"): [1.0]}), tmp_path / "rings.png")
+    plot_speed_ups(compared({("near", "adamw"): [1.0]}), tmp_path / "speed_ups.png")
     assert points == {"o": [], "v": [], "line": []}
-    assert (tmp_path / "rings.png").is_file()
+    assert (tmp_path / "speed_ups.png").is_file()
 
 
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    for draw, what in ((plot, CURVES), (plot_rings, compared(SPEEDS))):
+    for draw, what in ((plot, CURVES), (plot_speed_ups, compared(SPEEDS))):
         with pytest.raises(MetaTrainError, match=r"ngopt\[draw\]"):
             draw(what, tmp_path / "curves.png")

@@ -5,8 +5,8 @@ import pytest
 import ngopt.rules
 from meta_train.config import Config
 from meta_train.presets import PRESETS
-from meta_train.rings import RINGS
 from meta_train.rules import rule_of
+from meta_train.suites import SUITES
 from meta_train.tasks.family import family_of
 
 HAND_WRITTEN = {"Adam", "SGDM", "Muon"}
@@ -53,9 +53,9 @@ def test_small_presets_of_the_paper_are_shorter_and_on_smaller_images():
 
 
 @pytest.mark.parametrize("name", ["sizes", "at_scale"])
-def test_no_task_of_a_ring_is_meta_trained_on(name):
+def test_no_task_of_a_suite_is_meta_trained_on(name):
     families = [family_of(text) for text in PRESETS[name].families]
-    for entry in (entry for ring in RINGS.values() for entry in ring):
+    for entry in (entry for suite in SUITES.values() for entry in suite):
         task = family_of(entry.family)
         for family in (family for family in families if type(family) is type(task)):
             drawn = [getattr(family, field.name) for field in fields(family)]

@@ -10,7 +10,7 @@ import pytest
 from meta_train import checkpoint
 from meta_train.config import Config
 from meta_train.distributed import world
-from meta_train.slots import Lengths
+from meta_train.inner_stacks import Lengths
 from meta_train.tasks.augmentation import Augmentation
 from meta_train.trainer import MetaTrainer
 from meta_train.unroll.options import UnrollOptions
@@ -18,6 +18,7 @@ from tests.meta_train.launch import finished, launched, newest
 from tests.meta_train.states import differences
 
 TINY = Config(
+    frozen=(),
     rule="FF",
     families=("mlp:width=4|6,depth=1,batch=4", "quadratic:size=3"),
     steps=3,
@@ -68,7 +69,7 @@ def test_begun_anew_after_every_step_theta_is_the_same(case, tmp_path):
             checkpoint.save(tmp_path, trainer.step_number, trainer.state_dict())
     assert differences(uninterrupted.state_dict(), trainer.state_dict()) == []
     changed = {path[0] for path in differences(before, trainer.state_dict())}
-    assert changed >= {"theta", "slots"}
+    assert changed >= {"theta", "stacks"}
     assert (diverged > 0) == (case == "diverging")
 
 

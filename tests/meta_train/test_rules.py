@@ -131,3 +131,8 @@ def test_checkpoint_of_a_class_that_is_not_imported():
     state["rule"]["class"] = "Elsewhere"
     with pytest.raises(MetaTrainError, match=r"Elsewhere(.|\n)*Adam"):
         rule_in(state)
+
+
+def test_a_word_in_place_of_a_number_is_refused():
+    with pytest.raises(MetaTrainError, match="rounds=abc is not a number"):
+        rule_of("MatrixGNN:rounds=abc")

@@ -9,7 +9,7 @@ from meta_train.curves import Budget
 from meta_train.table import line, markdown
 
 ROW = Row(
-    ring="near",
+    suite="near",
     task="mlp(width=8)",
     budget=Budget(100, 3, 7),
     contestant="adamw",
@@ -78,8 +78,8 @@ def test_what_the_figures_mean_is_said():
 
 
 def test_a_table_of_each_task():
-    other = replace(ROW, task="quadratic(size=4)", ring="")
-    summaries = (SUMMARY, replace(SUMMARY, ring="", tasks=1))
+    other = replace(ROW, task="quadratic(size=4)", suite="")
+    summaries = (SUMMARY, replace(SUMMARY, suite="", tasks=1))
     text = table(rows=(ROW, OURS, other), summaries=summaries)
     assert [line for line in text.splitlines() if line.startswith("##")] == [
         "## near: interquartile means over 2 tasks",

@@ -11,7 +11,7 @@ from meta_train import checkpoint
 from meta_train.board.options import BoardOptions
 from meta_train.config import Config
 from meta_train.distributed import world
-from meta_train.slots import Lengths
+from meta_train.inner_stacks import Lengths
 from meta_train.train import meta_train
 from meta_train.trainer import MetaTrainer
 from tests.meta_train.forks import forked, run
@@ -19,6 +19,7 @@ from tests.meta_train.launch import finished, launched
 from tests.meta_train.states import differences
 
 TINY = Config(
+    frozen=(),
     rule="FF",
     families=("mlp:width=4|6,depth=1,batch=4", "quadratic:size=3"),
     steps=3,

@@ -9,12 +9,15 @@ import meta_train.tasks  # noqa: F401
 from meta_train.config import Config
 from meta_train.distributed import world
 from meta_train.errors import MetaTrainError
+from meta_train.inner_stacks import Lengths
+from meta_train.meta_loss import MetaLoss
 from meta_train.outer import OuterOptions
-from meta_train.slots import Lengths
 from meta_train.trainer import MetaTrainer, as_json
 from meta_train.unroll.options import UnrollOptions
 
 TINY = Config(
+    frozen=(),
+    meta_loss=MetaLoss(),
     rule="LSTM:hidden=2,layers=1",
     families=("mlp:width=4|6,depth=1,batch=4",),
     steps=8,
@@ -71,6 +74,11 @@ def test_only_what_is_there_can_be_frozen(alone):
         MetaTrainer(replace(TINY, frozen=("scales",)), alone)
 
 
+def test_what_is_frozen_by_default_need_not_be_there(alone):
+    rule = MetaTrainer(replace(TINY, rule="FF", frozen=Config.frozen), alone).rule
+    assert all(weight.requires_grad for weight in rule.parameters())
+
+
 def test_stacks_of_the_same_task_are_averaged(alone):
     config = replace(TINY, families=("mlp:width=4,depth=1,batch=4",))
     report = MetaTrainer(config, alone).step()
@@ -80,7 +88,7 @@ def test_stacks_of_the_same_task_are_averaged(alone):
 
 def test_meta_gradient_is_the_mean_over_stacks(alone):
     trainer = MetaTrainer(TINY, alone)
-    apart = [slot.estimate() for slot in deepcopy(trainer).slots]
+    apart = [stack.estimate() for stack in deepcopy(trainer).stacks]
     given = {}
     trainer.outer.step = lambda gradient, *steps: given.update(gradient) or torch.zeros(())
     report = trainer.step()
@@ -97,7 +105,7 @@ def test_stacks_can_keep_to_one_family_each(alone):
     trainer = MetaTrainer(config, alone)
     for _ in range(3):
         trainer.step()
-        names = [slot.task.name for slot in trainer.slots]
+        names = [stack.task.name for stack in trainer.stacks]
         assert "width=4" in names[0] == names[2]
         assert "width=6" in names[1] == names[3]
 
@@ -108,7 +116,7 @@ def test_stacks_take_turns(alone):
     ages = []
     for _ in range(4):
         assert trainer.step().inner_steps == 2 * 2 * 2
-        ages.append([slot.age // config.truncation for slot in trainer.slots])
+        ages.append([stack.age // config.truncation for stack in trainer.stacks])
     assert ages == [[1, 1, 0, 0, 0, 0], [1] * 4 + [0, 0], [1] * 6, [2, 2, 1, 1, 1, 1]]
 
 
@@ -165,6 +173,16 @@ def test_trainer_resumes_bitwise_through_plain_data(alone):
     for name, weight in theta(trainer).items():
         assert torch.equal(weight, theta(other)[name])
     assert other.inner_steps == trainer.inner_steps
+
+
+def test_checkpoints_of_earlier_versions_call_stacks_slots(alone):
+    trainer = MetaTrainer(TINY, alone)
+    trainer.step()
+    state = deepcopy(trainer.state_dict())
+    state["slots"] = state.pop("stacks")
+    other = MetaTrainer(TINY, alone)
+    other.load_state_dict(state)
+    assert other.step() == trainer.step()
 
 
 def test_diverging_runs_are_counted_and_meta_training_goes_on(alone):

@@ -8,8 +8,8 @@ cases, so where 5 % of the true value is that much, a bias of 5 % does not go un
 
 import torch
 
+from meta_train.estimators.backprop import TruncatedBackprop
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.truncated_backprop import TruncatedBackprop
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked

@@ -1,8 +1,7 @@
 """Tasks made harder or different: wrappers of a task that are tasks, and families of them."""
 
 from meta_train.tasks.augmentation.augmented import VELO, Augmentation, Augmented
-from meta_train.tasks.augmentation.batch_size import with_batch
-from meta_train.tasks.augmentation.few_examples import with_few_examples
+from meta_train.tasks.augmentation.less_data import with_batch, with_few_examples
 from meta_train.tasks.augmentation.noisy_images import NoisyImages
 from meta_train.tasks.augmentation.noisy_labels import NoisyLabels
 from meta_train.tasks.augmentation.rescaled import Rescaled

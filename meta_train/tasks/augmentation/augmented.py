@@ -6,8 +6,7 @@ from typing import TypeVar
 import torch
 
 from meta_train.errors import MetaTrainError
-from meta_train.tasks.augmentation.batch_size import batch_of, with_batch
-from meta_train.tasks.augmentation.few_examples import with_few_examples
+from meta_train.tasks.augmentation.less_data import batch_of, with_batch, with_few_examples
 from meta_train.tasks.augmentation.noisy_images import NoisyImages
 from meta_train.tasks.augmentation.noisy_labels import NoisyLabels
 from meta_train.tasks.augmentation.rescaled import LEVELS, Rescaled

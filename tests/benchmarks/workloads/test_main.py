@@ -11,8 +11,8 @@ from benchmarks import workloads
 from benchmarks.workloads import __main__ as command
 from benchmarks.workloads import trained
 from benchmarks.workloads.__main__ import Options, do
-from meta_train.claims import claim
 from meta_train.errors import MetaTrainError
+from meta_train.shared_files import claim
 from tests.benchmarks.workloads.toy import toy
 
 

@@ -5,15 +5,16 @@ from dataclasses import replace
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from meta_train.board.board import open_board
+from meta_train.board.board import board_folder, open_board
 from meta_train.board.options import BoardOptions
 from meta_train.config import Config
 from meta_train.distributed import World
-from meta_train.slots import Lengths
+from meta_train.inner_stacks import Lengths
 from meta_train.trainer import MetaTrainer
 
 ALONE = World(0, 1, torch.device("cpu"), grouped=False)
 TINY = Config(
+    frozen=(),
     rule="MatrixGNN:rounds=1,width=4",
     families=("mlp:width=3,depth=1,activation=tanh,batch=4",),
     steps=4,
@@ -54,8 +55,11 @@ def step(run):
 
 
 def events(folder):
-    """What TensorBoard loads of a folder of curves."""
-    loaded = EventAccumulator(str(folder), size_guidance=dict.fromkeys(KINDS, 0))
+    """What TensorBoard loads of a folder of curves, or of the main curves of a run."""
+    main = board_folder(replace(TINY, folder=folder))
+    loaded = EventAccumulator(
+        str(main if main.is_dir() else folder), size_guidance=dict.fromkeys(KINDS, 0)
+    )
     loaded.Reload()
     return loaded
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from meta_train.board.board import open_board
-from meta_train.board.evaluation import CURVES, LOSS, relative
+from meta_train.board.cards import INNER, META_LOSS, NEURONS, OUTER, PROGRESS
+from meta_train.board.evaluation import CURVES
 from meta_train.board.options import BoardOptions
-from meta_train.board.progress import META_LOSS
 from meta_train.distributed import World
 from meta_train.trainer import MetaTrainer
 from tests.meta_train.board.event_files import TINY, events, go_on, quiet, scalars, step, trainer
@@ -47,12 +47,14 @@ def test_a_killed_and_resumed_run_shows_each_step_once(tmp_path):
     again.load_state_dict(state)
     go_on(again)
     expected, found = scalars(tmp_path / "whole"), scalars(tmp_path / "killed")
-    for tag in (META_LOSS, f"{relative('adam')}/all tasks"):
+    # The smoothed meta-loss begins anew.
+    for tag in (f"{OUTER}/meta-loss, not smoothed", f"{PROGRESS}/speed-up over adam, all tasks"):
         assert found[tag] == expected[tag]
     assert [number for number, _ in found[META_LOSS]] == [1, 2, 3, 4]
     for path in (tmp_path / "whole" / CURVES).iterdir():
-        assert scalars(path) == scalars(tmp_path / "killed" / CURVES / path.name), path.name
-    pictures = events(tmp_path / "killed").Images("8 neurons/h0")
+        name = path.name.replace("(whole)", "(killed)")
+        assert scalars(path) == scalars(tmp_path / "killed" / CURVES / name), path.name
+    pictures = events(tmp_path / "killed").Images(f"{NEURONS}/h0")
     assert [picture.step for picture in pictures] == [0, 2, 4]
 
 
@@ -62,9 +64,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_its_board_anew(tmp_path
     go_on(again)
     found = scalars(tmp_path)
     assert [number for number, _ in found[META_LOSS]] == [1, 2, 3, 4]
-    assert [number for number, _ in found[f"{relative('adam')}/mlp"]] == [0, 2, 4]
-    for name in ("ours, outer step 00000", "adam, tuned"):
-        points = scalars(tmp_path / CURVES / name)[f"{LOSS}/mlp"]
+    assert [number for number, _ in found[f"{PROGRESS}/speed-up over adam, mlp"]] == [0, 2, 4]
+    for name in (f"MatrixGNN ({tmp_path.name}) after 00000 outer steps", "adam, tuned"):
+        points = scalars(tmp_path / CURVES / name)[f"{INNER}/mlp"]
         assert [number for number, _ in points] == [0, 1, 2, 3, 4, 5], name
 
 

@@ -1,11 +1,15 @@
+import math
+from statistics import fmean
+
 import pytest
+import torch
 
 from meta_train.baselines import opponent, tuned
-from meta_train.board.evaluation import CURVES, LOSS, relative
-from meta_train.board.insides import ANGLE, UPDATE
+from meta_train.board.cards import ANGLE, BY_FAMILY, CORRECTION, INNER, PROGRESS, SCALE, UPDATE
+from meta_train.board.evaluation import CURVES, speed_up
 from meta_train.board.options import BoardOptions
 from meta_train.board.tasks import board_tasks
-from meta_train.curves import Budget, Setting, curves
+from meta_train.curves import Budget, Curve, Setting, curves
 from tests.meta_train.board.event_files import events, go_on, scalars, trainer
 
 BOARD = BoardOptions(
@@ -15,7 +19,8 @@ BOARD = BoardOptions(
     inner_steps=5,
     problems=2,
 )
-RATIO = relative("adam")
+RATIO = "final loss over adam's"
+SPEED = "speed-up over adam"
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +31,17 @@ def finished(tmp_path_factory):
     return run
 
 
+def ours(run, step):
+    return f"MatrixGNN ({run.config.folder.name}) after {step:05} outer steps"
+
+
 def inner(run):
     return {path.name: scalars(path) for path in (run.config.folder / CURVES).iterdir()}
 
 
 def test_a_few_thetas_and_the_opponents_have_curves(finished):
-    ours = {f"ours, outer step {step:05}" for step in (0, 1, 2, 4, 5)}
-    assert inner(finished).keys() == ours | {"adam, tuned"}
+    names = {ours(finished, step) for step in (0, 1, 2, 4, 5)}
+    assert inner(finished).keys() == names | {"adam, tuned"}
 
 
 def test_inner_curves_are_mean_losses_over_inner_steps(finished):
@@ -41,18 +50,18 @@ def test_inner_curves_are_mean_losses_over_inner_steps(finished):
     for label, task in tasks.items():
         (curve,) = curves(finished.rule, task, [Setting(finished.config.unroll.lr)], budget)
         expected = [curve.untrained.mean(), *curve.losses.mean(1)]
-        points = found["ours, outer step 00005"][f"{LOSS}/{label}"]
+        points = found[ours(finished, 5)][f"{INNER}/{label}"]
         assert [step for step, _ in points] == [0, 1, 2, 3, 4, 5]
-        assert [value for _, value in points] == pytest.approx([float(x) for x in expected])
+        assert [value for _, value in points] == pytest.approx([math.log10(x) for x in expected])
         best = tuned(opponent("adam"), task, budget)
-        theirs = [value for _, value in found["adam, tuned"][f"{LOSS}/{label}"]]
-        assert theirs[1:] == pytest.approx([float(x) for x in best.curve.losses.mean(1)])
+        theirs = [value for _, value in found["adam, tuned"][f"{INNER}/{label}"]]
+        assert theirs[1:] == pytest.approx([math.log10(x) for x in best.curve.losses.mean(1)])
 
 
 def test_both_sides_begin_at_the_same_loss(finished):
     found = inner(finished)
     for label in ("mlp", "quadratic"):
-        first, *others = (curves[f"{LOSS}/{label}"][0] for curves in found.values())
+        first, *others = (curves[f"{INNER}/{label}"][0] for curves in found.values())
         assert others == [pytest.approx(first, rel=1e-5)] * len(others)
 
 
@@ -60,14 +69,43 @@ def test_final_losses_are_compared_after_each_evaluation(finished):
     found = scalars(finished.config.folder)
     by_task = []
     for label, task in board_tasks(finished.config, finished.world.device).items():
-        points = found[f"{RATIO}/{label}"]
+        points = found[f"{BY_FAMILY}/{RATIO}, {label}"]
         assert [step for step, _ in points] == [0, 1, 2, 3, 4, 5]
         (curve,) = curves(finished.rule, task, [Setting()], Budget(5, 2, batches=1))
         best = tuned(opponent("adam"), task, Budget(5, 2, batches=1))
         by_task.append(float(curve.final.mean() / best.curve.final.mean()))
         assert points[-1][1] == pytest.approx(by_task[-1])
-    mean = found[f"{RATIO}/all tasks"][-1][1]
+    mean = found[f"{PROGRESS}/{RATIO}, all tasks"][-1][1]
     assert mean == pytest.approx((by_task[0] * by_task[1]) ** 0.5)
+
+
+def test_a_line_at_1_lies_over_each_ratio(finished):
+    shown = {tag for tag in scalars(finished.config.folder) if " over adam" in tag}
+    line = {tag: v for tag, v in inner(finished)["adam, tuned"].items() if " over adam" in tag}
+    assert line.keys() == shown
+    assert all(points == [(0, 1.0), (5, 1.0)] for points in line.values())
+
+
+def test_speed_up_is_in_steps_to_the_loss_of_the_opponent(finished):
+    found = scalars(finished.config.folder)
+    mean = fmean(found[f"{PROGRESS}/{SPEED}, {task}"][-1][1] for task in ("mlp", "quadratic"))
+    assert found[f"{PROGRESS}/{SPEED}, all tasks"][-1][1] == pytest.approx(mean)
+
+
+def curve(losses):
+    return Curve(torch.tensor(losses)[:, None], torch.ones(1), {}, torch.zeros(1, dtype=bool))
+
+
+def test_speed_up_of_simple_curves():
+    slow = curve([0.9, 0.8, 0.7, 0.6])
+    assert speed_up(curve([0.8, 0.6, 0.5, 0.5]), slow) == 2.0
+    assert speed_up(curve([0.9, 0.9, 0.9, 0.9]), slow) == 0.0
+
+
+def test_cards_say_what_they_are(finished):
+    loaded = events(finished.config.folder)
+    said = loaded.SummaryMetadata(f"{PROGRESS}/{SPEED}, all tasks").summary_description
+    assert "Above 1 the rule is faster" in said
 
 
 def test_the_settings_of_opponents_are_told(finished):
@@ -80,11 +118,11 @@ def test_the_settings_of_opponents_are_told(finished):
     )
 
 
-def test_the_insides_of_one_run_are_beside_its_curve(finished):
-    curves = inner(finished)["ours, outer step 00004"]
-    for tag in (f"{UPDATE}/1.weight", f"{ANGLE}/1.weight", "5 learned scale/1.weight"):
+def test_diagnostics_of_one_run_are_beside_its_curve(finished):
+    curves = inner(finished)[ours(finished, 4)]
+    for tag in (f"{UPDATE}/1.weight", f"{ANGLE}/1.weight", f"{SCALE}/1.weight"):
         assert [step for step, _ in curves[tag]] == [1, 2, 3, 4, 5]
-    pictures = events(finished.config.folder).Images("7 correction/3.weight")
+    pictures = events(finished.config.folder).Images(f"{CORRECTION}/3.weight")
     assert [picture.step for picture in pictures] == [0, 1, 2, 4, 5]
 
 
@@ -92,5 +130,5 @@ def test_without_opponents_only_ours_is_shown(tmp_path):
     board = BoardOptions(histograms=0, every=9, inner_steps=2, problems=1, opponents=())
     run = trainer(tmp_path, board=board)
     go_on(run, until=1)
-    assert inner(run).keys() == {"ours, outer step 00000"}
-    assert not [tag for tag in scalars(tmp_path) if tag.startswith("3 ")]
+    assert inner(run).keys() == {ours(run, 0)}
+    assert not [tag for tag in scalars(tmp_path) if "adam" in tag and "over" in tag]

@@ -2,8 +2,9 @@ import sys
 
 import torch
 
+from meta_train.board.cards import GRAPH
 from meta_train.board.options import BoardOptions
-from meta_train.board.tasks import GROUP, board_tasks
+from meta_train.board.tasks import board_tasks
 from ngopt.monitor.images import graph_image
 from tests.meta_train.board.event_files import ALONE, events, go_on, quiet, trainer
 
@@ -45,8 +46,8 @@ def test_graphs_are_drawn_once(tmp_path):
     again = trainer(tmp_path, board=quiet())
     again.load_state_dict(run.state_dict())
     go_on(again)
-    (picture,) = events(tmp_path).Images(f"{GROUP}/mlp")
-    expected = graph_image(run.slots[0].task.graph)
+    (picture,) = events(tmp_path).Images(f"{GRAPH}/mlp")
+    expected = graph_image(run.stacks[0].task.graph)
     assert (picture.step, picture.height, picture.width) == (0, *expected.shape[1:])
 
 
@@ -56,6 +57,6 @@ def test_without_matplotlib_graphs_are_described(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     go_on(trainer(tmp_path, board=quiet()), until=1)
     found = events(tmp_path)
-    assert f"{GROUP}/mlp" not in found.Tags()["images"]
-    (text,) = found.Tensors(f"{GROUP}/mlp/text_summary")
+    assert f"{GRAPH}/mlp" not in found.Tags()["images"]
+    (text,) = found.Tensors(f"{GRAPH}/mlp/text_summary")
     assert b"mlp(data=digits" in text.tensor_proto.string_val[0]

@@ -1,3 +1,5 @@
+"""Data sets in memory."""
+
 import torch
 
 from meta_train.data.dataset import Dataset

@@ -1,9 +1,12 @@
+"""Image data sets: splits, sizes, the embedded default."""
+
 import itertools
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
-from meta_train.data.images import images
+from meta_train.data.images import IMAGES, digits, images
 from meta_train.errors import MetaTrainError
 from meta_train.tasks.task import SPLITS
 from tests.meta_train.data.original_files import write_cifar10, write_mnist
@@ -95,3 +98,37 @@ def test_splits_of_the_digits_are_disjoint():
 
 def splits(name):
     return images(name, 8).splits.items()
+
+
+def test_every_digit_is_there_once_with_its_label(tmp_path):
+    raw = digits(tmp_path)
+    bunch = load_digits()
+    images = torch.cat([raw.training, raw.test]).flatten(1)
+    found = torch.cat([images, torch.cat([raw.training_labels, raw.test_labels])[:, None]], 1)
+    expected = torch.cat([torch.tensor(bunch.data), torch.tensor(bunch.target)[:, None]], 1)
+    assert sorted(found.tolist()) == sorted(expected.tolist())
+    assert len(raw.test) == 300
+
+
+def test_they_are_mixed_and_always_alike(tmp_path):
+    first, second = digits(tmp_path), digits(tmp_path)
+    assert torch.equal(first.training, second.training)
+    original = torch.tensor(load_digits().images, dtype=torch.float32)
+    assert not torch.equal(first.training[:, 0], original[:1497])
+    assert set(first.test_labels.tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_loader_gives_images_and_labels(name, tmp_path, monkeypatch):
+    write_mnist(tmp_path, "MNIST")
+    write_mnist(tmp_path, "FashionMNIST")
+    write_cifar10(tmp_path, monkeypatch)
+    raw = IMAGES[name](tmp_path)
+    for pixels, labels in ((raw.training, raw.training_labels), (raw.test, raw.test_labels)):
+        assert pixels.dim() == 4
+        assert pixels.shape[-1] == pixels.shape[-2]
+        assert labels.shape == pixels.shape[:1]
+        assert labels.dtype == torch.int64
+        assert labels.min() >= 0
+        assert labels.max() < raw.classes
+    assert raw.training.shape[1:] == raw.test.shape[1:]

@@ -6,7 +6,7 @@ from torch import nn
 
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.activity_pes import PERTURBATION, ActivityPES
-from meta_train.estimators.pes import NOW
+from meta_train.estimators.evolution_strategies import NOW
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked

@@ -4,11 +4,9 @@ import pytest
 import torch
 
 from meta_train.errors import MetaTrainError
-from meta_train.estimators.es import ES
+from meta_train.estimators.backprop import Greedy, TruncatedBackprop
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.greedy import Greedy
-from meta_train.estimators.pes import PES
-from meta_train.estimators.truncated_backprop import TruncatedBackprop
+from meta_train.estimators.evolution_strategies import ES, PES
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked

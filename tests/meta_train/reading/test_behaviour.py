@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from meta_train.data.raw import RawImages
+from meta_train.data.dataset import RawImages
 from meta_train.errors import MetaTrainError
 from meta_train.reading.behaviour import Behaviour, Digits, Words, observer_of
 from meta_train.zoo.languages import BEGIN, END, TOKENS

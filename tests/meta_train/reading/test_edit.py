@@ -75,7 +75,7 @@ def test_an_encoder_that_tells_nothing_of_weights_cannot_edit():
     class Blind(nn.Module):
         width = 3
 
-    with pytest.raises(MetaTrainError, match="Blind does not tell of each weight"):
+    with pytest.raises(MetaTrainError, match="Blind has no outputs for weights"):
         Editor(Blind())
 
 

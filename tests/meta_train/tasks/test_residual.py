@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from meta_train.tasks.norms import map_norm
+from meta_train.tasks.model_parts import map_norm
 from meta_train.tasks.residual import Block
 from tests.meta_train.tasks.table import task_of
 

@@ -9,8 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from meta_train.estimators.nres import NRES
-from meta_train.estimators.pes import PES
+from meta_train.estimators.evolution_strategies import NRES, PES
 from meta_train.meta_loss import MetaLoss
 from meta_train.tasks.family import family_of
 from meta_train.unroll import unroll as module

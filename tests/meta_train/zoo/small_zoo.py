@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from meta_train.seeds import mixed
+from meta_train.seeds import part_seed
 from meta_train.zoo.architecture import Architecture, model
 from meta_train.zoo.making import make_zoo
 from meta_train.zoo.writer import Chunk, Part, ZooWriter
@@ -28,7 +28,7 @@ class Perceptron(nn.Module):
 
 def chunk_of(number, seed=0):
     """Two runs with two snapshots each; the width of the first is 3, of the second 5."""
-    generator = torch.Generator().manual_seed(mixed(seed, number))
+    generator = torch.Generator().manual_seed(part_seed(seed, number))
     parts = []
     for kind, width in enumerate(WIDTHS):
         run = 2 * number + kind

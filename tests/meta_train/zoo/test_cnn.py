@@ -15,7 +15,7 @@ from meta_train.zoo.cnn import (
     hyper_parameters,
     run_cnn,
 )
-from meta_train.zoo.conv_net import NO_SKIP, ConvNet, shared_channels, small_config, varied_config
+from meta_train.zoo.networks import NO_SKIP, ConvNet, shared_channels, small_config, varied_config
 from meta_train.zoo.training import (
     OPTIMIZERS,
     Recipe,

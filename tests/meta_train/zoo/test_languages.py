@@ -17,7 +17,7 @@ from meta_train.zoo.languages import (
     read,
     speak,
 )
-from meta_train.zoo.lstm_reader import LSTMReader
+from meta_train.zoo.networks import LSTMReader
 from ngopt.encoders.networks import Stack
 from ngopt.encoders.recurrent import LSTMs
 

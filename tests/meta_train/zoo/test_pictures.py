@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from meta_train.data.digits import digits
+from meta_train.data.images import digits
 from meta_train.errors import MetaTrainError
 from meta_train.zoo.pictures import pictures, split_counts, split_of_runs
 

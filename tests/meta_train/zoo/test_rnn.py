@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from meta_train.cli import main, read
-from meta_train.data.raw import RawImages
+from meta_train.data.dataset import RawImages
 from meta_train.errors import MetaTrainError
-from meta_train.seeds import mixed
+from meta_train.seeds import part_seed
 from meta_train.zoo import rnn_problems
 from meta_train.zoo.languages import Corpus, Language, languages, one_hot
 from meta_train.zoo.languages import read as read_before
@@ -114,7 +114,7 @@ def test_networks_learn_alone_what_they_learn_together(zoo, tmp_path):
 
 
 def rnn_seed(options, number):
-    return mixed(options.seed, CHUNKS + number)
+    return part_seed(options.seed, CHUNKS + number)
 
 
 def test_a_killed_zoo_goes_on_and_is_the_same(zoo, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from meta_train.tasks.augmentation.augmented import (
     Augmented,
     classes_of_images,
 )
-from meta_train.tasks.augmentation.batch_size import batch_of
+from meta_train.tasks.augmentation.less_data import batch_of
 from meta_train.tasks.augmentation.rescaled import Rescaled
 from meta_train.tasks.mlp import MLP
 from meta_train.tasks.task import Task, problems
