@@ -180,7 +180,7 @@ def verdict_lines(rule: str, results: Results, names: Mapping[str, str]) -> list
     rows = []
     for verdict, which in verdicts.items():
         tasks = "; ".join(placed(names[result.row.task], result.group) for result in which)
-        count = f"{len(which)} of {len(results)}"
+        count = f"{len(which)}/{len(results)}"
         rows.append([verdict, count, tasks if len(which) <= FEW else ""])
     return text_table([f"`{rule}` ...", "tasks", "which"], rows) if results else []
 

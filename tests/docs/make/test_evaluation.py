@@ -98,13 +98,13 @@ def test_tasks_without_rules_or_groups():
 def test_verdicts_count_tasks_and_name_few_of_them():
     table = {line[0]: line[1:] for line in cells(blocks()["verdicts"])}
     gnn, vae, rnn = "gnn cifar10 (far)", "vae cifar10 (far)", "rnn cifar10 (far)"
-    assert table["ends more than 2 % above the opponent"] == ["3 of 9", f"{gnn}; {vae}; {rnn}"]
-    assert table["diverges or stalls"] == ["0 of 9", ""]
-    assert table["ends above the opponent"][0] == "3 of 9"
+    assert table["ends more than 2 % above the opponent"] == ["3/9", f"{gnn}; {vae}; {rnn}"]
+    assert table["diverges or stalls"] == ["0/9", ""]
+    assert table["ends above the opponent"][0] == "3/9"
     given = [row(name, task, 1.0) for task in NEAR for name in ("adamw", "default")]
     given += [row(name, task, 1.0, ring="far") for task in FAR for name in ("adamw", "default")]
     given = [replace(r, test=2.0) if r.contestant == "default" else r for r in given]
-    assert cells(blocks(given)["verdicts"])[-1][1:] == ["9 of 9", ""]
+    assert cells(blocks(given)["verdicts"])[-1][1:] == ["9/9", ""]
 
 
 def test_conditions_follow_the_options():
