@@ -198,25 +198,24 @@ def workload_lines(content: Json) -> list[str]:
     """Each workload, from `benchmarks.workloads`."""
     rows = {(row["workload"], row["optimizer"]): row for row in content["rows"]}
     others = [name for name in dict.fromkeys(who for _, who in rows) if name != "recipe"]
-    head, table = ["", "seeds", "recipe"], []
-    for name in others:
-        head += [CONTESTANTS.get(name, name), "", "steps", "seconds"]
+    heads = ((CONTESTANTS.get(name, name), "steps", "seconds") for name in others)
+    table = []
     for name in dict.fromkeys(name for name, _ in rows):
-        seeds = max(row["seeds"] for key, row in rows.items() if key[0] == name)
-        cells = [f"`{name}`", str(seeds), _final(rows.get((name, "recipe")))]
+        cells = [f"`{name}`", _final(rows.get((name, "recipe")))]
         for row in (rows.get((name, other)) for other in others):
-            shares = [row["verdict"], _share(row["steps"]), _share(row["seconds"])] if row else []
-            cells += [_final(row), *(shares or ["", "-", "-"])]
+            shares = [_share(row[key]) for key in ("steps", "seconds")] if row else ["-", "-"]
+            cells += [_final(row), *shares]
         table.append(cells)
-    return table_lines(head, table)
+    return table_lines(["", "recipe", *(word for head in heads for word in head)], table)
 
 
 def _final(row: Json | None) -> str:
-    """Final metric, with its deviation where there are several seeds."""
+    """Final metric, with its deviation where there are several seeds; bold where it is better."""
     if row is None or row["final"] is None:
         return "-" if row is None else f"{row['diverged']} of {row['seeds']} diverged"
     spread = f" ± {row['spread']:.2g}" if row["seeds"] > 1 else ""
-    return f"{row['final']:.4g}{spread}"
+    final = f"{row['final']:.4g}{spread}"
+    return {"better": f"**{final}**", "worse": f"{final} (worse)"}.get(row["verdict"], final)
 
 
 def _share(number: float | None) -> str:

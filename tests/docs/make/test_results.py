@@ -192,7 +192,7 @@ def test_everything_is_on_the_page_and_words_by_hand_stay(files, docs, undrawn):
     assert "nan" not in text
     assert "| own rate, all | 1 | 0 | 1 | 0.25 | 0.50 | 1.25 |" in text
     line = next(line for line in text.splitlines() if line.startswith("| `siren`"))
-    assert "| 30 ± 0.12 | 35.5 ± 0.12 | better | 0.38 | 0.38 | 29 ± 0.12 | worse | - | - |" in line
+    assert "| 30 ± 0.12 | **35.5 ± 0.12** | 0.38 | 0.38 | 29 ± 0.12 (worse) | - | - |" in line
 
 
 def test_curves_of_six_tasks_from_the_fastest_to_the_slowest(files, docs, undrawn):
