@@ -58,6 +58,7 @@ def photograph() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         browser = Browser(folder)
         browser.call("Emulation.setDeviceMetricsOverride", **SHAPE)
+        browser.call("Page.enable")  # or else scripts are not run
         browser.call("Page.addScriptToEvaluateOnNewDocument", source=MORE_ROOM)
         browser.call("Page.navigate", url=f"{SERVER}/#timeseries")
         wait(lambda: browser.evaluate(LOADED), "the curves")
