@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 
-def resident() -> float:
-    """Memory of this process in MiB; Linux only."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def resident(process: int | str | None = "self") -> float:
+    """Memory of a process, by its number, in MiB; Linux only."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def peak_resident() -> float:

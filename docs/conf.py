@@ -41,6 +41,8 @@ html_theme_options = {
 }
 html_sidebars = {"**": ["all-pages.html"]}
 templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_copy_source = False
 
 ROOT_PAGES = {"CHANGELOG": "changelog", "CONTRIBUTING": "contributing", "README": "index"}
