@@ -169,7 +169,7 @@ def describe(group: Mapping[str, Any], rule: Rule) -> str:
         rule: that anneals, or not.
 
     >>> from ngopt.rules import MatrixGNN
-    >>> print(described({"lr": 1e-3, **DEFAULTS, "age": 7}, MatrixGNN()), end="")
+    >>> print(describe({"lr": 1e-3, **DEFAULTS, "age": 7}, MatrixGNN()), end="")
         anneal: None (steps shrink by themselves until lr is lowered; 7 so far)
         lr: 0.001
     """

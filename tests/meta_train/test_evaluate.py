@@ -186,7 +186,8 @@ def test_what_is_shown(evaluated):
     rows = [line for line in lines if "speed-up" in line and "\n" not in line]
     assert len(rows) == 6
     assert (folder / "evaluation.md").read_text(encoding="utf-8") in lines[6]
-    assert lines[-1] == f"Written to {folder}."
+    assert lines[-1].startswith(f"Written to {folder}: evaluation.md has the tables")
+    assert f"--results {folder / 'evaluation.json'}" in lines[-1]
 
 
 def test_a_second_time_nothing_is_computed(evaluated, undrawn, monkeypatch, tmp_path):

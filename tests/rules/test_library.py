@@ -3,6 +3,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ngopt.errors import RuleError
-from ngopt.nn import files
 from ngopt.rules import library
 from ngopt.rules.adam import Adam
 from ngopt.rules.cards import rule_card
@@ -167,11 +167,12 @@ def test_saving_under_another_ending(tmp_path):
 def test_a_failure_while_saving_leaves_what_was_there(path, monkeypatch):
     before = path.read_bytes()
 
-    def full(theta, to, metadata):
-        to.write_bytes(b"half")
+    def full(to, content):
+        with to.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(files, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space left"):
         save_rule(MatrixGNN(), path)
     assert path.read_bytes() == before
