@@ -96,7 +96,7 @@ def test_half_precision_hardly_changes_the_direction(kind):
 
 def test_in_half_precision_nothing_is_too_large():
     # Values from 0 to 1, in the largest and in the smallest share of the norm of products.
-    for values in (torch.ones(1000), torch.logspace(0, -9, 1000), torch.zeros(1000)):
+    for values in (torch.ones(256), torch.logspace(0, -9, 256), torch.zeros(256)):
         given = torch.diag(values)[None] / values.norm().clamp(min=1e-9)
         assert in_half_precision(given).isfinite().all()
     assert not in_half_precision(torch.zeros(1, 8, 9)).any()
