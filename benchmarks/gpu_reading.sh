@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One system of networks that read networks at full size on a GPU, within nine minutes:
+# One system of networks that read networks, as large as nine minutes of a GPU allow:
 #   bash benchmarks/gpu_reading.sh inr|edit|cnn|rnn|relational FOLDER
 # What was begun goes on when it is called again. To try it: DEVICE=cpu TINY=1 bash benchmarks/...
 set -eu

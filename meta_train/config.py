@@ -110,6 +110,11 @@ class Config:
                 f"{self.stacks} stacks cannot take turns in groups of {self.active}.\n"
                 "  Use stacks= a multiple of active=, or active=0 for all in each outer step."
             )
+        if self.segment < 0:
+            raise MetaTrainError(
+                f"noise cannot stay for segment={self.segment} inner steps.\n"
+                "  Use segment= 1 or more, or 0 for new noise in each truncation."
+            )
         if wrong or not self.families or min(self.sigma, self.sigma_outputs) <= 0:
             raise MetaTrainError(
                 f"cannot meta-train with {', '.join(wrong) or f'families={self.families}'}.\n"

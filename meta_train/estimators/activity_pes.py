@@ -6,7 +6,7 @@ from torch.func import functional_call
 
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.evolution_strategies import PES, now_and_past, together
+from meta_train.estimators.evolution_strategies import PES, merge_noise, split_noise
 from meta_train.meta_loss import MetaLoss
 from meta_train.tasks.task import Tensors
 from meta_train.unroll.runs import Runs
@@ -86,18 +86,24 @@ class ActivityPES(PES):
                 if weight.requires_grad
             }
             outputs = self._outputs(runs, weights)
-        now, past = now_and_past(particles.noise)
+        now, past = split_noise(particles.noise)
         if not now or self._begins(runs.made):
             if now:
-                past = self._since(past, self._in_place(now, outputs, weights)[0])
+                past = self._since(past, self._weight_noise(now, outputs, weights)[0])
             now = self._draw(runs) | {PERTURBATION: self._noise_on(outputs, runs)}
-        noise, direct = self._in_place(now, outputs, weights)
+        noise, direct = self._weight_noise(now, outputs, weights)
         theta = self._to_either_side(direct)
         theta[PERTURBATION] = torch.cat([now[PERTURBATION], -now[PERTURBATION]])
-        return theta, self._since(past, noise), together(now, past)
+        return theta, self._since(past, noise), merge_noise(now, past)
 
-    def _in_place(self, now: Tensors, outputs: Tensor, weights: Tensors) -> tuple[Tensors, Tensors]:
-        """Noise that stands in for that on outputs, and noise on weights that move none."""
+    def _weight_noise(
+        self, now: Tensors, outputs: Tensor, weights: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """Noise on weights: what differences are multiplied by, and what theta gets.
+
+        They differ in the weights behind outputs: nothing is added to them, as the noise is on the
+        outputs, and the estimate uses what was pulled back.
+        """
         drawn = {name: noise for name, noise in now.items() if name != PERTURBATION}
         pulled = self._pulled_back(now[PERTURBATION], outputs, weights)
         behind = {name: torch.zeros_like(noise) for name, noise in pulled.items()}

@@ -96,7 +96,7 @@ class Antithetic(Estimator):
 
     def _since(self, before: Tensors, drawn: Tensors) -> Tensors:
         """The noise of all truncations that tells pairs apart."""
-        return {**before, **{name: before.get(name, 0.0) + new for name, new in drawn.items()}}
+        return {name: before.get(name, 0.0) + new for name, new in drawn.items()}
 
     def _draw(self, runs: Runs) -> Tensors:
         problems = len(runs) // self.copies
@@ -151,7 +151,7 @@ class ES(Antithetic):
 
 
 NOW = "now."
-"""What the names of noise begin with that is on theta now; the rest is the sum of earlier noise."""
+"""Prefix of the noise that is on theta now; noise without it is the sum of all before."""
 
 
 class PES(Antithetic):
@@ -195,13 +195,14 @@ class PES(Antithetic):
         self.segment = segment
 
     def _perturbed(self, particles: Particles) -> tuple[Tensors, Tensors, Tensors]:
-        now, past = now_and_past(particles.noise)
+        now, past = split_noise(particles.noise)
         if not now or self._begins(particles.runs.made):
-            past, now = self._since(past, now), self._draw(particles.runs)
-        return self._to_either_side(now), self._since(past, now), together(now, past)
+            past = self._since(past, now) if now else past
+            now = self._draw(particles.runs)
+        return self._to_either_side(now), self._since(past, now), merge_noise(now, past)
 
     def _begins(self, made: int) -> bool:
-        """Whether new noise is drawn after so many inner steps."""
+        """Whether a segment, and with it new noise, begins after so many inner steps."""
         if not self.segment:
             return True
         return self._segment(made) > self._segment(made - self.truncation)
@@ -214,14 +215,14 @@ class PES(Antithetic):
         return Particles(runs, noise)
 
 
-def now_and_past(noise: Tensors) -> tuple[Tensors, Tensors]:
-    """Take apart what :func:`together` put together."""
+def split_noise(noise: Tensors) -> tuple[Tensors, Tensors]:
+    """Inverse of :func:`merge_noise`."""
     now = {name.removeprefix(NOW): t for name, t in noise.items() if name.startswith(NOW)}
     return now, {name: t for name, t in noise.items() if not name.startswith(NOW)}
 
 
-def together(now: Tensors, past: Tensors) -> Tensors:
-    """Noise that is on theta now, and the sum of what was before, under names of their own."""
+def merge_noise(now: Tensors, past: Tensors) -> Tensors:
+    """One dict of the noise that is on theta now and of the sum of all before; see :data:`NOW`."""
     return {**past, **{NOW + name: tensor for name, tensor in now.items()}}
 
 

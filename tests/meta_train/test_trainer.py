@@ -125,6 +125,11 @@ def test_groups_that_take_turns_must_be_equal():
         replace(TINY, stacks=6, active=4)
 
 
+def test_noise_stays_for_no_negative_number_of_steps():
+    with pytest.raises(MetaTrainError, match="cannot stay for segment=-1"):
+        replace(TINY, segment=-1)
+
+
 def test_a_checkpoint_from_before_an_option_existed_goes_on(alone):
     trainer = MetaTrainer(TINY, alone)
     state = trainer.state_dict()

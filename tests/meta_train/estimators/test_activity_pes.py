@@ -6,7 +6,8 @@ from torch import nn
 
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.activity_pes import PERTURBATION, ActivityPES
-from meta_train.estimators.evolution_strategies import NOW
+from meta_train.estimators.estimator import Particles
+from meta_train.estimators.evolution_strategies import NOW, split_noise
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
@@ -91,6 +92,17 @@ def test_each_noise_stays_twice_as_long_as_the_one_before():
         found.append(particles.noise[NOW + PERTURBATION])
     changes = [2 * n for n in range(1, 16) if not torch.equal(found[n], found[n - 1])]
     assert changes == [4, 12, 28]
+
+
+def test_particles_of_old_checkpoints_go_on():
+    # Their noise on outputs stood beside the sums of noise on weights.
+    pes = ActivityPES(Stacked(Steered(), UnrollOptions(lr=0.01)), MetaLoss(), 2, segment=4)
+    begun = pes.estimate(pes.begin(Quadratic(), 3, seeded())).particles
+    now, _ = split_noise(begun.noise)
+    estimate = pes.estimate(Particles(begun.runs, now))
+    assert estimate.gradient.keys() == dict(Steered().named_parameters()).keys()
+    assert all(slope.any() for slope in estimate.gradient.values())
+    assert split_noise(estimate.particles.noise)[1]["theta"].equal(now["theta"])
 
 
 def test_noise_on_outputs_moves_sizes_of_steps():

@@ -8,7 +8,7 @@ import torch
 
 from meta_train.errors import MetaTrainError
 from meta_train.estimators.estimator import Particles
-from meta_train.estimators.evolution_strategies import ES, NRES, PES, now_and_past, slope
+from meta_train.estimators.evolution_strategies import ES, NRES, PES, slope, split_noise
 from meta_train.meta_loss import MetaLoss
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
@@ -190,8 +190,8 @@ def test_runs_of_a_pair_go_their_own_ways_and_their_noise_adds_up():
     weight = second.runs.parameters["0.weight"]
     assert not torch.equal(weight[:4], weight[4:])
     generator = seeded().set_state(state)
-    before, _ = now_and_past(first.noise)
-    now, past = now_and_past(second.noise)
+    before, _ = split_noise(first.noise)
+    now, past = split_noise(second.noise)
     for name, noise in now.items():
         drawn = torch.randn(noise.shape, generator=generator, dtype=noise.dtype)
         assert torch.equal(noise, sigma * drawn)
