@@ -53,7 +53,13 @@ class BaseUpdate:
         nesterov: weight of the gradient in the base direction, at first.
         nesterov_reference: number of steps after which that is half of it; it is inverse to age.
         orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
-        equal_rows: whether all rows of an orthogonalized matrix get the same size.
+        equal_rows: whether all rows of an orthogonalized or whitened matrix get the same size.
+        whitening_limit: largest number of outputs or inputs of bundles that are whitened instead of
+            orthogonalized; 0 for none. They take as much more memory as two square matrices of each
+            of these sizes.
+        whitening_decay: of the running means that are the covariances of gradients.
+        damping: what is added to covariances in the long run, in units of their largest eigenvalue.
+        first_damping: what is added at the first step; it shrinks with the square of their number.
         trust: how far from the base direction, at first; from 0 to below 1.
         trust_power: by what power of their number corrections shrink in the long run. What was
             learned on some hundreds of steps need not hold after thousands.
@@ -91,6 +97,10 @@ class BaseUpdate:
     nesterov_reference: float = 100.0
     orthogonal: int = 2
     equal_rows: bool = True
+    whitening_limit: int = 0
+    whitening_decay: float = 0.95
+    damping: float = 1e-5
+    first_damping: float = 0.3
     trust: float = 0.9
     trust_power: float = 1.0
     trust_reference: float = 1000.0
@@ -125,6 +135,11 @@ class BaseUpdate:
             and isinstance(self.equal_rows, bool)
             and isinstance(self.orthogonal, int)
             and self.orthogonal >= 0
+            and isinstance(self.whitening_limit, int)
+            and self.whitening_limit >= 0
+            and 0 <= self.whitening_decay < 1
+            and 1e-6 <= self.damping <= 1
+            and 0 <= self.first_damping <= 1
             and min(self.age_power, self.late_power, self.depth_power, self.trust_power) >= 0
             and min(self.age_reference, self.late_reference, self.trust_reference) > 0
             and min(self.depth_reference, self.nesterov_reference) > 0
@@ -227,12 +242,29 @@ class BaseUpdate:
         stacked = matrix.view(momentum)
         rows, columns = stacked.shape[-2:]
         given = stacked.reshape(-1, rows, columns)
-        square = row_squares(given).mean(1, keepdim=True)
-        given = scaled(given, root_inverse(square) * (rows * columns) ** -0.5)
+        given = scaled(given, inverse_norms(given))
         result = rough_polar_factor(given, self.orthogonal)
-        if self.equal_rows:
-            result = scaled(result, torch.rsqrt(row_squares(result) + EPS**2))
-        return matrix.array(result.reshape(stacked.shape))
+        return matrix.array(self.equalized(result.reshape(stacked.shape)))
+
+    def damping_at(self, step: Tensor) -> Tensor:
+        """What is added to covariances after a number of gradients, any shape.
+
+        The first gradients show few of the directions that gradients have.
+        """
+        return (self.first_damping / step.to(torch.float64).square()).clamp(min=self.damping)
+
+    def equalized(self, matrices: Tensor) -> Tensor:
+        """Bring rows to equal size if that is asked for.
+
+        Args:
+            matrices: `(..., rows, columns)`; overwritten where no derivative needs them.
+        """
+        if not self.equal_rows:
+            return matrices
+        rows, columns = matrices.shape[-2:]
+        given = matrices.reshape(-1, rows, columns)
+        found = scaled(given, torch.rsqrt(row_squares(given) + EPS**2))
+        return found.reshape(matrices.shape)
 
     def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:
         """Correct a direction within bounds.
@@ -396,6 +428,20 @@ class BaseUpdate:
             return self.fan_free
         factor = math.pow(self.fan_reference / input_indices(bundle), self.fan_power)
         return min(max(factor, self.fan_low), self.fan_high)
+
+
+def inverse_norms(matrices: Tensor) -> Tensor:
+    """One over the Frobenius norm of each matrix; finite for 0.
+
+    Args:
+        matrices: `(matrices, rows, columns)`.
+
+    Returns:
+        `(matrices, 1, 1)`.
+    """
+    rows, columns = matrices.shape[1:]
+    factors: Tensor = root_inverse(row_squares(matrices).mean(1, keepdim=True))
+    return factors * (rows * columns) ** -0.5
 
 
 def _signal(momentum: Tensor, square: Tensor, count: Tensor, decay: float) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,13 @@ from ngopt.rules.buckets.compiled_step import all_updates, context_builder, shar
 from ngopt.rules.buckets.in_place import step_buckets_in_place
 from ngopt.rules.buckets.packing import packed_size
 from ngopt.rules.buckets.plan import Plan
+from ngopt.rules.buckets.whitening import (
+    COVARIANCES,
+    ROOTS,
+    begin_anew,
+    covariances_fit,
+    whitening_size,
+)
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.rule import InPlaceOptions, ParameterUpdate, Rule, State
 from ngopt.rules.shards import Shards
@@ -148,8 +155,18 @@ class MatrixGNN(Rule):
         return {
             name: init_moments(parameter, self.momentum_dtype, self.square_dtype)
             | {"evidence": parameter.new_zeros((), dtype=compute_dtype(parameter))}
+            | self._empty_covariances(parameter, graph.layout(name))
             | self._empty_context(parameter, graph.layout(name))
             for name, parameter in parameters.items()
+        }
+
+    def _empty_covariances(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
+        if not self.base_update.whitening_limit:
+            return {}
+        size = whitening_size(layout, self.base_update)
+        return {
+            key: parameter.new_zeros(size, dtype=compute_dtype(parameter))
+            for key in (COVARIANCES, ROOTS)
         }
 
     def _empty_context(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
@@ -227,6 +244,8 @@ class MatrixGNN(Rule):
         """Step bucket by bucket; see :class:`.Rule`."""
         plans = self._plans(parameters, gradients, graph)
         refresh = refresh or not self._has_context(plans, parameters, state)
+        for plan in plans:
+            begin_anew(state, plan.layouts, self.base_update)
         places = {name: place for place, name in enumerate(parameters)}
         for plan in plans:
             whole = len(plan.names) == len(parameters)
@@ -240,6 +259,8 @@ class MatrixGNN(Rule):
     ) -> bool:
         """Whether the state of each parameter holds a cached context that fits."""
         for plan in plans:
+            if not covariances_fit(state, plan.layouts, self.base_update):
+                return False
             for name, size in zip(plan.names, plan.packed_sizes, strict=True):
                 vector = state[name].get(CONTEXT)
                 # A context in another precision is computed anew.

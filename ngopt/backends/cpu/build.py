@@ -91,10 +91,10 @@ def load_files(*names: str, flags: Sequence[str] = (), sizes: int, pointers: int
 
 
 def load_with_products(name: str, *, double: bool, sizes: int, pointers: int) -> Any:
-    """The same for a file that uses `product.c`, in single or double precision."""
+    """The same for a file that uses products of matrices, in single or double precision."""
     real = ("double", 0) if double else ("float", 1)
     flags = ("-ffp-contract=fast", f"-DREAL={real[0]}", f"-DREAL_IS_FLOAT={real[1]}")
-    return load_files("product.c", name, flags=flags, sizes=sizes, pointers=pointers)
+    return load_files("product.c", "lines.c", name, flags=flags, sizes=sizes, pointers=pointers)
 
 
 def _compile(command: list[str], source: str, path: Path) -> None:

@@ -1,6 +1,5 @@
-/* Rough orthogonalization of matrices; see ngopt/rules/layers/polar.py. Stands behind product.c. */
-#include <math.h>
-
+/* Rough orthogonalization of matrices; see ngopt/rules/layers/polar.py. Stands behind product.c and
+ * lines.c. */
 #define STRIP 256
 
 /* The polynomial of the gram matrix by which a matrix is to be multiplied, k x k. Of the memory, five
@@ -40,30 +39,6 @@ static void apply(panels memory, word k, word n, int wide, const real *factor, r
       product(memory, here, k, k, of(x + from * k, k, 1), of(factor, k, 1), 1, 0, strip, strip, 0);
       memcpy(x + from * k, strip, (size_t)(here * k) * sizeof(real));
     }
-  }
-}
-
-static double squares(const real *x, word count, word stride) {
-  double sum = 0;
-  if (stride == 1) {
-#pragma omp simd reduction(+ : sum)
-    for (word i = 0; i < count; i++) sum += (double)x[i] * x[i];
-  } else
-    for (word i = 0; i < count; i++) sum += (double)x[i * stride] * x[i * stride];
-  return sum;
-}
-
-static void scale(real *x, word count, word stride, real factor) {
-  for (word i = 0; i < count; i++) x[i * stride] *= factor;
-}
-
-/* Bring all rows, or all columns, to a root mean square of 1. */
-static void equalize(word rows, word columns, int by_column, double eps, real *x) {
-  const word lines = by_column ? columns : rows, count = by_column ? rows : columns;
-  const word next = by_column ? 1 : columns, along = by_column ? columns : 1;
-  for (word i = 0; i < lines; i++) {
-    const double square = squares(x + i * next, count, along) / (double)count;
-    scale(x + i * next, count, along, (real)(1 / sqrt(square + eps * eps)));
   }
 }
 

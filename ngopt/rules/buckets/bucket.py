@@ -22,6 +22,7 @@ class Member:
         number: of the bundle among those of the parameter.
         layout: of the parameter.
         matrix: the bundle as matrices whose momentum is orthogonalized, if it has any.
+        whitened: whether its momentum is whitened instead.
         ends: the sets of neurons that it connects.
         places: cache of where its entries are in tensors, by the strides of these.
     """
@@ -30,6 +31,7 @@ class Member:
     number: int
     layout: Layout
     matrix: Matrix | None
+    whitened: bool
     ends: Ends
     places: dict[Any, Any] = field(default_factory=dict)
 
@@ -61,6 +63,11 @@ class Bucket:
     shape: tuple[int, int, int, int]
     matrix: Matrix | None
     stateless: bool
+
+    @property
+    def whitened(self) -> bool:
+        """Whether its bundles are whitened."""
+        return self.members[0].whitened
 
     @property
     def has_messages(self) -> bool:

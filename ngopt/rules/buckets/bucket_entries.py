@@ -287,6 +287,10 @@ class BucketEntries:
         edges = self._edges_and_new_moments()[0]
         return self._step_counts.base(self._bucket, *edges.moments[:2], edges.gradient)
 
+    def gradients(self) -> Tensor:
+        """The gradients, `(runs, members, group, out, in, tap)`; 0 where they do not count."""
+        return self._edges_and_new_moments()[0].gradient
+
     def _alive(self) -> Tensor:
         return self._step_counts.base_update.alive(self._edges_and_new_moments()[0].moments)
 

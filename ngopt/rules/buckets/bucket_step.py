@@ -23,6 +23,7 @@ from ngopt.rules.buckets.bucket_entries import (
 )
 from ngopt.rules.buckets.context import ContextBuilder, GraphContext
 from ngopt.rules.buckets.plan import Plan
+from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, Whitening
 from ngopt.rules.rule import ParameterUpdate, State
 
 if TYPE_CHECKING:
@@ -180,9 +181,13 @@ class BucketStep:
         )
 
     def corrected_directions(
-        self, context: GraphContext
+        self, context: GraphContext, *, refresh: bool
     ) -> Iterator[tuple[Bucket, BucketEntries, CorrectedDirections, Tensor]]:
         """Correct the directions of each bucket, one after the other.
+
+        Args:
+            context: the graph context.
+            refresh: whether that was recomputed in this step.
 
         Yields:
             The bucket, its entries, its directions, and their factors, `(runs, members)`.
@@ -196,7 +201,7 @@ class BucketStep:
             self._kept.pop(bucket.start, None)
             whole = factor = None
             if bucket.matrix is not None:
-                whole = base_update.orthogonalized(entries.mixed_momenta(), bucket.matrix)
+                whole = self._direction(bucket, entries, refresh=refresh)
                 factor = base_update.rescale(before, entries.gated_mean_square(whole))
             corrected = entries.correct(
                 scales, head_inputs.of(bucket), factor, diagnostics=diagnostics
@@ -206,6 +211,23 @@ class BucketStep:
                     self.report(bucket, place, context, corrected.corrections[0, place])
             size = base_update.rescale(before, corrected.square) * bucket.select(sizes)
             yield bucket, entries, corrected, size
+
+    def _direction(self, bucket: Bucket, entries: BucketEntries, *, refresh: bool) -> Tensor:
+        """The direction of matrices, whitened or orthogonalized, not yet of the right size."""
+        base_update, momenta = self._rule.base_update, entries.mixed_momenta()
+        assert bucket.matrix is not None
+        if not bucket.whitened:
+            return base_update.orthogonalized(momenta, bucket.matrix)
+        members = range(len(bucket.members))
+        return self.whitening(refresh=refresh).directions(
+            bucket, members, momenta, entries.gradients()
+        )
+
+    def whitening(self, *, refresh: bool) -> Whitening:
+        """Return what whitens momenta; it overwrites covariances in the state."""
+        return Whitening(
+            self._rule.base_update, self.steps.counts, self._state, refresh, self.finite
+        )
 
     def report(
         self, bucket: Bucket, place: int, context: GraphContext, corrections: Tensor
@@ -229,16 +251,18 @@ class BucketStep:
             member.name, member.bundle, context.scale[0, number], departure, ends
         )
 
-    def updates(self, context: GraphContext) -> Iterator[ParameterUpdate]:
-        """The updates of all parameters, in their order."""
+    def updates(self, context: GraphContext, *, refresh: bool) -> Iterator[ParameterUpdate]:
+        """The updates of all parameters, in their order; arguments as above."""
         found: dict[str, ParameterUpdate] = {}
         waiting = list(reversed(self.plan.names))
-        for change in self._unordered_updates(context):
+        for change in self._unordered_updates(context, refresh):
             found[change.name] = change
             while waiting and waiting[-1] in found:
                 yield found.pop(waiting.pop())
 
-    def _unordered_updates(self, context: GraphContext) -> Iterator[ParameterUpdate]:
+    def _unordered_updates(
+        self, context: GraphContext, refresh: bool
+    ) -> Iterator[ParameterUpdate]:
         """The update of each parameter, as soon as all its bundles are done."""
         evidence_by_name = dict(
             zip(self.plan.names, self.mean_evidence(context)[0].unbind(), strict=True)
@@ -250,7 +274,7 @@ class BucketStep:
         done: dict[tuple[str, int], tuple[Tensor, ...]] = {}
         for name in [name for name, count in missing.items() if not count]:
             yield self._parameter_update(name, [], evidence_by_name)
-        for bucket, _, corrected, size in self.corrected_directions(context):
+        for bucket, _, corrected, size in self.corrected_directions(context, refresh=refresh):
             results = [
                 scaled(corrected.direction, per_member(size))[0],
                 *(m[0] for m in corrected.moments),
@@ -276,6 +300,7 @@ class BucketStep:
         for key, arrays in zip(Moments._fields, (fast, slow, square), strict=True):
             after[key] = layout.assemble(arrays, before[key])
         after["evidence"] = evidence[name].to(before["evidence"]) if parts else before["evidence"]
+        after |= {key: before[key] for key in (COVARIANCES, ROOTS) if key in before}
         if name in self._packed:
             after[CONTEXT] = self._packed[name]
         return ParameterUpdate(name, update.to(parameter), after)

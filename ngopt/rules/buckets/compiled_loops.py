@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.cpu.orthogonalize import orthogonalize
+from ngopt.backends.cpu.whiten import take_in, whiten
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, addresses
 from ngopt.features.bundle_statistics import MATRICES, Products
@@ -24,6 +25,7 @@ from ngopt.rules.buckets.compiled_messages import FLOAT, CompiledMessages, Messa
 from ngopt.rules.buckets.loop_tables import KNOWN, SUMS, LoopTables, item_numbers
 from ngopt.rules.buckets.memory_layout import Batch, Segment
 from ngopt.rules.buckets.messages import BucketMessages, MessageProducts
+from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, SIDES, Whitening, place_of, sides
 from ngopt.rules.layers.entry_head import EntryHead
 
 Made = TypeVar("Made")
@@ -51,6 +53,7 @@ class CompiledLoops(LoopTables):
         self._segment_loops = {
             segment: self._segment_loop(segment) for segment in self._segments_with_matrices()
         }
+        self._whitening_offsets = [self._offsets_of(batch) for batch in self.batches]
         self._weights: object = None
         self._context_versions: list[tuple[Tensor, int]] = []
 
@@ -349,11 +352,17 @@ class CompiledLoops(LoopTables):
                 table[:, place] = begin + self._run[batch.items] * step
         self._tables.upload()
 
-    def run(self, head: EntryHead, report: Callable[[Segment, Tensor], None] | None) -> None:
+    def run(
+        self,
+        head: EntryHead,
+        whitening: Whitening,
+        report: Callable[[Segment, Tensor], None] | None,
+    ) -> None:
         """Correct all directions, update the moments, and update the targets.
 
         Args:
             head: network of the entries.
+            whitening: of matrices that are whitened.
             report: called with the raw corrections of each segment, arrays `(members, runs, group,
                 out, in, tap)`; None for no diagnostics.
         """
@@ -362,7 +371,7 @@ class CompiledLoops(LoopTables):
         for number, (batch, calls) in enumerate(zip(self.batches, self._calls, strict=True)):
             if batch.matrix:
                 calls.mix_momenta()
-                self._orthogonalize(number)
+                self._orthogonalize(number, whitening)
                 calls.sum_gated_squares()
                 self._add_up(self.numbers.whole[:, batch.bundles])
             if report is None:
@@ -385,21 +394,68 @@ class CompiledLoops(LoopTables):
         for segment in batch.segments:
             report(segment, segment.matrix_layout.arrays(segment.flat(corrections)))
 
-    def _orthogonalize(self, number: int) -> None:
-        """Orthogonalize the matrices of a batch."""
-        batch, done = self.batches[number], False
-        if batch.c_items is not None:
-            places = self._mixture_addresses[number][batch.c_items, 0]
-            done = orthogonalize(batch.sizes, places, self._base_update.orthogonal)
+    def _orthogonalize(self, number: int, whitening: Whitening) -> None:
+        """Orthogonalize or whiten the matrices of a batch."""
+        batch, places = self.batches[number], self._mixture_addresses[number]
+        done = orthogonalize(
+            batch.orthogonalized.sizes,
+            places[batch.orthogonalized.items, 0],
+            self._base_update.orthogonal,
+        ) and self._whiten(number, whitening)
         for segment in batch.segments:
             assert segment.bucket.matrix is not None
             if done and segment.c_sizes:
                 continue
             place = segment.flat(self._mixture)
-            whole = self._base_update.orthogonalized(
-                segment.matrix_layout.arrays(place), segment.bucket.matrix
-            )
+            given = segment.matrix_layout.arrays(place)
+            if segment.bucket.whitened:
+                gradients = segment.matrix_layout.arrays(segment.flat(self._direction))
+                by_run = given.transpose(0, 1), gradients.transpose(0, 1)
+                whole = whitening.directions(segment.bucket, segment.members, *by_run)
+                whole = whole.transpose(0, 1)
+            else:
+                whole = self._base_update.orthogonalized(given, segment.bucket.matrix)
             place.copy_(segment.matrix_layout.flat(whole))
+
+    def _whiten(self, number: int, whitening: Whitening) -> bool:
+        """Whiten those bundles of a batch that C handles; return whether it can."""
+        batch = self.batches[number]
+        sizes, items = batch.whitened
+        if not len(items):
+            return True
+        places, offsets = [self._mixture_addresses[number][items]], self._whitening_offsets[number]
+        for key in (COVARIANCES, ROOTS):
+            begin = self._begin(whitening.tensors(key, self.plan.names), FLOAT)[batch.items][items]
+            places.append(np.where(offsets < 0, 0, begin[:, None] + offsets))
+        tensors = np.hstack(places)
+        if not take_in(sizes, tensors, 1 - self._base_update.whitening_decay):
+            return False
+        if whitening.refresh:
+            for segment in batch.segments:
+                if segment.bucket.whitened and segment.c_sizes:
+                    for side in sides(segment.bucket):
+                        whitening.compute_roots(segment.bucket, segment.members, side)
+        return whiten(sizes, tensors)
+
+    def _offsets_of(self, batch: Batch) -> Addresses:
+        """Offsets of the covariances of each side of the bundles that C whitens, in bytes.
+
+        Sides are in the order of memory, `(matrices, 3)`; -1 for those that have none.
+        """
+        found = []
+        for segment in batch.segments:
+            shape = segment.bucket.shape
+            if not (segment.bucket.whitened and segment.c_sizes):
+                continue
+            order = (2, 1, 3) if segment.matrix_layout.turned else SIDES
+            steps = np.array([shape[side] ** 2 for side in order])
+            groups = np.arange(shape[0])[:, None]
+            for number in segment.members:
+                member = segment.bucket.members[number]
+                begin = np.array([place_of(member.layout, member.number, s) for s in order])
+                own = np.where(steps > 1, (begin + groups * steps) * FLOAT, -1)
+                found += [own] * self.runs
+        return np.concatenate([np.zeros((0, 3), np.int64), *found])
 
     def _add_up(self, sums: Tensor) -> None:
         """Add up sums over processes; here there is only one."""

@@ -15,6 +15,7 @@ from ngopt.rules.buckets.context import ContextBuilder, GraphContext
 from ngopt.rules.buckets.memory_layout import Segment
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.sharded_loops import ShardedLoops
+from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, begin_anew
 from ngopt.rules.rule import ParameterUpdate, State
 from ngopt.rules.shards import Shards, contiguous
 
@@ -162,7 +163,11 @@ def run_step(
         for place, correction in zip(segment.members, corrections, strict=True):
             step.report(segment.bucket, place, context, correction[0])
 
-    loops.run(rule.head, report if rule.reports_diagnostics else None)
+    loops.run(
+        rule.head,
+        step.whitening(refresh=refresh),
+        report if rule.reports_diagnostics else None,
+    )
     if context is not None and not refresh:
         mark_context(rule, step, loops)
     return context if refresh else None
@@ -246,10 +251,24 @@ def all_updates(
     for plan in plans:
         step = BucketStep(rule, plan, parameters, gradients, state)
         if compiled_loops_for(step, rule) is None:
-            yield from step.updates(step.new_context() if refresh else step.cached_context())
+            own = _with_copies(rule, state, plan, (COVARIANCES, ROOTS))
+            step = BucketStep(rule, plan, parameters, gradients, own)
+            context = step.new_context() if refresh else step.cached_context()
+            yield from step.updates(context, refresh=refresh)
             continue
-        own = {n: state[n] | {k: state[n][k].clone() for k in Moments._fields} for n in plan.names}
+        own = _with_copies(rule, state, plan, (*Moments._fields, COVARIANCES, ROOTS))
         step = BucketStep(rule, plan, parameters, gradients, own)
         loops = compiled_loops_for(step, rule)
         assert loops is not None
         yield from _in_place_updates(rule, step, loops, own, refresh=refresh)
+
+
+def _with_copies(rule: "MatrixGNN", state: State, plan: Plan, keys: Sequence[str]) -> State:
+    """The state of the parameters of a plan, with copies of some tensors, which may be changed."""
+    own = {
+        name: state[name]
+        | {key: state[name][key].detach().clone() for key in keys if key in state[name]}
+        for name in plan.names
+    }
+    begin_anew(own, plan.layouts, rule.base_update)
+    return own

@@ -75,7 +75,9 @@ def step_buckets_in_place(
             compiled_step.mark_context(rule, step, loops)
         return
     context = step.new_context() if refresh else step.cached_context()
-    for bucket, entries, (direction, _, moments, _), size in step.corrected_directions(context):
+    for bucket, entries, (direction, _, moments, _), size in step.corrected_directions(
+        context, refresh=refresh
+    ):
         for tensors, moment in zip(step.tensors[2:], moments, strict=True):
             write_arrays(bucket, tensors, moment)
         entries.update_weights(

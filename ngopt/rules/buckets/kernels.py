@@ -79,14 +79,14 @@ def message_matrices_kernel(make: Make, dtypes: Dtypes) -> Kernel:
 
 @cache
 def mixture_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
-    """The mixture of momenta that is orthogonalized."""
+    """The mixture of momenta that is whitened or orthogonalized, and the gradient."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         edges, after = edges_of(*given)
         fast, slow, _ = edges.moments
-        return [base_update.base(fast, slow, edges.gradient, after["step"])]
+        return [base_update.base(fast, slow, edges.gradient, after["step"]), edges.gradient]
 
-    return make(function, common_arguments(dtypes), [STORE])
+    return make(function, common_arguments(dtypes), [STORE] * 2)
 
 
 @cache

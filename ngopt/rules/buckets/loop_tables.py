@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from ngopt.backends.backend import Backend
-from ngopt.backends.cpu import c_functions
-from ngopt.backends.cpu.orthogonalize import worthwhile
+from ngopt.backends.cpu import c_functions, orthogonalize, whiten
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.features.bundle_statistics import MATRICES
 from ngopt.rules.base_update import BaseUpdate
@@ -286,7 +285,8 @@ class LoopTables:
             # Row, column, weights of the entry head, features of the bundle, states of neurons.
             head_inputs = [context[:, :2], empty, empty, context[:, 2:]]
             self._correction_addresses.append(np.hstack([shared, *whole, *means, *head_inputs]))
-            self._mixture_addresses.append(mixed)
+            # Gradients are needed until directions are written in their place.
+            self._mixture_addresses.append(np.hstack([mixed, direction]))
             self._gated_addresses.append(np.hstack([shared, mixed]))
             self._result_addresses.append(np.hstack([direction, own["corrected"]]))
             sizes = [own[n] for n in ("base", "corrected", "entries", "full", "evidence")]
@@ -426,14 +426,16 @@ def _runs(member: Member, tensor: Tensor) -> Tensor:
     return tensor if tensor.dim() > len(member.layout.shape) else tensor.unsqueeze(0)
 
 
-def _c_sizes(segment: Segment, base_update: BaseUpdate) -> tuple[int, int, int] | None:
-    """Arguments of :func:`.orthogonalize` for each matrix of a segment; None to use torch."""
+def _c_sizes(segment: Segment, base_update: BaseUpdate) -> tuple[int, ...] | None:
+    """Arguments of C functions for each matrix of a segment; None to use torch."""
+    if segment.bucket.whitened:
+        return _c_sizes_of_whitened(segment, base_update)
     matrix, groups, (rows, columns) = (
         segment.bucket.matrix,
         segment.bucket.shape[0],
         segment.matrix_layout.sides,
     )
-    if matrix is None or not worthwhile(rows, columns):
+    if matrix is None or not orthogonalize.worthwhile(rows, columns):
         return None
     flat = torch.arange(groups * rows * columns).view(groups, rows, columns)
     given = matrix.view(segment.matrix_layout.arrays(flat))
@@ -441,4 +443,15 @@ def _c_sizes(segment: Segment, base_update: BaseUpdate) -> tuple[int, int, int] 
         # The order of columns does not matter for orthogonalization.
         if torch.equal(given.sort(-1).values, lines.sort(-1).values):
             return rows, columns, turned * base_update.equal_rows
+    return None
+
+
+def _c_sizes_of_whitened(segment: Segment, base_update: BaseUpdate) -> tuple[int, ...] | None:
+    out, into, taps = segment.bucket.shape[1:]
+    if not whiten.worthwhile((out, into, taps)):
+        return None
+    if segment.matrix_layout.turned:
+        return into, out, taps, 2 * base_update.equal_rows
+    if segment.matrix_layout == MatrixLayout.straight((out, into, taps)):
+        return out, into, taps, 1 * base_update.equal_rows
     return None

@@ -131,7 +131,8 @@ class Segment:
 
     Attributes:
         context: offsets of the context of each matrix, `(matrices, numbers)`, in blocks.
-        c_sizes: arguments of :func:`.orthogonalize` for each matrix; None to use torch.
+        c_sizes: arguments of :func:`.orthogonalize` or :func:`.whiten` for each matrix; None to use
+            torch.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Segment:
         self.bucket, self.members, self.matrix_layout = bucket, members, matrix_layout
         self.items, self.offset = items, offset
         self.context: list[NDArray[np.int64]] = []
-        self.c_sizes: tuple[int, int, int] | None = None
+        self.c_sizes: tuple[int, ...] | None = None
 
     @property
     def bundles(self) -> slice:
@@ -166,6 +167,26 @@ class Segment:
         return part.view(*self.lead, *self.matrix_layout.sides)
 
 
+class CItems(NamedTuple):
+    """Matrices of a batch that are handled in C.
+
+    Args:
+        sizes: their arguments, `(matrices, numbers)`.
+        items: their indices in the batch.
+    """
+
+    sizes: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], first: int) -> "CItems":
+        """All matrices of some segments, of a batch that begins with the matrix `first`."""
+        sizes = [size for s in segments for size in [s.c_sizes or ()] * len(s.items)]
+        items = [number - first for s in segments for number in s.items]
+        table = np.array(sizes, dtype=np.int64).reshape(len(items), -1 if items else 3)
+        return cls(table, np.array(items, dtype=np.int64))
+
+
 class Batch:
     """Segments that are in memory at once: all with matrices or none, with states or none.
 
@@ -173,8 +194,8 @@ class Batch:
         segments: the segments.
 
     Attributes:
-        sizes: arguments of :func:`.orthogonalize` for the matrices that it handles.
-        c_items: indices of these matrices; None if there are none.
+        orthogonalized: matrices that :func:`.orthogonalize` handles.
+        whitened: matrices that :func:`.whiten` handles.
     """
 
     def __init__(self, segments: list[Segment]) -> None:
@@ -183,11 +204,9 @@ class Batch:
         self.items = slice(segments[0].items.start, segments[-1].items.stop)
         self.bundles = slice(segments[0].bundles.start, segments[-1].bundles.stop)
         in_c = [segment for segment in segments if segment.c_sizes]
-        self.sizes = np.array(
-            [size for segment in in_c for size in [segment.c_sizes] * len(segment.items)],
-            dtype=np.int64,
+        self.orthogonalized, self.whitened = (
+            CItems.of([s for s in in_c if s.bucket.whitened == whitened], self.items.start)
+            for whitened in (False, True)
         )
-        numbers = [n - self.items.start for segment in in_c for n in segment.items]
-        self.c_items = np.array(numbers) if in_c else None
         last = segments[-1]
         self.entries = last.offset + len(last.items) * last.entries

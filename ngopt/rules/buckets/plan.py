@@ -18,6 +18,7 @@ from ngopt.graph.matrix import Matrix, matrices
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket import Bucket, Member
+from ngopt.rules.buckets.whitening import is_whitened
 from ngopt.rules.buckets.packing import context_sizes, is_stateless, packed_places, packed_size
 
 LARGE = 2**24
@@ -121,9 +122,10 @@ class Plan:
         for name, layout in self.layouts.items():
             found: Sequence[Matrix | None] = matrices(layout) if base_update.orthogonal else []
             found = found or [None] * len(layout.bundles)
+            whitened = is_whitened(layout, base_update)
             for number, (bundle, matrix) in enumerate(zip(layout.bundles, found, strict=True)):
                 sides = NOWHERE if self._is_stateless(bundle) else ends(bundle)
-                yield Member(name, number, layout, matrix, sides)
+                yield Member(name, number, layout, matrix, whitened, sides)
 
     def _is_stateless(self, bundle: Bundle) -> bool:
         return is_stateless(bundle, self.width)
@@ -134,7 +136,8 @@ class Plan:
         if matrix is None:
             return bundle.shape, sides
         folded = tuple(bundle.sizes[d] for d in bundle.order)
-        return bundle.shape, sides, folded, bundle.order, matrix.order, matrix.shape
+        own = member.whitened, matrix.order, matrix.shape
+        return bundle.shape, sides, folded, bundle.order, *own
 
     def _neurons(self, members: Sequence[Member]) -> None:
         """Give each neuron a row of a table; rows for ends without neurons come last."""

@@ -82,6 +82,8 @@ def test_as_operations_of_torch_on_the_zoo(name):
         {"momentum_dtype": "float32"},
         {"base_update": {"orthogonal": 0}},
         {"base_update": {"orthogonal": 3, "equal_rows": False}},
+        {"base_update": {"whitening_limit": 1024}},
+        {"base_update": {"whitening_limit": 8, "equal_rows": False}},
     ],
     ids=str,
 )
@@ -98,7 +100,8 @@ def test_in_many_batches_and_with_matrices_of_all_sizes(few, in_c, monkeypatch):
     monkeypatch.setattr(compiled_loops, "MANY", 0)
     monkeypatch.setattr(compiled_messages, "CHUNK", few)
     if not in_c:
-        monkeypatch.setattr(loop_tables, "worthwhile", lambda *_: False)
+        monkeypatch.setattr(loop_tables.orthogonalize, "worthwhile", lambda *_: False)
+        monkeypatch.setattr(loop_tables.whiten, "worthwhile", lambda *_: False)
         monkeypatch.setattr(c_functions, "worthwhile", lambda *_: False)
     for name in SOME:
         assert difference(randomize(MatrixGNN()), zoo_graph(name), 2) < 1e-5

@@ -30,7 +30,7 @@ def shards(rank, size, length):
 def test_each_entry_is_held_once(name, size):
     described = graph(S, [layout(S, "w", *LAYOUTS[name])]).layout("w")
     strides = contiguous(described.shape)
-    place = placement_of(Member("w", 0, described, None, NOWHERE), strides)
+    place = placement_of(Member("w", 0, described, None, False, NOWHERE), strides)
     tensor = torch.arange(np.prod(described.shape)).view(described.shape)
     sizes = np.array([[*place.matrix_layout.sides, place.pitch]] * len(place.offsets))
     offset, stride = np.array(place.offsets), np.full(len(place.offsets), strides[0])
