@@ -224,10 +224,12 @@ class MatrixGNN(Rule):
         graph: NeuralGraph,
         shards: Shards,
     ) -> bool:
-        """True where loops are compiled and no diagnostics are reported; see :class:`.Rule`."""
+        """True where loops are compiled, nothing is whitened and no diagnostics are reported."""
         if self.reports_diagnostics or not self.steps_in_place(parameters):
             return False
         (plan,) = self._plans(parameters, parameters, graph)
+        if any(bucket.whitened for bucket in plan.buckets):
+            return False  # covariances need whole gradients
         return sharded_loops_for(self, plan, shards, parameters, state) is not None
 
     def step_in_place(

@@ -27,7 +27,11 @@ STEPS, SAVED = 14, 12
 """In all, of which the first ten look at the whole model; and before a checkpoint is written."""
 
 OPTIONS = {"lr": 1e-2, "weight_decay": 0.1}
-RULES = {"Adam": Adam, "MatrixGNN": lambda: randomize(MatrixGNN(context_every=4))}
+RULES = {
+    "Adam": Adam,
+    "MatrixGNN": lambda: randomize(MatrixGNN(context_every=4)),
+    "whitened": lambda: randomize(MatrixGNN(context_every=4, base_update={"whitening_limit": 64})),
+}
 
 
 def net(device="cpu"):

@@ -15,6 +15,12 @@ static void swap(word first, word second, word taps, const real *from, real *to)
              (size_t)taps * sizeof(real));
 }
 
+/* Bring numbers to a norm of 1. */
+static void normalize(real *x, word count, double lowest) {
+  const double mean = squares(x, count, 1) / (double)count;
+  scale(x, count, 1, (real)(1 / sqrt((mean < lowest ? lowest : mean) * (double)count)));
+}
+
 /* The products of lines with lines into covariances. */
 static void add(panels memory, word size, word depth, matrix lines, real share, real *covariance) {
   const matrix turned = of(lines.at, lines.along, lines.by);
@@ -24,10 +30,9 @@ static void add(panels memory, word size, word depth, matrix lines, real share, 
 /* The gradient, brought to a norm of 1, into the covariances. */
 static void take_in(panels memory, const word *sizes, real **own, real *other,
                     const float *numbers) {
-  const word a = sizes[0], b = sizes[1], taps = sizes[2], count = a * b * taps;
+  const word a = sizes[0], b = sizes[1], taps = sizes[2];
   real *gradient = own[GRADIENT], **covariances = own + COVARIANCES, share = numbers[2];
-  const double mean = squares(gradient, count, 1) / (double)count, lowest = numbers[1];
-  scale(gradient, count, 1, (real)(1 / sqrt((mean < lowest ? lowest : mean) * (double)count)));
+  normalize(gradient, a * b * taps, numbers[1]);
   if (covariances[0])
     add(memory, a, b * taps, of(gradient, b * taps, 1), share, covariances[0]);
   if (covariances[1] && taps == 1)
@@ -40,9 +45,10 @@ static void take_in(panels memory, const word *sizes, real **own, real *other,
 }
 
 /* The momentum, multiplied by the roots from all sides. */
-static void whiten(panels memory, const word *sizes, real **own, real *other) {
+static void whiten(panels memory, const word *sizes, real **own, real *other, double lowest) {
   const word a = sizes[0], b = sizes[1], taps = sizes[2];
   real *now = own[MOMENTUM], *next = other, *swapped, **roots = own + ROOTS;
+  normalize(now, a * b * taps, lowest);
 #define TURNS (swapped = now, now = next, next = swapped)
   if (roots[0]) {
     product(memory, a, b * taps, a, of(roots[0], a, 1), of(now, b * taps, 1), 1, 0, next, next, 0);
@@ -81,7 +87,7 @@ void run(word bundles, word finish, word *sizes, real **tensors, float *numbers)
       take_in(memory, sizes, tensors, other, numbers);
       continue;
     }
-    whiten(memory, sizes, tensors, other);
+    whiten(memory, sizes, tensors, other, numbers[1]);
     if (sizes[3])
       equalize(sizes[0], sizes[1] * sizes[2], sizes[3] == 2, numbers[0], tensors[MOMENTUM]);
   }

@@ -15,6 +15,7 @@ from ngopt.rules.buckets.compiled_loops import CompiledLoops, concatenate
 from ngopt.rules.buckets.memory_layout import Segment
 from ngopt.rules.buckets.messages import BucketMessages
 from ngopt.rules.buckets.sharded_matrices import Exchange, LocalPart, owners
+from ngopt.rules.buckets.whitening import Whitening
 from ngopt.rules.shards import Shards
 
 
@@ -108,7 +109,7 @@ class ShardedLoops(CompiledLoops):
         flat = self._gathering[segment].gather(self._segment_matrices(segment))
         return self._over_taps(segment, len(self._owned(segment)), flat)
 
-    def _orthogonalize(self, number: int) -> None:
+    def _orthogonalize(self, number: int, whitening: Whitening) -> None:
         """Orthogonalize the matrices of a batch that this process owns."""
         batch, exchange = self.batches[number], self._exchanges[number]
         local = self._mixture[: int(self._local.entries[batch.items].sum())]

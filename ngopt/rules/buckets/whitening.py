@@ -115,9 +115,9 @@ class Whitening:
             momenta: of these, `(runs, members, group, out, in, tap)`.
             gradients: of the same shape, finite.
         """
+        momenta = _normalized(momenta)
         with torch.no_grad():
-            flat = gradients.reshape(-1, *bucket.shape[1:]).flatten(2)
-            whole = gradients * inverse_norms(flat).view(*gradients.shape[:3], 1, 1, 1)
+            whole = _normalized(gradients)
         for side in sides(bucket):
             with torch.no_grad():
                 lines = _lines(whole, side)
@@ -185,6 +185,12 @@ class Whitening:
 def sides(bucket: "Bucket") -> list[int]:
     """Those of :data:`SIDES` that have covariances."""
     return [side for side in SIDES if bucket.shape[side] > 1]
+
+
+def _normalized(arrays: Tensor) -> Tensor:
+    """Bring arrays `(..., out, in, tap)` to a norm of 1."""
+    flat = arrays.flatten(0, -4).flatten(2)
+    return arrays * inverse_norms(flat).view(*arrays.shape[:-3], 1, 1, 1)
 
 
 def _lines(arrays: Tensor, side: int) -> Tensor:

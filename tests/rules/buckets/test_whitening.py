@@ -1,0 +1,149 @@
+import pytest
+import torch
+
+from ngopt.backends.cpu import whiten
+from ngopt.backends.cpu.whiten import take_in
+from ngopt.graph.layout import Layout
+from ngopt.rules.base_update import BaseUpdate
+from ngopt.rules.buckets import loop_tables
+from ngopt.rules.buckets.plan import Plan
+from ngopt.rules.buckets.whitening import (
+    COVARIANCES,
+    ROOTS,
+    Whitening,
+    is_whitened,
+    place_of,
+    whitening_size,
+)
+from ngopt.rules.matrix_gnn import MatrixGNN
+from tests.hand_built import graph, layout, spaces
+from tests.rules.rule_inputs import draw, relative_error, trajectory
+
+S = spaces(x=4, h=6, n=5)
+LAYOUTS = {
+    "linear": layout(S, "w", ["h", "x"], "oi"),
+    "convolution": layout(S, "w", ["h", "x", 3, 2], "oitt"),
+    "groups": layout(S, "w", ["x", "h", "n"], "goi"),
+    "one output": layout(S, "w", [1, "x"], "oi"),
+}
+every_layout = pytest.mark.parametrize("described", LAYOUTS.values(), ids=LAYOUTS)
+WHITENED = BaseUpdate(whitening_limit=8, equal_rows=False)
+
+
+def whitening_of(described: Layout, base_update=WHITENED, refresh=True, step=1.0, finite=None):
+    """Whitening of a parameter that begins, its state, and its bucket."""
+    size = whitening_size(described, base_update)
+    state = {"w": {key: torch.zeros(size, dtype=torch.float64) for key in (COVARIANCES, ROOTS)}}
+    plan = Plan(graph(S, [described]), ["w"], base_update, lambda *_: [], 0)
+    (bucket,) = plan.buckets
+    counts = torch.full((1, 1), step)
+    return Whitening(base_update, counts, state, refresh, finite), state["w"], bucket
+
+
+def arrays(bucket, seed):
+    return draw_like(bucket.shape, seed)[None, None]
+
+
+def draw_like(shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@every_layout
+def test_against_the_definition(described):
+    whitening, _, bucket = whitening_of(described, step=1000.0)
+    momentum, gradient = arrays(bucket, 0), arrays(bucket, 1)
+    (found,) = whitening.directions(bucket, [0], momentum, gradient)[0]
+    for group in range(bucket.shape[0]):
+        g = gradient[0, 0, group] / gradient[0, 0, group].square().sum().sqrt()
+        expected = momentum[0, 0, group] / momentum[0, 0, group].square().sum().sqrt()
+        for side, (own, other) in enumerate((("oit", "pit"), ("oit", "ojt"), ("oit", "ois"))):
+            if g.shape[side] == 1:
+                continue
+            pair = own[side] + other[side]
+            covariance = torch.einsum(f"{own},{other}->{pair}", g, g)
+            values, vectors = torch.linalg.eigh(covariance)
+            root = vectors @ torch.diag((values / values[-1] + 1e-5) ** -0.5) @ vectors.T
+            expected = torch.einsum(f"{pair},{other}->{own}", root, expected)
+        torch.testing.assert_close(found[group], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_gradients_of_one_covariance_are_whitened():
+    base_update = BaseUpdate(whitening_limit=8, whitening_decay=0.999, equal_rows=False)
+    _, state, bucket = whitening_of(LAYOUTS["linear"], base_update)
+    scales = draw_like((6, 1), 0).exp() * draw_like((1, 4), 1).exp()
+
+    def whitened(seed, refresh):
+        given = (scales * draw_like((6, 4), seed)).view(1, 1, *bucket.shape)
+        whitening = Whitening(base_update, torch.full((1, 1), 1000.0), {"w": state}, refresh)
+        return whitening.directions(bucket, [0], given, given).view(6, 4)
+
+    for seed in range(2, 2000):
+        whitened(seed, refresh=False)
+    whitened(2000, refresh=True)
+    squares = torch.stack([whitened(seed, refresh=False) for seed in range(3000, 3400)]).square()
+    found = squares.mean(0)
+    assert scales.square().max() / scales.square().min() > 100
+    assert found.max() / found.min() < 3
+
+
+@every_layout
+def test_roots_stay_between_refreshes(described):
+    first, state, bucket = whitening_of(described)
+    first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
+    covariances, roots = state[COVARIANCES].clone(), state[ROOTS].clone()
+    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, False)
+    later.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 2))
+    assert torch.equal(state[ROOTS], roots)
+    assert not torch.equal(state[COVARIANCES], covariances)
+
+
+@every_layout
+def test_nothing_changes_where_a_gradient_is_not_finite(described):
+    first, state, bucket = whitening_of(described)
+    first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
+    before = state[COVARIANCES].clone()
+    finite = torch.tensor(False)
+    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, False, finite)
+    later.directions(bucket, [0], arrays(bucket, 0), torch.zeros_like(arrays(bucket, 0)))
+    assert torch.equal(state[COVARIANCES], before)
+
+
+def test_what_is_whitened():
+    linear, limit = LAYOUTS["linear"], BaseUpdate(whitening_limit=5)
+    assert is_whitened(linear, WHITENED)
+    assert not is_whitened(linear, limit)
+    assert not is_whitened(linear, BaseUpdate(whitening_limit=8, orthogonal=0))
+    assert not is_whitened(layout(S, "b", ["h"], "o"), WHITENED)
+    assert whitening_size(linear, WHITENED) == 6**2 + 4**2
+    assert whitening_size(linear, limit) == 0
+    assert whitening_size(LAYOUTS["convolution"], WHITENED) == 6**2 + 4**2 + 6**2
+    assert place_of(LAYOUTS["convolution"], 0, 3) == 6**2 + 4**2
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e12])
+def test_the_scale_of_the_loss_makes_no_difference(scale):
+    described = graph(S, [LAYOUTS["linear"]])
+    rule = MatrixGNN(base_update={"whitening_limit": 8})
+    parameters = draw(described, 0, torch.float64)
+    gradients = [draw(described, seed, torch.float64) for seed in range(1, 5)]
+    larger = [{name: scale * g for name, g in own.items()} for own in gradients]
+    expected, _ = trajectory(rule, described, parameters, gradients)
+    found, _ = trajectory(rule, described, parameters, larger)
+    assert relative_error(found[-1], expected[-1]) < 1e-6
+
+
+def test_it_is_done_in_c(monkeypatch):
+    calls = []
+
+    def counted(*given):
+        calls.append(1)
+        return take_in(*given)
+
+    monkeypatch.setattr("ngopt.rules.buckets.compiled_loops.take_in", counted)
+    described = graph(S, [LAYOUTS["linear"]])
+    rule = MatrixGNN(base_update={"whitening_limit": 8})
+    parameters, gradients = (draw(described, seed, torch.float32) for seed in (0, 1))
+    trajectory(rule, described, parameters, [gradients])
+    assert calls
+    assert loop_tables.whiten is whiten
