@@ -28,12 +28,9 @@ SIDES = (1, 2, 3)
 def is_whitened(layout: Layout, base_update: BaseUpdate) -> bool:
     """Whether the bundles of a parameter are whitened, and not orthogonalized or Adam's."""
     found = matrices(layout) if base_update.orthogonal else []
-    limit = base_update.whitening_limit
     return bool(found) and all(
-        matrix.shape == (group, out, into * taps) and max(out, into, taps) <= limit
-        for matrix, (group, out, into, taps) in zip(
-            found, (bundle.shape for bundle in layout.bundles), strict=True
-        )
+        "in" in bundle.roles and max(bundle.shape[1:]) <= base_update.whitening_limit
+        for bundle in layout.bundles
     )
 
 

@@ -24,6 +24,7 @@ LAYOUTS = {
     "linear": layout(S, "w", ["h", "x"], "oi"),
     "convolution": layout(S, "w", ["h", "x", 3, 2], "oitt"),
     "groups": layout(S, "w", ["x", "h", "n"], "goi"),
+    "gates": layout(S, "w", [3, "h", "n"], "toi"),
     "one output": layout(S, "w", [1, "x"], "oi"),
 }
 every_layout = pytest.mark.parametrize("described", LAYOUTS.values(), ids=LAYOUTS)
@@ -115,6 +116,7 @@ def test_what_is_whitened():
     assert not is_whitened(linear, limit)
     assert not is_whitened(linear, BaseUpdate(whitening_limit=8, orthogonal=0))
     assert not is_whitened(layout(S, "b", ["h"], "o"), WHITENED)
+    assert not is_whitened(layout(S, "depthwise", ["h", 3], "gt"), WHITENED)
     assert whitening_size(linear, WHITENED) == 6**2 + 4**2
     assert whitening_size(linear, limit) == 0
     assert whitening_size(LAYOUTS["convolution"], WHITENED) == 6**2 + 4**2 + 6**2
