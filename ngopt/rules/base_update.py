@@ -251,7 +251,8 @@ class BaseUpdate:
 
         The first gradients show few of the directions that gradients have.
         """
-        return (self.first_damping / step.to(torch.float64).square()).clamp(min=self.damping)
+        at_first: Tensor = self.first_damping / step.to(torch.float64).square()
+        return at_first.clamp(min=self.damping)
 
     def equalized(self, matrices: Tensor) -> Tensor:
         """Bring rows to equal size if that is asked for.
@@ -441,7 +442,7 @@ def inverse_norms(matrices: Tensor) -> Tensor:
     """
     rows, columns = matrices.shape[1:]
     factors: Tensor = root_inverse(row_squares(matrices).mean(1, keepdim=True))
-    return factors * (rows * columns) ** -0.5
+    return factors * float((rows * columns) ** -0.5)
 
 
 def _signal(momentum: Tensor, square: Tensor, count: Tensor, decay: float) -> tuple[Tensor, Tensor]:

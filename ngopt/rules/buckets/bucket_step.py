@@ -260,9 +260,7 @@ class BucketStep:
             while waiting and waiting[-1] in found:
                 yield found.pop(waiting.pop())
 
-    def _unordered_updates(
-        self, context: GraphContext, refresh: bool
-    ) -> Iterator[ParameterUpdate]:
+    def _unordered_updates(self, context: GraphContext, refresh: bool) -> Iterator[ParameterUpdate]:
         """The update of each parameter, as soon as all its bundles are done."""
         evidence_by_name = dict(
             zip(self.plan.names, self.mean_evidence(context)[0].unbind(), strict=True)

@@ -18,8 +18,8 @@ from ngopt.graph.matrix import Matrix, matrices
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket import Bucket, Member
-from ngopt.rules.buckets.whitening import is_whitened
 from ngopt.rules.buckets.packing import context_sizes, is_stateless, packed_places, packed_size
+from ngopt.rules.buckets.whitening import is_whitened
 
 LARGE = 2**24
 """Largest number of entries of a bucket, unless the model is so large that `SHARE` allows more."""

@@ -22,7 +22,7 @@ COVARIANCES, ROOTS = "covariances", "roots"
 inverse roots. Both are flat, bundle by bundle, side by side."""
 
 SIDES = (1, 2, 3)
-"""Outputs, inputs and taps among the dimensions of a bundle; those of size 1 have no covariances."""
+"""Dimensions of a bundle: outputs, inputs and taps. Those of size 1 have no covariances."""
 
 
 def is_whitened(layout: Layout, base_update: BaseUpdate) -> bool:
@@ -52,9 +52,7 @@ def _size(bundle: Bundle, side: int) -> int:
     return bundle.shape[0] * size**2 if size > 1 else 0
 
 
-def covariances_fit(
-    state: "State", layouts: Mapping[str, Layout], base_update: BaseUpdate
-) -> bool:
+def covariances_fit(state: "State", layouts: Mapping[str, Layout], base_update: BaseUpdate) -> bool:
     """Whether the state of each parameter holds covariances of this graph, if it has to."""
     return not base_update.whitening_limit or all(
         state[name][key].shape[-1] == whitening_size(layout, base_update)
@@ -198,4 +196,4 @@ def _lines(arrays: Tensor, side: int) -> Tensor:
 def _arrays(lines: Tensor, side: int, shape: Sequence[int]) -> Tensor:
     """Inverse of :func:`_lines`, for arrays of a shape."""
     others = [shape[s - 4] for s in SIDES if s != side]
-    return lines.unflatten(-1, others).movedim(-3, side - 4)
+    return lines.reshape(*lines.shape[:-1], *others).movedim(-3, side - 4)

@@ -38,7 +38,8 @@ def _by_eigenvalues(matrices: Tensor, damping: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrices)
     largest = values[:, -1:].clamp(min=LEAST)
     factors = (values.clamp(min=0.0) / largest + damping[:, None]).rsqrt()
-    return (vectors * factors.unsqueeze(1)) @ vectors.mT
+    found: Tensor = (vectors * factors.unsqueeze(1)) @ vectors.mT
+    return found
 
 
 def _by_products(matrices: Tensor, damping: Tensor) -> Tensor:
