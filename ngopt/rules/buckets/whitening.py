@@ -158,7 +158,8 @@ class Whitening:
         found = inverse_root(stacked.reshape(-1, size, size), damping).view(stacked.shape)
         places = self._views(ROOTS, bucket, members, side)
         for place, root in zip(places, found.unbind(-4), strict=True):
-            place.copy_(root)
+            kept = root if self._finite is None else torch.where(self._finite, root, place)
+            place.copy_(kept)
 
     def tensors(self, key: str, names: Sequence[str]) -> list[Tensor]:
         """The covariances or the roots of parameters, `([runs], numbers)`."""

@@ -23,10 +23,20 @@ def made(rule, name, where):
         return trajectory(rule, zoo_graph(name), 3)
 
 
+DIRECTIONS = {"orthogonalized": {}, "whitened": {"whitening_limit": 64}}
+every_direction = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+
+
+def rule_with(direction):
+    options = {"context_every": 2, "momentum_dtype": "float32", "base_update": direction}
+    return randomize(MatrixGNN(**options))
+
+
 @interpreter.interpreted
+@every_direction
 @pytest.mark.parametrize("name", GRAPHS)
-def test_trajectories(name):
-    rule = randomize(MatrixGNN(context_every=2, momentum_dtype="float32"))
+def test_trajectories(name, direction):
+    rule = rule_with(direction)
     found, state = made(rule, name, interpreted)
     expected, wanted = made(rule, name, eager)
     assert relative_error(found, expected) < 1e-5
@@ -66,12 +76,13 @@ def test_gradients_that_are_not_finite_change_nothing():
 
 
 @pytest.mark.gpu
+@every_direction
 @pytest.mark.parametrize("name", GRAPHS)
-def test_trajectories_on_a_gpu(name):
+def test_trajectories_on_a_gpu(name, direction):
     pytest.importorskip("triton")
     described, found = zoo_graph(name), {}
     for kind, where in {"kernels": nullcontext, "operations": without_loops}.items():
-        rule = randomize(MatrixGNN(context_every=2, momentum_dtype="float32")).cuda()
+        rule = rule_with(direction).cuda()
         with where():
             found[kind] = trajectory(rule, described, 3)[0]
         assert bool(used(rule)) == (kind == "kernels")
