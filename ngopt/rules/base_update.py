@@ -54,10 +54,11 @@ class BaseUpdate:
         nesterov_reference: number of steps after which that is half of it; it is inverse to age.
         orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
         equal_rows: whether all rows of an orthogonalized or whitened matrix get the same size.
-        whitening_limit: largest number of outputs or inputs of bundles that are whitened instead of
-            orthogonalized; 0 for none. They take as much more memory as two square matrices of each
-            of these sizes.
-        whitening_decay: of the running means that are the covariances of gradients.
+        whitening_limit: momenta of bundles with at most so many outputs, inputs and taps are
+            whitened instead of orthogonalized: multiplied by inverse roots of the covariances of
+            their gradients. 0 for none. For each of the three sizes n, the state grows by two
+            matrices n x n. Only :class:`~ngopt.rules.matrix_gnn.MatrixGNN` does it.
+        whitening_decay: decay of the running means that are these covariances.
         damping: what is added to covariances in the long run, in units of their largest eigenvalue.
         first_damping: what is added at the first step; it shrinks with the square of their number.
         trust: how far from the base direction, at first; from 0 to below 1.
@@ -159,7 +160,9 @@ class BaseUpdate:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, nesterov, "
                 "scale_bound, decay_bound, weight_reference and powers >= 0; whole orthogonal >= "
-                "0; equal_rows True or False; 0 < fan_low <= fan_high; fan_free > 0, "
+                "0; equal_rows True or False; whole whitening_limit >= 0; 0 <= "
+                "whitening_decay < 1; 1e-6 <= damping <= 1; 0 <= first_damping <= 1; 0 < fan_low "
+                "<= fan_high; fan_free > 0, "
                 "fan_embedding > 0; 0 < weight_low <= 1; 0 < evidence_least <= 1, evidence_growth "
                 ">= 1; and boost, steady_boost, evidence_share, evidence_lasting and other "
                 "references > 0; all finite."

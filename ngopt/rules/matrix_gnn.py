@@ -28,8 +28,8 @@ from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.whitening import (
     COVARIANCES,
     ROOTS,
-    begin_anew,
     covariances_fit,
+    reset_misfits,
     whitening_size,
 )
 from ngopt.rules.layers.entry_head import EntryHead
@@ -50,7 +50,8 @@ class MatrixGNN(Rule):
     learned from the features of the bundle, and from the states of its neurons if asked for. No
     tensor of edges x width is built. A fresh rule steps along the orthogonalized momenta of
     matrices and Adam's direction of all else, both with a slow momentum, scaled by fan-in, by small
-    weights and by age.
+    weights and by age. With `whitening_limit` in `base_update`, momenta of matrices are whitened
+    instead.
 
     Parameters on different devices, or computed in different precision, exchange no messages.
 
@@ -247,7 +248,7 @@ class MatrixGNN(Rule):
         plans = self._plans(parameters, gradients, graph)
         refresh = refresh or not self._has_context(plans, parameters, state)
         for plan in plans:
-            begin_anew(state, plan.layouts, self.base_update)
+            reset_misfits(state, plan.covariances)
         places = {name: place for place, name in enumerate(parameters)}
         for plan in plans:
             whole = len(plan.names) == len(parameters)
@@ -261,7 +262,7 @@ class MatrixGNN(Rule):
     ) -> bool:
         """Whether the state of each parameter holds a cached context that fits."""
         for plan in plans:
-            if not covariances_fit(state, plan.layouts, self.base_update):
+            if not covariances_fit(state, plan.covariances):
                 return False
             for name, size in zip(plan.names, plan.packed_sizes, strict=True):
                 vector = state[name].get(CONTEXT)

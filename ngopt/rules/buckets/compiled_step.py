@@ -15,7 +15,7 @@ from ngopt.rules.buckets.context import ContextBuilder, GraphContext
 from ngopt.rules.buckets.memory_layout import Segment
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.sharded_loops import ShardedLoops
-from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, begin_anew
+from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, reset_misfits
 from ngopt.rules.rule import ParameterUpdate, State
 from ngopt.rules.shards import Shards, contiguous
 
@@ -251,24 +251,24 @@ def all_updates(
     for plan in plans:
         step = BucketStep(rule, plan, parameters, gradients, state)
         if compiled_loops_for(step, rule) is None:
-            own = _with_copies(rule, state, plan, (COVARIANCES, ROOTS))
+            own = _with_copies(state, plan, (COVARIANCES, ROOTS))
             step = BucketStep(rule, plan, parameters, gradients, own)
             context = step.new_context() if refresh else step.cached_context()
             yield from step.updates(context, refresh=refresh)
             continue
-        own = _with_copies(rule, state, plan, (*Moments._fields, COVARIANCES, ROOTS))
+        own = _with_copies(state, plan, (*Moments._fields, COVARIANCES, ROOTS))
         step = BucketStep(rule, plan, parameters, gradients, own)
         loops = compiled_loops_for(step, rule)
         assert loops is not None
         yield from _in_place_updates(rule, step, loops, own, refresh=refresh)
 
 
-def _with_copies(rule: "MatrixGNN", state: State, plan: Plan, keys: Sequence[str]) -> State:
+def _with_copies(state: State, plan: Plan, keys: Sequence[str]) -> State:
     """The state of the parameters of a plan, with copies of some tensors, which may be changed."""
     own = {
         name: state[name]
         | {key: state[name][key].detach().clone() for key in keys if key in state[name]}
         for name in plan.names
     }
-    begin_anew(own, plan.layouts, rule.base_update)
+    reset_misfits(own, plan.covariances)
     return own

@@ -79,14 +79,16 @@ def message_matrices_kernel(make: Make, dtypes: Dtypes) -> Kernel:
 
 @cache
 def mixture_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
-    """The mixture of momenta that is whitened or orthogonalized, and the gradient."""
+    """The mixture of momenta; for whitening, the gradient too."""
+    results = 2 if base_update.whitening_limit else 1
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         edges, after = edges_of(*given)
         fast, slow, _ = edges.moments
-        return [base_update.base(fast, slow, edges.gradient, after["step"]), edges.gradient]
+        mixture = base_update.base(fast, slow, edges.gradient, after["step"])
+        return [mixture, edges.gradient][:results]
 
-    return make(function, common_arguments(dtypes), [STORE] * 2)
+    return make(function, common_arguments(dtypes), [STORE] * results)
 
 
 @cache

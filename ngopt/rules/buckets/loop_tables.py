@@ -285,8 +285,9 @@ class LoopTables:
             # Row, column, weights of the entry head, features of the bundle, states of neurons.
             head_inputs = [context[:, :2], empty, empty, context[:, 2:]]
             self._correction_addresses.append(np.hstack([shared, *whole, *means, *head_inputs]))
-            # Gradients are needed until directions are written in their place.
-            self._mixture_addresses.append(np.hstack([mixed, direction]))
+            # Whitening needs gradients until directions are written in their place.
+            both = [mixed, direction] if self._base_update.whitening_limit else [mixed]
+            self._mixture_addresses.append(np.hstack(both))
             self._gated_addresses.append(np.hstack([shared, mixed]))
             self._result_addresses.append(np.hstack([direction, own["corrected"]]))
             sizes = [own[n] for n in ("base", "corrected", "entries", "full", "evidence")]

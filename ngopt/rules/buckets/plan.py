@@ -19,7 +19,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket import Bucket, Member
 from ngopt.rules.buckets.packing import context_sizes, is_stateless, packed_places, packed_size
-from ngopt.rules.buckets.whitening import is_whitened
+from ngopt.rules.buckets.whitening import is_whitened, whitening_size
 
 LARGE = 2**24
 """Largest number of entries of a bucket, unless the model is so large that `SHARE` allows more."""
@@ -51,6 +51,7 @@ class Plan:
         outputs: number of outputs of all bundles.
         inputs: number of inputs of all bundles.
         packed_sizes: size of the packed graph context of each parameter.
+        covariances: number of covariances of each parameter, by name; empty if none are kept.
         loops: cache of compiled loops.
         sharded_loops: cache of compiled loops for sharded parameters.
     """
@@ -72,6 +73,11 @@ class Plan:
         self.outputs = self.buckets[-1].outputs.stop if self.buckets else 0
         self.inputs = self.buckets[-1].inputs.stop if self.buckets else 0
         self.packed_sizes = [packed_size(layout.bundles, width) for layout in self.layouts.values()]
+        self.covariances: dict[str, int] = {}
+        if base_update.whitening_limit:
+            self.covariances = {
+                name: whitening_size(layout, base_update) for name, layout in self.layouts.items()
+            }
         members = [member for bucket in self.buckets for member in bucket.members]
         numbers = {name: number for number, name in enumerate(names)}
         self._constants = _Constants(

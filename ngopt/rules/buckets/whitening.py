@@ -52,21 +52,25 @@ def _size(bundle: Bundle, side: int) -> int:
     return bundle.shape[0] * size**2 if size > 1 else 0
 
 
-def covariances_fit(state: "State", layouts: Mapping[str, Layout], base_update: BaseUpdate) -> bool:
-    """Whether the state of each parameter holds covariances of this graph, if it has to."""
-    return not base_update.whitening_limit or all(
-        state[name][key].shape[-1] == whitening_size(layout, base_update)
-        for name, layout in layouts.items()
+def covariances_fit(state: "State", sizes: Mapping[str, int]) -> bool:
+    """Whether the state of each parameter holds as many covariances as the graph asks for.
+
+    Args:
+        state: by name of the parameter.
+        sizes: number of covariances by name.
+    """
+    return all(
+        state[name][key].shape[-1] == size
+        for name, size in sizes.items()
         for key in (COVARIANCES, ROOTS)
     )
 
 
-def begin_anew(state: "State", layouts: Mapping[str, Layout], base_update: BaseUpdate) -> None:
-    """Replace covariances of another graph by zeros, in place."""
-    if covariances_fit(state, layouts, base_update):
+def reset_misfits(state: "State", sizes: Mapping[str, int]) -> None:
+    """Replace covariances that belong to another graph by zeros; arguments as above."""
+    if covariances_fit(state, sizes):
         return
-    for name, layout in layouts.items():
-        size = whitening_size(layout, base_update)
+    for name, size in sizes.items():
         for key in (COVARIANCES, ROOTS):
             old = state[name][key]
             if old.shape[-1] != size:

@@ -1,11 +1,9 @@
 import pytest
 import torch
 
-from ngopt.backends.cpu import whiten
 from ngopt.backends.cpu.whiten import take_in
 from ngopt.graph.layout import Layout
 from ngopt.rules.base_update import BaseUpdate
-from ngopt.rules.buckets import loop_tables
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.whitening import (
     COVARIANCES,
@@ -149,4 +147,3 @@ def test_it_is_done_in_c(monkeypatch):
     parameters, gradients = (draw(described, seed, torch.float32) for seed in (0, 1))
     trajectory(rule, described, parameters, [gradients])
     assert calls
-    assert loop_tables.whiten is whiten
