@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ngopt.errors import RuleError
 from ngopt.features.bundle_features import TENSOR_FEATURES, tensor_features
 from ngopt.features.bundle_statistics import BundleStatistics
 from ngopt.features.entry_features import Edges, Entries, Scales, entry_features
@@ -39,7 +40,8 @@ class SafeRecipe(Recipe):
         hidden: number of hidden units of the scale.
         momentum_dtype: in which momenta are stored, `"bfloat16"` or `"float32"`.
         square_dtype: in which the mean of squares is stored, `"float32"` or `"bfloat16"`.
-        base_update: changes to the defaults of the base update, by name.
+        base_update: changes to the defaults of the base update, by name; all but those of
+            whitening.
     """
 
     channels: ClassVar[int] = len(Entries._fields)
@@ -61,6 +63,12 @@ class SafeRecipe(Recipe):
         self.hidden = hidden
         self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.base_update = BaseUpdate.of(base_update)
+        if self.base_update.whitening_limit:
+            raise RuleError(
+                f"whitening_limit={self.base_update.whitening_limit} asks for whitened momenta, "
+                "which only MatrixGNN has.\n"
+                "  Use MatrixGNN, or leave whitening_limit at 0."
+            )
         self.scale = nn.Sequential(
             Affine(TENSOR_FEATURES, hidden, generator), nn.SiLU(), Affine(hidden, 1)
         )

@@ -144,3 +144,8 @@ def test_options():
 def test_options_that_make_no_sense(options):
     with pytest.raises(RuleError):
         fresh(**options)
+
+
+def test_whitening_is_refused():
+    with pytest.raises(RuleError, match="only MatrixGNN"):
+        fresh(base_update={"whitening_limit": 64})
