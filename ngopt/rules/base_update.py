@@ -68,6 +68,7 @@ class BaseUpdate:
         scale_bound: largest learned log factor of a bundle.
         decay_bound: largest learned pull of weights towards 0, or away: the RMS of what it adds to
             a direction, in units of the direction's; at most nine tenths of `1 - trust`.
+        slow_bound: largest learned log factor of the weight of the slow momentum in matrices.
         fan_power: by what power of the fan-in steps shrink.
         fan_reference: the fan-in at which they are Adam's.
         fan_low: least factor by fan-in.
@@ -107,6 +108,7 @@ class BaseUpdate:
     trust_reference: float = 1000.0
     scale_bound: float = 2.0
     decay_bound: float = 0.09
+    slow_bound: float = 2.0
     fan_power: float = 0.5
     fan_reference: float = 512.0
     fan_low: float = 0.25
@@ -151,7 +153,7 @@ class BaseUpdate:
             and min(self.fan_free, self.fan_embedding) > 0
             and self.weight_reference >= 0
             and 0 < self.weight_low <= 1
-            and min(self.scale_bound, self.decay_bound) >= 0
+            and min(self.scale_bound, self.decay_bound, self.slow_bound) >= 0
             and self.fan_reference > 0
             and 0 < self.fan_low <= self.fan_high
             and all(math.isfinite(value) for value in asdict(self).values())
@@ -159,8 +161,8 @@ class BaseUpdate:
         if not sane:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, nesterov, "
-                "scale_bound, decay_bound, weight_reference and powers >= 0; whole orthogonal >= "
-                "0; equal_rows True or False; whole whitening_limit >= 0; 0 <= "
+                "scale_bound, decay_bound, slow_bound, weight_reference and powers >= 0; whole "
+                "orthogonal >= 0; equal_rows True or False; whole whitening_limit >= 0; 0 <= "
                 "whitening_decay < 1; 1e-6 <= damping <= 1; 0 <= first_damping <= 1; 0 < fan_low "
                 "<= fan_high; fan_free > 0, "
                 "fan_embedding > 0; 0 < weight_low <= 1; 0 < evidence_least <= 1, evidence_growth "
@@ -203,7 +205,14 @@ class BaseUpdate:
         recent = moments.fast.square()
         return recent / (recent + floored(moments.square) * FORGOTTEN**2)
 
-    def base(self, fast: Tensor, slow: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
+    def base(
+        self,
+        fast: Tensor,
+        slow: Tensor,
+        gradient: Tensor,
+        step: Tensor,
+        slow_factor: Tensor | None = None,
+    ) -> Tensor:
         """Return the base direction, which a rule corrects.
 
         Args:
@@ -212,8 +221,12 @@ class BaseUpdate:
             slow: its slow momentum (bias-corrected), in the same units; of the same shape.
             gradient: its gradient, in the same units.
             step: number of gradients so far, 0-dim.
+            slow_factor: of the weight of the slow momentum, 0-dim; 1 by default.
         """
-        return self.mixed(fast, slow, gradient, *self.mixture(step))
+        weight, nesterov = self.mixture(step)
+        if slow_factor is not None:
+            weight = weight * slow_factor
+        return self.mixed(fast, slow, gradient, weight, nesterov)
 
     def mixture(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of the slow momentum and of the gradient in the base direction.
@@ -322,6 +335,10 @@ class BaseUpdate:
     def decay(self, raw: Tensor) -> Tensor:
         """Map raw learned numbers to pulls of weights towards 0, within `decay_bound`."""
         return min(self.decay_bound, 0.9 * (1 - self.trust)) * torch.tanh(raw)
+
+    def slow_factor(self, raw: Tensor) -> Tensor:
+        """Map raw learned numbers to factors from `exp(-slow_bound)` to `exp(slow_bound)`."""
+        return torch.exp(self.slow_bound * torch.tanh(raw))
 
     def step_scale(self, bundle: Bundle, kind: Kind, layers: int, weight: Tensor) -> Tensor:
         """Factor of the step size that is not learned, 0-dim.

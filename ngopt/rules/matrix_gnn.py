@@ -37,7 +37,8 @@ from ngopt.rules.rule import InPlaceOptions, ParameterUpdate, Rule, State
 from ngopt.rules.shards import Shards
 
 OUTPUTS = 2
-"""Learned outputs for each bundle: the size of its step, and the decay of its weights."""
+"""Learned outputs for each bundle: the size of its step, and the decay of its weights. With
+`learned_slow` there is a third, the weight of its slow momentum."""
 
 
 class MatrixGNN(Rule):
@@ -65,6 +66,7 @@ class MatrixGNN(Rule):
             both ends of a bundle.
         linear_sizes: whether they also depend on the features of the bundle directly, beside the
             hidden units.
+        learned_slow: whether the weight of the slow momentum in matrices is learned as well.
         neuron_statistics: whether neurons start from statistics of their rows and columns. Without,
             all start from the same state and differ only by the messages they receive.
         context_every: number of steps between refreshes of the graph context: learned sizes,
@@ -94,6 +96,7 @@ class MatrixGNN(Rule):
         graph_context: bool = True,
         graph_sizes: bool = False,
         linear_sizes: bool = False,
+        learned_slow: bool = False,
         neuron_statistics: bool = True,
         context_every: int = 1,
         momentum_dtype: str = "bfloat16",
@@ -113,6 +116,7 @@ class MatrixGNN(Rule):
         self.width, self.hidden, self.seed = width, hidden, seed
         self.graph_context, self.neuron_statistics = graph_context, neuron_statistics
         self.graph_sizes, self.linear_sizes = graph_sizes, linear_sizes
+        self.learned_slow = learned_slow
         self.momentum_dtype, self.square_dtype = momentum_dtype, square_dtype
         self.positions = Positions(positions)
         self.base_update = BaseUpdate.of(base_update)
@@ -121,14 +125,15 @@ class MatrixGNN(Rule):
         self.source = Affine(TENSOR_FEATURES, width, generator)
         self.rounds = nn.ModuleList(MessageRound(width, generator) for _ in range(rounds))
         self.head = EntryHead(hidden, width, TENSOR_FEATURES, generator)
+        outputs = OUTPUTS + learned_slow
         self.scale = nn.Sequential(
-            Affine(TENSOR_FEATURES, hidden, generator), nn.SiLU(), Affine(hidden, OUTPUTS)
+            Affine(TENSOR_FEATURES, hidden, generator), nn.SiLU(), Affine(hidden, outputs)
         )
         if graph_sizes:
             self.scale_out = Affine(width, hidden, bias=False)
             self.scale_in = Affine(width, hidden, bias=False)
         if linear_sizes:
-            self.scale_linear = Affine(TENSOR_FEATURES, OUTPUTS, bias=False)
+            self.scale_linear = Affine(TENSOR_FEATURES, outputs, bias=False)
         self.perturbation: Tensor
         self.register_buffer("perturbation", torch.zeros(()), persistent=False)
 
@@ -142,6 +147,7 @@ class MatrixGNN(Rule):
             "graph_context": self.graph_context,
             "graph_sizes": self.graph_sizes,
             "linear_sizes": self.linear_sizes,
+            "learned_slow": self.learned_slow,
             "neuron_statistics": self.neuron_statistics,
             "context_every": self.refresh_every,
             "momentum_dtype": self.momentum_dtype,
@@ -286,14 +292,15 @@ class MatrixGNN(Rule):
         state: State,
         graph: NeuralGraph,
     ) -> Tensor:
-        """Raw sizes of steps and raw decays of weights; see :class:`.Rule`."""
+        """Raw outputs of the network for bundles; see :class:`.Rule`."""
         (plan,) = self._plans(parameters, gradients, graph)
         return context_builder(self, BucketStep(self, plan, parameters, gradients, state)).outputs
 
     def outputs(self, context: Tensor, ends: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Raw sizes of the steps of bundles and raw decays of weights, `(..., bundles, OUTPUTS)`.
+        """Raw sizes of steps, decays of weights and, if learned, weights of the slow momentum.
 
-        To them is added `perturbation`, a buffer that is 0 but in meta-training.
+        They are `(..., bundles, outputs)`. To them is added `perturbation`, a buffer that is 0 but
+        in meta-training.
 
         Args:
             context: features of the bundles, `(..., bundles, features)`.

@@ -120,8 +120,10 @@ def direction(rule, b):
     """Of one bundle, and the size of its step."""
     base_update, head = rule.base_update, rule.head
     base = b.base
+    raw_size, decay, *slow = outputs_of(rule, b)
     if b.matrix is not None:
-        mixed = base_update.base(b.fast, b.slow, b.gradient, b.step)
+        factor = base_update.slow_factor(slow[0]) if slow else None
+        mixed = base_update.base(b.fast, b.slow, b.gradient, b.step, factor)
         whole = base_update.orthogonalized(mixed.clone(), b.matrix)
         whole = base_update.gate(whole, b.moments)
         base = whole * (rms(b.base) / rms(whole))
@@ -144,14 +146,13 @@ def direction(rule, b):
         hidden = hidden + head.in_neuron(into)[:, None, :, None]
     raw = (torch.relu(hidden) @ head.output.weight.to(base)).squeeze(-1)
     raw = base_update.gate(raw, b.moments)
-    size, decay = outputs_of(rule, b)
     pull = base_update.decay(decay) * base_update.gate(b.weight / rms(b.weight), b.moments)
     corrected = base + rms(b.base) * (base_update.trusted(b.step) * torch.tanh(raw) + pull)
-    return corrected * (rms(b.base) / rms(corrected)), base_update.scale(size)
+    return corrected * (rms(b.base) / rms(corrected)), base_update.scale(raw_size)
 
 
 def outputs_of(rule, b):
-    """Raw size of the step of one bundle, and raw decay."""
+    """Raw size of the step of one bundle, raw decay and, if learned, weight of slow momentum."""
     first, activation, last = rule.scale
     hidden = first(b.context)
     if rule.graph_sizes and not b.blind:

@@ -33,7 +33,9 @@ RULES = {
     "ff of the paper": lambda: FF(hidden=8, recipe="paper"),
     "lstm": lambda: LSTM(hidden=4),
     "matrix_gnn": MatrixGNN,
-    "matrix_gnn deep": lambda: MatrixGNN(5, 4, graph_sizes=True, momentum_dtype="float32"),
+    "matrix_gnn deep": lambda: MatrixGNN(
+        5, 4, graph_sizes=True, learned_slow=True, momentum_dtype="float32"
+    ),
     "matrix_gnn without context": lambda: MatrixGNN(graph_context=False, hidden=3, seed=3),
     "matrix_gnn whitened": lambda: MatrixGNN(base_update={"whitening_limit": 64}),
     "muon": Muon,

@@ -95,10 +95,20 @@ class StepCounts:
         found = self._once("corrections", lambda: tuple(correction(d, exact) for d in decays))
         return Moments(*map(bucket.broadcast, found))
 
-    def base(self, bucket: Bucket, fast: Tensor, slow: Tensor, gradient: Tensor) -> Tensor:
+    def base(
+        self,
+        bucket: Bucket,
+        fast: Tensor,
+        slow: Tensor,
+        gradient: Tensor,
+        slow_factors: Tensor | None = None,
+    ) -> Tensor:
         """Direction that is to be corrected; see :meth:`BaseUpdate.base`."""
-        weights = self._once("mixture", lambda: self.base_update.mixture(self.counts))
-        return self.base_update.mixed(fast, slow, gradient, *map(bucket.broadcast, weights))
+        weight, nesterov = self._once("mixture", lambda: self.base_update.mixture(self.counts))
+        if slow_factors is not None:
+            weight = weight * slow_factors
+        given = map(bucket.broadcast, (weight, nesterov))
+        return self.base_update.mixed(fast, slow, gradient, *given)
 
     def _once(self, name: str, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Compute what all buckets share only once."""
@@ -282,10 +292,15 @@ class BucketEntries:
         edges = self._edges_and_new_moments()[0]
         return self._step_counts.base(self._bucket, edges.adam, edges.slow, edges.relative)
 
-    def mixed_momenta(self) -> Tensor:
-        """The mixture of momenta that is to be orthogonalized."""
+    def mixed_momenta(self, slow_factors: Tensor) -> Tensor:
+        """The mixture of momenta that is to be orthogonalized or whitened.
+
+        Args:
+            slow_factors: of the weights of the slow momenta of all bundles, `(runs, bundles)`.
+        """
         edges = self._edges_and_new_moments()[0]
-        return self._step_counts.base(self._bucket, *edges.moments[:2], edges.gradient)
+        fast, slow, _ = edges.moments
+        return self._step_counts.base(self._bucket, fast, slow, edges.gradient, slow_factors)
 
     def gradients(self) -> Tensor:
         """The gradients, `(runs, members, group, out, in, tap)`; 0 where they do not count."""

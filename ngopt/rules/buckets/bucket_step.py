@@ -201,7 +201,8 @@ class BucketStep:
             self._kept.pop(bucket.start, None)
             whole = factor = None
             if bucket.matrix is not None:
-                whole = self._direction(bucket, entries, refresh=refresh)
+                momenta = entries.mixed_momenta(context.slow)
+                whole = self._direction(bucket, momenta, entries, refresh=refresh)
                 factor = base_update.rescale(before, entries.gated_mean_square(whole))
             corrected = entries.correct(
                 scales, head_inputs.of(bucket), factor, diagnostics=diagnostics
@@ -212,9 +213,11 @@ class BucketStep:
             size = base_update.rescale(before, corrected.square) * bucket.select(sizes)
             yield bucket, entries, corrected, size
 
-    def _direction(self, bucket: Bucket, entries: BucketEntries, *, refresh: bool) -> Tensor:
-        """The direction of matrices, whitened or orthogonalized, not yet of the right size."""
-        base_update, momenta = self._rule.base_update, entries.mixed_momenta()
+    def _direction(
+        self, bucket: Bucket, momenta: Tensor, entries: BucketEntries, *, refresh: bool
+    ) -> Tensor:
+        """Momenta of matrices, whitened or orthogonalized, not yet of the right size."""
+        base_update = self._rule.base_update
         assert bucket.matrix is not None
         if not bucket.whitened:
             return base_update.orthogonalized(momenta, bucket.matrix)

@@ -75,7 +75,7 @@ class CompiledLoops(LoopTables):
             kernels.update_kernel(make, base_update),
         )
         return _Calls(
-            mix.on(sizes, self._common_addresses[at], mixed, self._tables),
+            mix.on(sizes, self._mixing_addresses[number], mixed, self._tables),
             weigh.on(sizes, self._gated_addresses[number], self._whole[number], self._tables),
             correct.on(sizes, given, self._result_addresses[number], self._tables),
             move.on(sizes, moved, _NONE, self._tables),
@@ -296,6 +296,7 @@ class CompiledLoops(LoopTables):
         self,
         squares: Tensor,
         decay: Tensor,
+        slow: Tensor,
         full: Tensor,
         evidence: Tensor,
         head_inputs: HeadInputs,
@@ -306,6 +307,7 @@ class CompiledLoops(LoopTables):
             squares: mean squares of fast momentum, weights and base direction, `(runs, bundles,
                 3)`.
             decay: pulls of weights towards 0, `(runs, bundles)`.
+            slow: factors of the weight of the slow momentum, `(runs, bundles)`.
             full: sizes of full steps, `(runs, bundles)`.
             evidence: for them, `(runs, bundles)`.
             head_inputs: of all bundles.
@@ -313,9 +315,9 @@ class CompiledLoops(LoopTables):
         self._context_versions = []
         numbers = self.numbers
         means = numbers.fast, numbers.weight, numbers.base
-        places = (*means, numbers.decay, numbers.full, numbers.evidence)
+        places = (*means, numbers.decay, numbers.slow, numbers.full, numbers.evidence)
         for place, context in zip(
-            places, (*squares.unbind(-1), decay, full, evidence), strict=True
+            places, (*squares.unbind(-1), decay, slow, full, evidence), strict=True
         ):
             place.copy_(context)
         whole = torch.cat([tensor.reshape(-1) for tensor in head_inputs if tensor is not None])

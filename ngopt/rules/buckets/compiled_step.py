@@ -155,7 +155,7 @@ def run_step(
     ):
         context = step.cached_context()
     if context is not None:
-        sizes = context.decay, step.full_sizes(context), context.evidence
+        sizes = context.decay, context.slow, step.full_sizes(context), context.evidence
         loops.set_context(step.squares(context), *sizes, step.head_inputs(context))
 
     def report(segment: Segment, corrections: Tensor) -> None:

@@ -31,6 +31,7 @@ class GraphContext(NamedTuple):
         bundle_features: `(runs, bundles, features)`.
         scale: learned factor of its step.
         decay: learned pull of weights towards 0.
+        slow: learned factor of the weight of its slow momentum.
         evidence: what share of a full step its gradients have earned.
         out: states of output neurons, `(runs, outputs, width)`, of the bundles whose neurons have
             any; None without.
@@ -45,6 +46,7 @@ class GraphContext(NamedTuple):
     bundle_features: Tensor
     scale: Tensor
     decay: Tensor
+    slow: Tensor
     evidence: Tensor
     out: Tensor | None
     into: Tensor | None
@@ -65,7 +67,7 @@ class GraphContext(NamedTuple):
         """
         whole = packed.index_select(1, plan.on(packed)["unpacked"])
         parts: list[Tensor | None] = list(torch.split(whole, plan.context_sizes(), 1))
-        for place, width in enumerate((TENSOR_FEATURES, *[None] * 3, plan.width, plan.width), 5):
+        for place, width in enumerate((TENSOR_FEATURES, *[None] * 4, plan.width, plan.width), 5):
             part = parts[place]
             if width is not None and part is not None:
                 rows = part.shape[1] // max(1, width)
@@ -121,8 +123,13 @@ class ContextBuilder:
     def build(self) -> GraphContext:
         """Compute the context."""
         rule, fixed = self._rule, self._fixed
-        sizes, decays = self.outputs.unbind(-1)
-        learned = rule.base_update.scale(sizes), rule.base_update.decay(decays)
+        sizes, decays, *slow = self.outputs.unbind(-1)
+        base_update, ones = rule.base_update, torch.ones_like(sizes)
+        learned = (
+            base_update.scale(sizes),
+            base_update.decay(decays),
+            base_update.slow_factor(slow[0]) if slow else ones,
+        )
         square = PRODUCT_INDEX["square"]
         rows, columns = self._statistics.rows[:, square], self._statistics.columns[:, square]
         total = rows.new_zeros(len(rows), len(fixed["groups"]))

@@ -79,16 +79,20 @@ def message_matrices_kernel(make: Make, dtypes: Dtypes) -> Kernel:
 
 @cache
 def mixture_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
-    """The mixture of momenta; for whitening, the gradient too."""
+    """The mixture of momenta; for whitening, the gradient too.
+
+    The last argument is the learned factor of the weight of the slow momentum.
+    """
     results = 2 if base_update.whitening_limit else 1
 
     def function(*given: Tensor) -> Sequence[Tensor]:
-        edges, after = edges_of(*given)
+        *arguments, factor = given
+        edges, after = edges_of(*arguments)
         fast, slow, _ = edges.moments
-        mixture = base_update.base(fast, slow, edges.gradient, after["step"])
+        mixture = base_update.base(fast, slow, edges.gradient, after["step"], factor)
         return [mixture, edges.gradient][:results]
 
-    return make(function, common_arguments(dtypes), [STORE] * results)
+    return make(function, [*common_arguments(dtypes), NUMBER], [STORE] * results)
 
 
 @cache

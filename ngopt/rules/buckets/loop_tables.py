@@ -45,6 +45,7 @@ class Numbers(NamedTuple):
         fast: of the fast momentum.
         weight: of the weights.
         decay: pull of weights towards 0.
+        slow: factor of the weight of the slow momentum.
         full: size of a full step.
         evidence: for it.
         rate: learning rate.
@@ -60,6 +61,7 @@ class Numbers(NamedTuple):
     fast: Tensor
     weight: Tensor
     decay: Tensor
+    slow: Tensor
     full: Tensor
     evidence: Tensor
     rate: Tensor
@@ -270,6 +272,7 @@ class LoopTables:
         self._common_addresses = np.hstack([*first, *[blank] * (KNOWN - 4)])
         self._correction_addresses: list[Addresses] = []
         self._mixture_addresses: list[Addresses] = []
+        self._mixing_addresses: list[Addresses] = []
         self._gated_addresses: list[Addresses] = []
         self._result_addresses: list[Addresses] = []
         self._update_addresses: list[Addresses] = []
@@ -288,13 +291,19 @@ class LoopTables:
             # Whitening needs gradients until directions are written in their place.
             both = [mixed, direction] if self._base_update.whitening_limit else [mixed]
             self._mixture_addresses.append(np.hstack(both))
+            self._mixing_addresses.append(np.hstack([shared, own["slow"]]))
             self._gated_addresses.append(np.hstack([shared, mixed]))
             self._result_addresses.append(np.hstack([direction, own["corrected"]]))
             sizes = [own[n] for n in ("base", "corrected", "entries", "full", "evidence")]
             rates = [own["rate"], own["kept"]]
             self._update_addresses.append(np.hstack([empty, direction, *sizes, empty, *rates]))
         self._whole = [np.ascontiguousarray(places["whole"][batch.items]) for batch in self.batches]
-        kinds = (self._correction_addresses, self._gated_addresses, self._update_addresses)
+        kinds = (
+            self._correction_addresses,
+            self._mixing_addresses,
+            self._gated_addresses,
+            self._update_addresses,
+        )
         self._tables = Tables(self._device, [self._common_addresses, *chain.from_iterable(kinds)])
         self._common_addresses, *rest = self._tables.tables
         count = len(self.batches)
@@ -353,7 +362,11 @@ class LoopTables:
             self._common_addresses[:, place + 2 * (place > 1)] = column
         for number, batch in enumerate(self.batches):
             at = batch.items
-            for tables in (self._correction_addresses, self._gated_addresses):
+            for tables in (
+                self._correction_addresses,
+                self._mixing_addresses,
+                self._gated_addresses,
+            ):
                 tables[number][:, :KNOWN] = self._common_addresses[at]
             self._update_addresses[number][:, 0], self._update_addresses[number][:, BEFORE] = (
                 self._target[at],

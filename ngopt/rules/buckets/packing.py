@@ -45,7 +45,7 @@ def packed_shapes(bundle: Bundle, width: int) -> list[tuple[int, ...]]:
     group, out, into, _ = bundle.shape
     neurons = width and not is_stateless(bundle, width)
     states = [(group, out, width), (group, into, width)] if neurons else []
-    return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), (), (), *states]
+    return [(group, out), (group, into), (), (), (), (TENSOR_FEATURES,), (), (), (), (), *states]
 
 
 def context_sizes(buckets: Sequence[Bucket], width: int) -> list[int]:
@@ -59,7 +59,7 @@ def context_sizes(buckets: Sequence[Bucket], width: int) -> list[int]:
     outputs, inputs = (buckets[-1].outputs.stop, buckets[-1].inputs.stop) if buckets else (0, 0)
     known = [bucket for bucket in buckets if width and not bucket.stateless]
     states = [known[-1].outputs.stop, known[-1].inputs.stop] if known else [0, 0]
-    singles = [*[bundles] * 3, bundles * TENSOR_FEATURES, *[bundles] * 3]
+    singles = [*[bundles] * 3, bundles * TENSOR_FEATURES, *[bundles] * 4]
     return [outputs, inputs, *singles, *(n * width for n in states)]
 
 
@@ -82,7 +82,7 @@ def packed_places(
             columns = bucket.inputs.start + place * group * into, group * into
             single = bucket.start + place, 1, 1
             features = bucket.start + place, 1, TENSOR_FEATURES
-            parts = [(*rows, 1), (*columns, 1), *[single] * 3, features, *[single] * 3]
+            parts = [(*rows, 1), (*columns, 1), *[single] * 3, features, *[single] * 4]
             if width and not bucket.stateless:
                 parts += [(*rows, width), (*columns, width)]
             found[member.name, member.number] = [
