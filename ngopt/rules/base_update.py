@@ -49,7 +49,9 @@ class BaseUpdate:
     momentum counts as far as it has filled up.
 
     Args:
-        slow: weight of the slow momentum in the base direction.
+        slow: weight of the slow momentum in the base direction, at first.
+        late_slow: by how much more it counts in the long run, where noise has to average out.
+        late_slow_reference: number of steps after which it is half of that more.
         nesterov: weight of the gradient in the base direction, at first.
         nesterov_reference: number of steps after which that is half of it; it is inverse to age.
         orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
@@ -95,6 +97,8 @@ class BaseUpdate:
     """
 
     slow: float = 1.0
+    late_slow: float = 0.0
+    late_slow_reference: float = 1000.0
     nesterov: float = 0.8
     nesterov_reference: float = 100.0
     orthogonal: int = 2
@@ -134,7 +138,7 @@ class BaseUpdate:
     def __post_init__(self) -> None:
         sane = (
             0 <= self.trust < 1
-            and min(self.slow, self.nesterov) >= 0
+            and min(self.slow, self.late_slow, self.nesterov) >= 0
             and isinstance(self.equal_rows, bool)
             and isinstance(self.orthogonal, int)
             and self.orthogonal >= 0
@@ -146,6 +150,7 @@ class BaseUpdate:
             and min(self.age_power, self.late_power, self.depth_power, self.trust_power) >= 0
             and min(self.age_reference, self.late_reference, self.trust_reference) > 0
             and min(self.depth_reference, self.nesterov_reference) > 0
+            and self.late_slow_reference > 0
             and min(self.boost, self.steady_boost) > 0
             and min(self.evidence_share, self.evidence_lasting) > 0
             and 0 < self.evidence_least <= 1 <= self.evidence_growth
@@ -160,14 +165,13 @@ class BaseUpdate:
         )
         if not sane:
             raise RuleError(
-                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, nesterov, "
-                "scale_bound, decay_bound, slow_bound, weight_reference and powers >= 0; whole "
-                "orthogonal >= 0; equal_rows True or False; whole whitening_limit >= 0; 0 <= "
+                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, late_slow, "
+                "nesterov, scale_bound, decay_bound, slow_bound, weight_reference and powers >= 0; "
+                "whole orthogonal >= 0; equal_rows True or False; whole whitening_limit >= 0; 0 <= "
                 "whitening_decay < 1; 1e-6 <= damping <= 1; 0 <= first_damping <= 1; 0 < fan_low "
-                "<= fan_high; fan_free > 0, "
-                "fan_embedding > 0; 0 < weight_low <= 1; 0 < evidence_least <= 1, evidence_growth "
-                ">= 1; and boost, steady_boost, evidence_share, evidence_lasting and other "
-                "references > 0; all finite."
+                "<= fan_high; fan_free > 0, fan_embedding > 0; 0 < weight_low <= 1; 0 < "
+                "evidence_least <= 1, evidence_growth >= 1; and boost, steady_boost, "
+                "evidence_share, evidence_lasting and other references > 0; all finite."
             )
 
     @classmethod
@@ -235,7 +239,10 @@ class BaseUpdate:
             step: number of gradients so far, any shape.
         """
         filled = -torch.expm1(step * math.log(SLOW))
-        return self.slow * filled, self.nesterov / (1 + step / self.nesterov_reference)
+        slow: float | Tensor = self.slow
+        if self.late_slow:
+            slow = slow + self.late_slow * step / (step + self.late_slow_reference)
+        return slow * filled, self.nesterov / (1 + step / self.nesterov_reference)
 
     def mixed(
         self, fast: Tensor, slow: Tensor, gradient: Tensor, weight: Tensor, nesterov: Tensor

@@ -74,6 +74,23 @@ def test_base_is_adam_at_first_and_then_takes_in_the_slow_momentum():
     torch.testing.assert_close(base[2], adam + 4 * slow)
 
 
+def test_the_slow_momentum_counts_more_in_the_long_run_and_by_a_learned_factor():
+    fast, slow = draw(6, 30)
+    gradient = torch.zeros_like(fast)
+    base_update = BaseUpdate(slow=1.0, late_slow=3.0, late_slow_reference=1000.0, nesterov=0.0)
+
+    def weight(step, factor=None):
+        mixed = base_update.base(fast, slow, gradient, torch.tensor(step), factor)
+        return ((mixed - fast) / slow).mean().item()
+
+    assert weight(1000.0) == pytest.approx(2.5, rel=1e-3)
+    assert weight(1e7) == pytest.approx(4.0, rel=1e-3)
+    raw = torch.tensor([0.0, 1e3, -1e3])
+    factors = base_update.slow_factor(raw)
+    torch.testing.assert_close(factors, torch.tensor([0.0, 2.0, -2.0]).exp())
+    assert weight(1e7, factors[1]) == pytest.approx(4 * math.exp(2.0), rel=1e-3)
+
+
 def test_base_has_less_and_less_of_the_gradient_itself():
     adam, slow = draw(5, 30)
     gradient = draw(6, 30)[0]
@@ -309,6 +326,9 @@ def test_fan_scale_is_configurable():
         {"depth_reference": 0.0},
         {"scale_bound": -1.0},
         {"slow": -1.0},
+        {"late_slow": -1.0},
+        {"late_slow_reference": 0.0},
+        {"slow_bound": -1.0},
         {"orthogonal": -1},
         {"orthogonal": 2.5},
         {"age_power": -0.5},
