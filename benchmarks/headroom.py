@@ -28,14 +28,18 @@ from meta_train.tasks.family import family_of
 from meta_train.tasks.task import Task
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.stacked import Stacked
+from ngopt.rules.matrix_gnn import OUTPUTS, MatrixGNN
 from ngopt.rules.rule import Rule
 
-RULE = "MatrixGNN:context_every=8,square_dtype=bfloat16,graph_context=False"
-OUTPUTS = {"size": (0, (-0.4, -0.2, 0.2, 0.4)), "decay": (1, (-0.5, 0.3, 0.6, 1.2, 3.0))}
+RULE = "MatrixGNN:context_every=8,square_dtype=bfloat16,graph_context=False,learned_slow=True"
+OUTPUT_VALUES = {
+    "size": (0, (-0.4, -0.2, 0.2, 0.4)),
+    "decay": (1, (-0.5, 0.3, 0.6, 1.2, 3.0)),
+    "slow": (2, (-0.36, 0.36, 0.85)),
+}
 """Raw outputs for bundles, by their place, and the values that all bundles get."""
 
 BASE_UPDATE: dict[str, tuple[float, ...]] = {
-    "slow": (0.0, 0.5, 2.0, 4.0),
     "nesterov": (0.0, 2.0),
     "orthogonal": (0, 1, 3),
     "age_power": (0.4, 0.6),
@@ -66,7 +70,7 @@ def losses(
         name: weight.detach().expand(len(runs), *weight.shape)
         for name, weight in rule.named_parameters()
     }
-    raw = torch.zeros(copies, 1, len(OUTPUTS))
+    raw = torch.zeros(copies, 1, OUTPUTS + rule.config["learned_slow"])
     for number, (place, value) in enumerate(outputs):
         raw[number, 0, place] = value
     theta[PERTURBATION] = raw.repeat_interleave(problems, 0)
@@ -83,7 +87,7 @@ def of_task(
     task = family_of(text).sample(torch.Generator().manual_seed(0))
     choices = [
         (name, place, value)
-        for name, (place, values) in OUTPUTS.items()
+        for name, (place, values) in OUTPUT_VALUES.items()
         for value in values
         if name in controls
     ]
@@ -94,10 +98,15 @@ def of_task(
         found.setdefault(name, {})[str(value)] = difference(other, base)
     for name in [name for name in BASE_UPDATE if name in controls]:
         for value in BASE_UPDATE[name]:
-            changed = rule_of(f"{rule},base_update={{'{name}': {value}}}")
-            (other,) = losses(changed, task, steps, problems, [(0, 0.0)])
+            (other,) = losses(changed(rule, name, value), task, steps, problems, [(0, 0.0)])
             found.setdefault(name, {})[str(value)] = difference(other, base)
     return found
+
+
+def changed(rule: str, name: str, value: float) -> Rule:
+    """A rule with another value of one constant of the base update."""
+    config = rule_of(rule).config
+    return MatrixGNN(**config | {"base_update": config["base_update"] | {name: value}})
 
 
 def difference(other: Tensor, base: Tensor) -> list[float]:
@@ -137,12 +146,14 @@ def main() -> None:
     parser.add_argument("--rule", default=RULE)
     tasks = [entry.family for entry in suite("validation") if entry.steps < 1000]
     parser.add_argument("--tasks", nargs="+", default=tasks)
-    controls = [*OUTPUTS, *BASE_UPDATE]
+    controls = [*OUTPUT_VALUES, *BASE_UPDATE]
     parser.add_argument("--controls", nargs="+", default=controls, choices=controls)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--problems", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("runs/headroom"))
     options = parser.parse_args()
+    if "slow" in options.controls and not rule_of(options.rule).config["learned_slow"]:
+        parser.error(f"{options.rule} has no output `slow`. Give it learned_slow=True.")
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "headroom.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
