@@ -37,7 +37,9 @@ RULES = {
         5, 4, graph_sizes=True, learned_slow=True, momentum_dtype="float32"
     ),
     "matrix_gnn without context": lambda: MatrixGNN(graph_context=False, hidden=3, seed=3),
-    "matrix_gnn whitened": lambda: MatrixGNN(base_update={"whitening_limit": 64}),
+    "matrix_gnn whitened": lambda: MatrixGNN(
+        base_update={"whitening_limit": 64, "late_slow": 2.0, "late_slow_reference": 3.0}
+    ),
     "muon": Muon,
     "muon with options": lambda: Muon(
         nesterov=False, adjust="match_rms_adamw", adam_scale=0.5, hidden_only=True

@@ -65,7 +65,7 @@ class CompiledLoops(LoopTables):
             self._update_addresses[number],
         )
         at, base_update, dtypes = batch.items, self._base_update, self._dtypes
-        sizes, mixed, make = self._sizes[at], self._mixture_addresses[number], self._backend.make
+        sizes, mixed, make = self._sizes[at], self._mixture_results[number], self._backend.make
         mix, weigh = (
             kernels.mixture_kernel(make, base_update, dtypes),
             kernels.gated_squares_kernel(make, base_update, dtypes),
@@ -75,7 +75,7 @@ class CompiledLoops(LoopTables):
             kernels.update_kernel(make, base_update),
         )
         return _Calls(
-            mix.on(sizes, self._mixing_addresses[number], mixed, self._tables),
+            mix.on(sizes, self._mixture_arguments[number], mixed, self._tables),
             weigh.on(sizes, self._gated_addresses[number], self._whole[number], self._tables),
             correct.on(sizes, given, self._result_addresses[number], self._tables),
             move.on(sizes, moved, _NONE, self._tables),
@@ -398,7 +398,7 @@ class CompiledLoops(LoopTables):
 
     def _orthogonalize(self, number: int, whitening: Whitening) -> None:
         """Orthogonalize or whiten the matrices of a batch."""
-        batch, places = self.batches[number], self._mixture_addresses[number]
+        batch, places = self.batches[number], self._mixture_results[number]
         done = orthogonalize(
             batch.orthogonalized.sizes,
             places[batch.orthogonalized.items, 0],
@@ -425,7 +425,7 @@ class CompiledLoops(LoopTables):
         sizes, items = batch.whitened
         if not len(items):
             return True
-        places, offsets = [self._mixture_addresses[number][items]], self._whitening_offsets[number]
+        places, offsets = [self._mixture_results[number][items]], self._whitening_offsets[number]
         for key in (COVARIANCES, ROOTS):
             begin = self._begin(whitening.tensors(key, self.plan.names), FLOAT)[batch.items][items]
             places.append(np.where(offsets < 0, 0, begin[:, None] + offsets))

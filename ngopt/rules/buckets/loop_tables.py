@@ -271,8 +271,8 @@ class LoopTables:
         first = [blank, blank, places["factor"], places["finite"]]
         self._common_addresses = np.hstack([*first, *[blank] * (KNOWN - 4)])
         self._correction_addresses: list[Addresses] = []
-        self._mixture_addresses: list[Addresses] = []
-        self._mixing_addresses: list[Addresses] = []
+        self._mixture_results: list[Addresses] = []
+        self._mixture_arguments: list[Addresses] = []
         self._gated_addresses: list[Addresses] = []
         self._result_addresses: list[Addresses] = []
         self._update_addresses: list[Addresses] = []
@@ -290,8 +290,8 @@ class LoopTables:
             self._correction_addresses.append(np.hstack([shared, *whole, *means, *head_inputs]))
             # Whitening needs gradients until directions are written in their place.
             both = [mixed, direction] if self._base_update.whitening_limit else [mixed]
-            self._mixture_addresses.append(np.hstack(both))
-            self._mixing_addresses.append(np.hstack([shared, own["slow"]]))
+            self._mixture_results.append(np.hstack(both))
+            self._mixture_arguments.append(np.hstack([shared, own["slow"]]))
             self._gated_addresses.append(np.hstack([shared, mixed]))
             self._result_addresses.append(np.hstack([direction, own["corrected"]]))
             sizes = [own[n] for n in ("base", "corrected", "entries", "full", "evidence")]
@@ -300,7 +300,7 @@ class LoopTables:
         self._whole = [np.ascontiguousarray(places["whole"][batch.items]) for batch in self.batches]
         kinds = (
             self._correction_addresses,
-            self._mixing_addresses,
+            self._mixture_arguments,
             self._gated_addresses,
             self._update_addresses,
         )
@@ -364,7 +364,7 @@ class LoopTables:
             at = batch.items
             for tables in (
                 self._correction_addresses,
-                self._mixing_addresses,
+                self._mixture_arguments,
                 self._gated_addresses,
             ):
                 tables[number][:, :KNOWN] = self._common_addresses[at]

@@ -14,7 +14,10 @@ OPTIONS = {
     "default": {},
     "looks now and then": {"context_every": 3, "square_dtype": "bfloat16"},
     "sizes from the graph": {"graph_sizes": True, "rounds": 3, "width": 5},
-    "learned weights of slow momenta": {"learned_slow": True, "graph_sizes": True},
+    "learned weights of slow momenta": {
+        "learned_slow": True,
+        "base_update": {"late_slow": 2.0, "late_slow_reference": 3.0},
+    },
     "sizes without hidden units between": {"linear_sizes": True, "context_every": 3},
     "graph off": {"graph_context": False, "context_every": 2},
     "no statistics": {"neuron_statistics": False, "rounds": 1},
