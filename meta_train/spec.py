@@ -22,7 +22,7 @@ class Spec(NamedTuple):
 
 
 def parse(text: str) -> Spec:
-    """Read a name with options; `|` separates the items of a tuple.
+    """Read a name with options; `|` separates the items of a tuple, and brackets keep together.
 
     Raises:
         MetaTrainError: if an option is no `key=value`.
@@ -31,17 +31,19 @@ def parse(text: str) -> Spec:
     Spec(name='mlp', options={'width': (16, 32), 'data': 'digits'})
     >>> parse("NGGNN")
     Spec(name='NGGNN', options={})
+    >>> parse("MatrixGNN:base_update={'slow':2,'boost':8}")
+    Spec(name='MatrixGNN', options={'base_update': {'slow': 2, 'boost': 8}})
     """
     name, _, rest = text.partition(":")
     options = {}
-    for item in filter(None, rest.split(",")):
+    for item in filter(None, _split(rest, ",")):
         key, equals, value = item.partition("=")
         if not (key and equals and value):
             raise MetaTrainError(
                 f"cannot read `{item}` in `{text}`.\n"
                 "  Write options as name:key=value,key=value; alternatives as key=1|2|3."
             )
-        items = tuple(_value(part) for part in value.split("|"))
+        items = tuple(_value(part) for part in _split(value, "|"))
         options[key] = items if len(items) > 1 else items[0]
     return Spec(name, options)
 
@@ -62,6 +64,18 @@ def look_up(table: Mapping[str, T], name: str, kind: str) -> T:
             f"there is no {kind} `{name}`.\n  Use one of: {', '.join(sorted(table))}."
         )
     return table[name]
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at a character, but not within brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == separator and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 def _value(text: str) -> Any:

@@ -16,6 +16,7 @@ from meta_train.spec import look_up, parse
         ("a:word=gelu,words=relu|gelu", {"word": "gelu", "words": ("relu", "gelu")}),
         ("a:mixed=1|x|None", {"mixed": (1, "x", None)}),
         ("a:path=b/c-d.txt", {"path": "b/c-d.txt"}),
+        ("a:some={'b':1,'c':(2,3)},n=1", {"some": {"b": 1, "c": (2, 3)}, "n": 1}),
     ],
 )
 def test_options_are_numbers_words_or_tuples(text, options):
