@@ -50,8 +50,9 @@ class BaseUpdate:
 
     Args:
         slow: weight of the slow momentum in the base direction, at first.
-        late_slow: by how much more it counts in the long run, where noise has to average out.
-        late_slow_reference: number of steps after which it is half of that more.
+        late_slow: by how much its weight in matrices grows in the long run, where gradients are
+            noise that has to average out: to `1 + late_slow` times that.
+        late_slow_reference: number of steps after which half of that is added.
         nesterov: weight of the gradient in the base direction, at first.
         nesterov_reference: number of steps after which that is half of it; it is inverse to age.
         orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
@@ -239,10 +240,7 @@ class BaseUpdate:
             step: number of gradients so far, any shape.
         """
         filled = -torch.expm1(step * math.log(SLOW))
-        slow: float | Tensor = self.slow
-        if self.late_slow:
-            slow = slow + self.late_slow * step / (step + self.late_slow_reference)
-        return slow * filled, self.nesterov / (1 + step / self.nesterov_reference)
+        return self.slow * filled, self.nesterov / (1 + step / self.nesterov_reference)
 
     def mixed(
         self, fast: Tensor, slow: Tensor, gradient: Tensor, weight: Tensor, nesterov: Tensor
@@ -343,9 +341,28 @@ class BaseUpdate:
         """Map raw learned numbers to pulls of weights towards 0, within `decay_bound`."""
         return min(self.decay_bound, 0.9 * (1 - self.trust)) * torch.tanh(raw)
 
-    def slow_factor(self, raw: Tensor) -> Tensor:
-        """Map raw learned numbers to factors from `exp(-slow_bound)` to `exp(slow_bound)`."""
-        return torch.exp(self.slow_bound * torch.tanh(raw))
+    def slow_factor(self, raw: Tensor, step: Tensor, signal: Tensor) -> Tensor:
+        """Factor of the weight of the slow momentum in matrices, of the shape of all arguments.
+
+        Args:
+            raw: learned numbers; these alone make factors from `exp(-slow_bound)` to
+                `exp(slow_bound)`.
+            step: number of gradients so far.
+            signal: what :meth:`signal` returned; where gradients are no noise, nothing is to be
+                averaged, and late momentum lags behind.
+        """
+        late = self.late_slow * step / (step + self.late_slow_reference) * (1 - signal)
+        return (1 + late) * torch.exp(self.slow_bound * torch.tanh(raw))
+
+    def signal(self, fast: Tensor, square: Tensor, step: Tensor) -> Tensor:
+        """Share of signal in gradients, from 0 to 1, of the shape of all arguments.
+
+        Args:
+            fast: mean of the squares of the fast momentum.
+            square: mean of squared gradients.
+            step: number of gradients so far.
+        """
+        return _signal(fast, square, step.to(fast), FAST)[0].clamp(0.0, 1.0)
 
     def step_scale(self, bundle: Bundle, kind: Kind, layers: int, weight: Tensor) -> Tensor:
         """Factor of the step size that is not learned, 0-dim.

@@ -122,7 +122,9 @@ def direction(rule, b):
     base = b.base
     raw_size, decay, *slow = outputs_of(rule, b)
     if b.matrix is not None:
-        factor = base_update.slow_factor(slow[0]) if slow else None
+        raw = slow[0] if slow else torch.zeros_like(raw_size)
+        signal = base_update.signal(b.fast.square().mean(), b.square.mean(), b.step)
+        factor = base_update.slow_factor(raw, b.step, signal)
         mixed = base_update.base(b.fast, b.slow, b.gradient, b.step, factor)
         whole = base_update.orthogonalized(mixed.clone(), b.matrix)
         whole = base_update.gate(whole, b.moments)

@@ -77,18 +77,36 @@ def test_base_is_adam_at_first_and_then_takes_in_the_slow_momentum():
 def test_the_slow_momentum_counts_more_in_the_long_run_and_by_a_learned_factor():
     fast, slow = draw(6, 30)
     gradient = torch.zeros_like(fast)
-    base_update = BaseUpdate(slow=1.0, late_slow=3.0, late_slow_reference=1000.0, nesterov=0.0)
+    base_update = BaseUpdate(slow=0.5, late_slow=3.0, late_slow_reference=1000.0, nesterov=0.0)
 
-    def weight(step, factor=None):
-        mixed = base_update.base(fast, slow, gradient, torch.tensor(step), factor)
+    def weight(step, raw=None, signal=0.0):
+        step = torch.tensor(step)
+        factor = None
+        if raw is not None:
+            factor = base_update.slow_factor(torch.tensor(raw), step, torch.tensor(signal))
+        mixed = base_update.base(fast, slow, gradient, step, factor)
         return ((mixed - fast) / slow).mean().item()
 
-    assert weight(1000.0) == pytest.approx(2.5, rel=1e-3)
-    assert weight(1e7) == pytest.approx(4.0, rel=1e-3)
-    raw = torch.tensor([0.0, 1e3, -1e3])
-    factors = base_update.slow_factor(raw)
-    torch.testing.assert_close(factors, torch.tensor([0.0, 2.0, -2.0]).exp())
-    assert weight(1e7, factors[1]) == pytest.approx(4 * math.exp(2.0), rel=1e-3)
+    assert weight(1e7) == pytest.approx(0.5, rel=1e-3)
+    assert weight(1000.0, 0.0) == pytest.approx(0.5 * 2.5, rel=1e-3)
+    assert weight(1e7, 0.0) == pytest.approx(0.5 * 4, rel=1e-3)
+    assert weight(1e7, 1e3) == pytest.approx(0.5 * 4 * math.exp(2.0), rel=1e-3)
+    assert weight(1e7, -1e3) == pytest.approx(0.5 * 4 * math.exp(-2.0), rel=1e-3)
+    assert weight(1e7, 0.0, signal=0.9) == pytest.approx(0.5 * 1.3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("noise", "low", "high"), [(0.0, 0.999, 1.0), (1.0, 0.4, 0.6)])
+def test_signal_is_what_is_left_of_gradients_in_their_mean(noise, low, high):
+    base_update, count = BaseUpdate(), 200
+    signs = draw(0, 1000)[0].sign()
+    fast, square = torch.zeros(1000), torch.zeros(1000)
+    for step in range(count):
+        gradient = signs + noise * draw(step + 1, 1000)[0]
+        fast = 0.9 * fast + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient.square()
+    square = square / (1 - 0.999**count)
+    found = base_update.signal(fast.square().mean(), square.mean(), torch.tensor(float(count)))
+    assert low < found <= high
 
 
 def test_base_has_less_and_less_of_the_gradient_itself():

@@ -100,9 +100,10 @@ class ContextBuilder:
         products = len(PRODUCT_INDEX)
         self._slow, self._base = self._means[..., products : products + 2].unbind(-1)
         self._squares = self._means[..., products + 2 :]
-        self._context = self._features(counts)
+        self._counts, self._context = counts, self._features(counts)
         fast, square = self._mean_of("fast"), self._mean_of("square")
         self._evidence = rule.base_update.evidence(evidence, fast, self._slow, square, counts)
+        self._signal = rule.base_update.signal(fast, square, counts)
         self._out: Tensor | None = None
         self._into: Tensor | None = None
         if self._has_states():
@@ -124,11 +125,11 @@ class ContextBuilder:
         """Compute the context."""
         rule, fixed = self._rule, self._fixed
         sizes, decays, *slow = self.outputs.unbind(-1)
-        base_update, ones = rule.base_update, torch.ones_like(sizes)
+        base_update, (raw,) = rule.base_update, slow or (torch.zeros_like(sizes),)
         learned = (
             base_update.scale(sizes),
             base_update.decay(decays),
-            base_update.slow_factor(slow[0]) if slow else ones,
+            base_update.slow_factor(raw, self._counts.to(raw), self._signal),
         )
         square = PRODUCT_INDEX["square"]
         rows, columns = self._statistics.rows[:, square], self._statistics.columns[:, square]
