@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from meta_train.comparison import renamed
 from meta_train.errors import MetaTrainError
-from meta_train.provenance import commit
-from meta_train.rules import newest, rule_in
+from meta_train.provenance import command, commit
+from meta_train.rules import newest, rule_in, rule_of
 from meta_train.shared_files import usable_folder
 from ngopt.rules.cards import card_path
-from ngopt.rules.library import fingerprint, save_rule
+from ngopt.rules.library import fingerprint, rule_classes, save_rule
+from ngopt.rules.rule import Rule
 
 RESULTS = ("command", "reference", "criterion", "planned")
 """What the card takes from an evaluation as it is; `planned` is the number of tasks it was to have.
@@ -41,15 +42,16 @@ class ExportOptions:
     The file is for `NeuralGraphOptimizer(model, rule="my_rule.safetensors")`.
 
     Args:
-        folder: of the run, whose newest theta is taken.
+        run: the folder of the run, whose newest theta is taken; or a class of rules with options,
+            such as `MatrixGNN:graph_context=False`, for a rule as it is before meta-training.
         out: the file, ending in `.safetensors`; the card has the same name, ending in `.json`.
         results: `evaluation.json` of `python -m meta_train evaluate`, for the card.
-        contestant: name of the rule in `results`; by default the folder of the run.
+        contestant: name of the rule in `results`; by default that of the run.
         weaknesses: what is known to go wrong with the rule, for the card, in sentences.
         imports: modules to import first, which define rules of your own.
     """
 
-    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     results: Path | None = None
     contestant: str | None = None
@@ -68,8 +70,8 @@ def run_export(options: ExportOptions, echo: Callable[[str], None] = tqdm.write)
         importlib.import_module(module)
     results = None
     if options.results is not None:
-        results = results_of(options.results, options.contestant or str(options.folder))
-    card = export(options.folder, options.out, results, options.weaknesses)
+        results = results_of(options.results, options.contestant or str(Path(options.run)))
+    card = export(options.run, options.out, results, options.weaknesses)
     echo(
         f"Wrote {options.out} ({card['rule']}, {card['weights']} weights, after "
         f"{card['cost']['outer_steps']} outer steps) and its card {card_path(options.out)}.\n"
@@ -78,15 +80,15 @@ def run_export(options: ExportOptions, echo: Callable[[str], None] = tqdm.write)
 
 
 def export(
-    folder: Path,
+    run: str | Path,
     out: Path,
     results: Mapping[str, Any] | None = None,
     weaknesses: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write the newest rule of a run as `.safetensors`, and its card beside it as JSON.
+    """Write a rule as `.safetensors`, and its card beside it as JSON.
 
     Args:
-        folder: of the run.
+        run: folder of a run, whose newest rule it is; or a class of rules with options.
         out: the file; its folder is made if there is none.
         results: from :func:`results_of`, if there are any.
         weaknesses: what is known to go wrong with the rule.
@@ -95,25 +97,19 @@ def export(
         The card.
 
     Raises:
-        MetaTrainError: if there is no checkpoint.
+        MetaTrainError: if there is no checkpoint, or the class refuses the options.
         RuleError: if `out` has another ending.
     """
-    state = newest(folder)
-    rule = rule_in(state)
-    config = json.loads(state["config"])
+    untrained = str(run).partition(":")[0] in rule_classes()
+    rule, history = _untrained(str(run)) if untrained else _of_run(Path(run))
     card = {
         "rule": type(rule).__name__,
         "config": rule.config,
         "lr": rule.lr,
         "weights": sum(weight.numel() for weight in rule.parameters()),
         "sha256": fingerprint(rule.state_dict()),
-        "command": state["command"],
-        "commit": state.get("commit", commit()),
         "torch": torch.__version__,
-        "seed": config["seed"],
-        "tasks": config["families"],
-        "cost": {"outer_steps": state["step"], **state["cost"]},
-        "meta_training": config,
+        **history,
         "results": results,
         "known_weaknesses": list(weaknesses),
     }
@@ -121,6 +117,33 @@ def export(
     save_rule(rule, out)
     card_path(out).write_text(json.dumps(card, indent=1) + "\n")
     return card
+
+
+def _of_run(folder: Path) -> tuple[Rule, dict[str, Any]]:
+    """The newest rule of a run, and what its card says on how it came about."""
+    state = newest(folder)
+    config = json.loads(state["config"])
+    return rule_in(state), {
+        "command": state["command"],
+        "commit": state.get("commit", commit()),
+        "seed": config["seed"],
+        "tasks": config["families"],
+        "cost": {"outer_steps": state["step"], **state["cost"]},
+        "meta_training": config,
+    }
+
+
+def _untrained(text: str) -> tuple[Rule, dict[str, Any]]:
+    """The same for a class of rules with options."""
+    rule = rule_of(text)
+    return rule, {
+        "command": command(),
+        "commit": commit(),
+        "seed": rule.config.get("seed"),
+        "tasks": [],
+        "cost": {"outer_steps": 0, "inner_steps": 0, "seconds": 0.0},
+        "meta_training": None,
+    }
 
 
 def results_of(path: Path, contestant: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class BaseUpdate:
     equal_rows: bool = True
     whitening_limit: int = 0
     whitening_decay: float = 0.95
-    damping: float = 1e-5
+    damping: float = 1e-4
     first_damping: float = 0.3
     trust: float = 0.9
     trust_power: float = 1.0

@@ -9,7 +9,7 @@ from meta_train import checkpoint
 from meta_train.errors import MetaTrainError
 from meta_train.export import ExportOptions, export, results_of, run_export
 from meta_train.provenance import commit
-from ngopt.errors import RuleError
+from ngopt.errors import NgoptError, RuleError
 from ngopt.rules import MatrixGNN
 from ngopt.rules.cards import card_path
 from ngopt.rules.library import fingerprint
@@ -167,7 +167,7 @@ def test_results_that_are_none(tmp_path, content):
 def test_command_takes_the_results_of_the_run(run, evaluation, tmp_path, contestant):
     path, name = tmp_path / "mine.safetensors", contestant or str(run)
     evaluation.write_text(json.dumps(EVALUATION).replace('"ours"', json.dumps(name)))
-    run_export(ExportOptions(run, path, evaluation, contestant, ("Slow.",)), lambda line: None)
+    run_export(ExportOptions(str(run), path, evaluation, contestant, ("Slow.",)), lambda line: None)
     card = ngopt.rule_card(path)
     assert card["results"] == results_of(evaluation, name)
     assert card["known_weaknesses"] == ["Slow."]
@@ -176,7 +176,7 @@ def test_command_takes_the_results_of_the_run(run, evaluation, tmp_path, contest
 def test_nothing_is_exported_with_wrong_results(run, evaluation, tmp_path):
     path = tmp_path / "mine.safetensors"
     with pytest.raises(MetaTrainError, match="took no part"):
-        run_export(ExportOptions(run, path, evaluation), lambda line: None)
+        run_export(ExportOptions(str(run), path, evaluation), lambda line: None)
     assert not path.exists()
 
 
@@ -194,8 +194,28 @@ def test_empty_run(tmp_path):
 def test_command_says_how_to_go_on(run, tmp_path):
     lines = []
     path = tmp_path / "mine.safetensors"
-    run_export(ExportOptions(run, path), lines.append)
+    run_export(ExportOptions(str(run), path), lines.append)
     (text,) = lines
     assert f'ngopt.NeuralGraphOptimizer(model, rule="{path}")' in text
     assert "after 20 outer steps" in text
     assert str(card_path(path)) in text
+
+
+def test_a_rule_before_meta_training(tmp_path):
+    path = tmp_path / "fresh.safetensors"
+    lines = []
+    run_export(ExportOptions("MatrixGNN:width=2,base_update={'slow':2.0}", path), lines.append)
+    loaded, card = ngopt.load_rule(path), ngopt.rule_card(path)
+    fresh = MatrixGNN(width=2, base_update={"slow": 2.0})
+    assert loaded.config == fresh.config == card["config"]
+    assert card["sha256"] == fingerprint(fresh.state_dict())
+    assert card["cost"] == {"outer_steps": 0, "inner_steps": 0, "seconds": 0.0}
+    assert card["tasks"] == []
+    assert "after 0 outer steps" in lines[0]
+
+
+def test_a_rule_that_cannot_be_built_leaves_no_file(tmp_path):
+    path = tmp_path / "fresh.safetensors"
+    with pytest.raises(NgoptError, match="slowness"):
+        export("MatrixGNN:base_update={'slowness':1}", path)
+    assert not path.exists()

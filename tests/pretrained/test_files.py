@@ -36,7 +36,7 @@ def test_card_is_complete(name):
     card = rule_card(name)
     assert card.keys() == KEYS
     assert card["cost"].keys() >= {"outer_steps", "inner_steps", "seconds"}
-    assert card["tasks"]
+    assert bool(card["tasks"]) == bool(card["cost"]["outer_steps"])
     assert card["known_weaknesses"]
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", card["commit"])
 
