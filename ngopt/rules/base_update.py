@@ -63,6 +63,9 @@ class BaseUpdate:
             matrices n x n. Only :class:`~ngopt.rules.matrix_gnn.MatrixGNN` does it.
         whitening_decay: decay of the running means that are these covariances.
         damping: what is added to covariances in the long run, in units of their largest eigenvalue.
+        scarce_damping: what is added to covariances of as many lines of gradients as they have
+            rows, which such few lines hardly fill; it shrinks with the square of the number of
+            lines, down to `damping`.
         first_damping: what is added at the first step; it shrinks with the square of their number.
         trust: how far from the base direction, at first; from 0 to below 1.
         trust_power: by what power of their number corrections shrink in the long run. What was
@@ -106,7 +109,8 @@ class BaseUpdate:
     equal_rows: bool = True
     whitening_limit: int = 0
     whitening_decay: float = 0.95
-    damping: float = 1e-4
+    damping: float = 1e-5
+    scarce_damping: float = 1.5e-3
     first_damping: float = 0.3
     trust: float = 0.9
     trust_power: float = 1.0
@@ -147,7 +151,8 @@ class BaseUpdate:
             and self.whitening_limit >= 0
             and 0 <= self.whitening_decay < 1
             and 1e-6 <= self.damping <= 1
-            and 0 <= self.first_damping <= 1
+            and min(self.first_damping, self.scarce_damping) >= 0
+            and max(self.first_damping, self.scarce_damping) <= 1
             and min(self.age_power, self.late_power, self.depth_power, self.trust_power) >= 0
             and min(self.age_reference, self.late_reference, self.trust_reference) > 0
             and min(self.depth_reference, self.nesterov_reference) > 0
@@ -169,9 +174,9 @@ class BaseUpdate:
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, late_slow, "
                 "nesterov, scale_bound, decay_bound, slow_bound, weight_reference and powers >= 0; "
                 "whole orthogonal >= 0; equal_rows True or False; whole whitening_limit >= 0; 0 <= "
-                "whitening_decay < 1; 1e-6 <= damping <= 1; 0 <= first_damping <= 1; 0 < fan_low "
-                "<= fan_high; fan_free > 0, fan_embedding > 0; 0 < weight_low <= 1; 0 < "
-                "evidence_least <= 1, evidence_growth >= 1; and boost, steady_boost, "
+                "whitening_decay < 1; 1e-6 <= damping <= 1; scarce_damping and first_damping from "
+                "0 to 1; 0 < fan_low <= fan_high; fan_free > 0, fan_embedding > 0; 0 < weight_low "
+                "<= 1; 0 < evidence_least <= 1, evidence_growth >= 1; and boost, steady_boost, "
                 "evidence_share, evidence_lasting and other references > 0; all finite."
             )
 
@@ -267,13 +272,21 @@ class BaseUpdate:
         result = rough_polar_factor(given, self.orthogonal)
         return matrix.array(self.equalized(result.reshape(stacked.shape)))
 
-    def damping_at(self, step: Tensor) -> Tensor:
+    def damping_at(self, step: Tensor, side: int, lines: int) -> Tensor:
         """What is added to covariances after a number of gradients, any shape.
 
-        The first gradients show few of the directions that gradients have.
+        The first gradients show few of the directions that gradients have. Later, covariances lack
+        those that the slow momentum still has, if they have many rows for few lines.
+
+        Args:
+            step: number of gradients.
+            side: number of rows of the covariances.
+            lines: number of lines of one gradient that are taken in.
         """
+        gradients = (1 + self.whitening_decay) / (1 - self.whitening_decay)
+        scarce = self.scarce_damping * (side / (lines * gradients)) ** 2
         at_first: Tensor = self.first_damping / step.to(torch.float64).square()
-        return at_first.clamp(min=self.damping)
+        return at_first.clamp(min=min(1.0, max(self.damping, scarce)))
 
     def equalized(self, matrices: Tensor) -> Tensor:
         """Bring rows to equal size if that is asked for.

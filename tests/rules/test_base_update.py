@@ -345,6 +345,8 @@ def test_fan_scale_is_configurable():
         {"scale_bound": -1.0},
         {"slow": -1.0},
         {"late_slow": -1.0},
+        {"scarce_damping": -1e-3},
+        {"scarce_damping": 2.0},
         {"late_slow_reference": 0.0},
         {"slow_bound": -1.0},
         {"orthogonal": -1},

@@ -1,5 +1,6 @@
 """Whitening: momenta of bundles, multiplied by inverse roots of the covariances of gradients."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -158,7 +159,9 @@ class Whitening:
         stacked = torch.stack([*self._views(COVARIANCES, bucket, members, side)], -4)
         groups, size = stacked.shape[-3:-1]
         counts = self._counts[:, [bucket.start + number for number in members]]
-        damping = self._base_update.damping_at(counts).reshape(-1).repeat_interleave(groups)
+        lines = math.prod(bucket.shape[1:]) // size
+        damping = self._base_update.damping_at(counts, size, lines)
+        damping = damping.reshape(-1).repeat_interleave(groups)
         found = inverse_root(stacked.reshape(-1, size, size), damping).view(stacked.shape)
         places = self._views(ROOTS, bucket, members, side)
         for place, root in zip(places, found.unbind(-4), strict=True):

@@ -62,7 +62,9 @@ def test_against_the_definition(described):
             pair = own[side] + other[side]
             covariance = torch.einsum(f"{own},{other}->{pair}", g, g)
             values, vectors = torch.linalg.eigh(covariance)
-            root = vectors @ torch.diag((values / values[-1] + 1e-5) ** -0.5) @ vectors.T
+            lines = g.numel() / g.shape[side]
+            damping = max(1e-5, 1.5e-3 * (g.shape[side] / lines / 39) ** 2)
+            root = vectors @ torch.diag((values / values[-1] + damping) ** -0.5) @ vectors.T
             expected = torch.einsum(f"{pair},{other}->{own}", root, expected)
         torch.testing.assert_close(found[group], expected, rtol=1e-6, atol=1e-6)
 
@@ -147,3 +149,12 @@ def test_it_is_done_in_c(monkeypatch):
     parameters, gradients = (draw(described, seed, torch.float32) for seed in (0, 1))
     trajectory(rule, described, parameters, [gradients])
     assert calls
+
+
+def test_covariances_of_few_lines_are_damped_more():
+    base_update = BaseUpdate(damping=1e-5, scarce_damping=1e-3, whitening_decay=0.5)
+    late = torch.tensor(1e6)
+    assert base_update.damping_at(late, side=6, lines=2).item() == pytest.approx(1e-3)
+    assert base_update.damping_at(late, side=6, lines=6).item() == pytest.approx(1e-3 / 9)
+    assert base_update.damping_at(late, side=6, lines=600).item() == pytest.approx(1e-5)
+    assert base_update.damping_at(late, side=10**6, lines=1).item() == 1.0
