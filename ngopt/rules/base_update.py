@@ -361,8 +361,8 @@ class BaseUpdate:
             raw: learned numbers; these alone make factors from `exp(-slow_bound)` to
                 `exp(slow_bound)`.
             step: number of gradients so far.
-            signal: what :meth:`signal` returned; where gradients are no noise, nothing is to be
-                averaged, and late momentum lags behind.
+            signal: what :meth:`signal` returned; where gradients are no noise, there is nothing to
+                average out, and the slow momentum lags behind.
         """
         late = self.late_slow * step / (step + self.late_slow_reference) * (1 - signal)
         return (1 + late) * torch.exp(self.slow_bound * torch.tanh(raw))
