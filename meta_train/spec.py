@@ -22,7 +22,7 @@ class Spec(NamedTuple):
 
 
 def parse(text: str) -> Spec:
-    """Read a name with options; `|` separates the items of a tuple, and brackets keep together.
+    """Read a name with options; `|` separates the items of a tuple. Brackets are not split.
 
     Raises:
         MetaTrainError: if an option is no `key=value`.

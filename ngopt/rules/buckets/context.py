@@ -31,7 +31,7 @@ class GraphContext(NamedTuple):
         bundle_features: `(runs, bundles, features)`.
         scale: learned factor of its step.
         decay: learned pull of weights towards 0.
-        slow: learned factor of the weight of its slow momentum.
+        slow: factor of the weight of its slow momentum, by age, noise and what is learned.
         evidence: what share of a full step its gradients have earned.
         out: states of output neurons, `(runs, outputs, width)`, of the bundles whose neurons have
             any; None without.

@@ -81,7 +81,7 @@ def message_matrices_kernel(make: Make, dtypes: Dtypes) -> Kernel:
 def mixture_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kernel:
     """The mixture of momenta; for whitening, the gradient too.
 
-    The last argument is the learned factor of the weight of the slow momentum.
+    The last argument is the factor of the weight of the slow momentum.
     """
     results = 2 if base_update.whitening_limit else 1
 
