@@ -4,6 +4,7 @@ from meta_train.tasks import autoencoder as autoencoder
 from meta_train.tasks import convnet as convnet
 from meta_train.tasks import flow as flow
 from meta_train.tasks import gnn as gnn
+from meta_train.tasks import gpt_lm as gpt_lm
 from meta_train.tasks import kan as kan
 from meta_train.tasks import learn2learn_tasks as learn2learn_tasks
 from meta_train.tasks import mixer as mixer

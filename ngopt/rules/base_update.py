@@ -56,6 +56,10 @@ class BaseUpdate:
         nesterov: weight of the gradient in the base direction, at first.
         nesterov_reference: number of steps after which that is half of it; it is inverse to age.
         orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
+        whitened_orthogonal: the same after whitening; 0 for none.
+        orthogonal_damping: what is added to squared singular values of whitened matrices for that,
+            in units of their mean. With 0 all become alike; with more, those below keep some of
+            their differences, as the noise in them does.
         equal_rows: whether all rows of an orthogonalized or whitened matrix get the same size.
         whitening_limit: momenta of bundles with at most so many outputs, inputs and taps are
             whitened instead of orthogonalized: multiplied by inverse roots of the covariances of
@@ -106,6 +110,8 @@ class BaseUpdate:
     nesterov: float = 0.8
     nesterov_reference: float = 100.0
     orthogonal: int = 2
+    whitened_orthogonal: int = 0
+    orthogonal_damping: float = 1.0
     equal_rows: bool = True
     whitening_limit: int = 0
     whitening_decay: float = 0.95
@@ -145,8 +151,8 @@ class BaseUpdate:
             0 <= self.trust < 1
             and min(self.slow, self.late_slow, self.nesterov) >= 0
             and isinstance(self.equal_rows, bool)
-            and isinstance(self.orthogonal, int)
-            and self.orthogonal >= 0
+            and all(isinstance(n, int) for n in (self.orthogonal, self.whitened_orthogonal))
+            and min(self.orthogonal, self.whitened_orthogonal, self.orthogonal_damping) >= 0
             and isinstance(self.whitening_limit, int)
             and self.whitening_limit >= 0
             and 0 <= self.whitening_decay < 1
@@ -172,11 +178,12 @@ class BaseUpdate:
         if not sane:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, late_slow, "
-                "nesterov, scale_bound, decay_bound, slow_bound, weight_reference and powers >= 0; "
-                "whole orthogonal >= 0; equal_rows True or False; whole whitening_limit >= 0; 0 <= "
-                "whitening_decay < 1; 1e-6 <= damping <= 1; scarce_damping and first_damping from "
-                "0 to 1; 0 < fan_low <= fan_high; fan_free > 0, fan_embedding > 0; 0 < weight_low "
-                "<= 1; 0 < evidence_least <= 1, evidence_growth >= 1; and boost, steady_boost, "
+                "nesterov, scale_bound, decay_bound, slow_bound, weight_reference, "
+                "orthogonal_damping and powers >= 0; whole orthogonal and whitened_orthogonal >= "
+                "0; equal_rows True or False; whole whitening_limit >= 0; 0 <= whitening_decay < "
+                "1; 1e-6 <= damping <= 1; scarce_damping and first_damping from 0 to 1; 0 < "
+                "fan_low <= fan_high; fan_free > 0, fan_embedding > 0; 0 < weight_low <= 1; 0 < "
+                "evidence_least <= 1, evidence_growth >= 1; and boost, steady_boost, "
                 "evidence_share, evidence_lasting and other references > 0; all finite."
             )
 
@@ -265,12 +272,24 @@ class BaseUpdate:
         Returns:
             Array of the same shape; 0 where rows of the momentum are 0.
         """
-        stacked = matrix.view(momentum)
-        rows, columns = stacked.shape[-2:]
-        given = stacked.reshape(-1, rows, columns)
-        given = scaled(given, inverse_norms(given))
-        result = rough_polar_factor(given, self.orthogonal)
-        return matrix.array(self.equalized(result.reshape(stacked.shape)))
+        return matrix.array(self._even(matrix.view(momentum), self.orthogonal, 0.0))
+
+    def evened(self, whitened: Tensor) -> Tensor:
+        """Return whitened matrices, orthogonalized and with equal rows where that is asked for.
+
+        Args:
+            whitened: `(..., rows, columns)`; overwritten where no derivative needs them.
+        """
+        return self._even(whitened, self.whitened_orthogonal, self.orthogonal_damping)
+
+    def _even(self, matrices: Tensor, iterations: int, damping: float) -> Tensor:
+        given = matrices.reshape(-1, *matrices.shape[-2:])
+        if iterations:
+            given = scaled(given, inverse_norms(given))
+            given = rough_polar_factor(given, iterations, damping)
+        if self.equal_rows:
+            given = scaled(given, torch.rsqrt(row_squares(given) + EPS**2))
+        return given.reshape(matrices.shape)
 
     def damping_at(self, step: Tensor, side: int, lines: int) -> Tensor:
         """What is added to covariances after a number of gradients, any shape.
@@ -287,19 +306,6 @@ class BaseUpdate:
         scarce = self.scarce_damping * (side / (lines * gradients)) ** 2
         at_first: Tensor = self.first_damping / step.to(torch.float64).square()
         return at_first.clamp(min=min(1.0, max(self.damping, scarce)))
-
-    def equalized(self, matrices: Tensor) -> Tensor:
-        """Bring rows to equal size if that is asked for.
-
-        Args:
-            matrices: `(..., rows, columns)`; overwritten where no derivative needs them.
-        """
-        if not self.equal_rows:
-            return matrices
-        rows, columns = matrices.shape[-2:]
-        given = matrices.reshape(-1, rows, columns)
-        found = scaled(given, torch.rsqrt(row_squares(given) + EPS**2))
-        return found.reshape(matrices.shape)
 
     def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:
         """Correct a direction within bounds.

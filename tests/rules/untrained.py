@@ -16,14 +16,17 @@ def by_singular_values(matrices, steps=5, coefficients=(3.4445, -4.7750, 2.0315)
     return left @ torch.diag_embed(values) @ right
 
 
-def rough_polar_factor(matrices, steps):
-    """Two polynomials and more of the singular values of matrices `(..., rows, columns)`."""
+def rough_polar_factor(matrices, steps, damping=0.0):
+    """Polynomials of the damped singular values of matrices `(..., rows, columns)`."""
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
-    values = values / values.pow(4).sum(-1, keepdim=True) ** 0.25
+    squares = values.square()
+    damped = (squares + damping * squares.mean(-1, keepdim=True)).sqrt()
+    now = damped / damped.pow(4).sum(-1, keepdim=True) ** 0.25
+    polynomials = (6.408, -18.01, 13.153), (3.349, -3.297, 0.946), (2.0527, -1.4301, 0.3896)
     for number in range(steps):
-        a, b, c = (3.349, -3.297, 0.946) if number else (6.408, -18.01, 13.153)
-        values = a * values + b * values**3 + c * values**5
-    return left @ torch.diag_embed(values) @ right
+        a, b, c = polynomials[min(number, 2)]
+        now = a * now + b * now**3 + c * now**5
+    return left @ torch.diag_embed(now * values / damped) @ right
 
 
 def untrained_update(base_update, layout, bundle, weight, gradient, moments, step, layers, share):

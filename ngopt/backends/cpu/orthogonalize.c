@@ -26,6 +26,13 @@ static real *polynomial(panels memory, word k, word steps, const float *coeffici
   return factor;
 }
 
+/* Add a share of the mean of the diagonal to it. */
+static void damp(word k, double share, real *gram) {
+  double sum = 0;
+  for (word i = 0; i < k; i++) sum += gram[i * k + i];
+  for (word i = 0; i < k; i++) gram[i * k + i] += (real)(share * sum / (double)k);
+}
+
 /* x = factor @ x for x of k rows of n, or x @ factor for n rows of k, a strip of x at a time. */
 static void apply(panels memory, word k, word n, int wide, const real *factor, real *x,
                   real *strip) {
@@ -43,7 +50,8 @@ static void apply(panels memory, word k, word n, int wide, const real *factor, r
 }
 
 /* Sizes are rows, columns, and whose sizes become equal: 0 of nothing, 1 of rows, 2 of columns.
- * Numbers are eps, the least mean square, then the coefficients of each step. */
+ * Numbers are eps, the least mean square, what is added to squared singular values in units of their
+ * mean, then the coefficients of each step. Without steps, sizes alone become equal. */
 void run(word matrices, word steps, word *sizes, float **entries, float *numbers) {
   word few = 0, largest = 0;
   for (word m = 0; m < matrices; m++) {
@@ -56,22 +64,25 @@ void run(word matrices, word steps, word *sizes, float **entries, float *numbers
   real *wider = REAL_IS_FLOAT ? 0 : malloc((size_t)largest * sizeof(real));
   if (!(REAL_IS_FLOAT || wider)) abort();
   if (!own || !strip) abort();
-  const double eps = numbers[0], lowest = numbers[1];
+  const double eps = numbers[0], lowest = numbers[1], damping = numbers[2];
   for (; matrices > 0; matrices--, sizes += 3, entries++) {
     const word rows = sizes[0], columns = sizes[1], count = rows * columns;
     const int wide = rows <= columns;
     const word k = wide ? rows : columns, n = wide ? columns : rows;
     real *x = wider ? wider : (real *)*entries;
     for (word i = 0; wider && i < count; i++) x[i] = (*entries)[i];
-    const double mean = squares(x, count, 1) / (double)count;
-    scale(x, count, 1, (real)(1 / sqrt((mean < lowest ? lowest : mean) * (double)count)));
-    const matrix lines = wide ? of(x, n, 1) : of(x, 1, k), turned = of(x, lines.along, lines.by);
-    product(memory, k, k, n, lines, turned, 1, 0, own, own, 1);
-    const double inverse = 1 / sqrt(squares(own, k * k, 1) + eps * eps);
-    scale(own, k * k, 1, (real)inverse);
-    real *factor = polynomial(memory, k, steps, numbers + 2, own);
-    scale(factor, k * k, 1, (real)sqrt(inverse));
-    apply(memory, k, n, wide, factor, x, strip);
+    if (steps) {
+      const double mean = squares(x, count, 1) / (double)count;
+      scale(x, count, 1, (real)(1 / sqrt((mean < lowest ? lowest : mean) * (double)count)));
+      const matrix lines = wide ? of(x, n, 1) : of(x, 1, k), turned = of(x, lines.along, lines.by);
+      product(memory, k, k, n, lines, turned, 1, 0, own, own, 1);
+      damp(k, damping, own);
+      const double inverse = 1 / sqrt(squares(own, k * k, 1) + eps * eps);
+      scale(own, k * k, 1, (real)inverse);
+      real *factor = polynomial(memory, k, steps, numbers + 3, own);
+      scale(factor, k * k, 1, (real)sqrt(inverse));
+      apply(memory, k, n, wide, factor, x, strip);
+    }
     if (sizes[2]) equalize(rows, columns, sizes[2] == 2, eps, x);
     for (word i = 0; wider && i < count; i++) (*entries)[i] = (float)x[i];
   }

@@ -29,8 +29,8 @@ def _multiplications(few: Any, many: Any) -> Any:
     return (3 * few + 2 * many) * few**2
 
 
-def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
-    """Do to each matrix what :meth:`.BaseUpdate.orthogonalized` does, in place.
+def orthogonalize(sizes: Addresses, entries: Addresses, steps: int, damping: float = 0.0) -> bool:
+    """Do to each matrix what :class:`.BaseUpdate` does to orthogonalize it, in place.
 
     Small ones are computed in double precision, since matrices of a low rank amplify roundings.
 
@@ -38,12 +38,13 @@ def orthogonalize(sizes: Addresses, entries: Addresses, steps: int) -> bool:
         sizes: `(matrices, 3)`: rows, columns, and 1 if rows are to be of equal size, 2 if columns
             are, else 0.
         entries: where each matrix begins, contiguous and float32, `(matrices,)`.
-        steps: number of iterations.
+        steps: number of iterations; 0 to make sizes equal alone.
+        damping: as of :func:`.rough_polar_factor`.
 
     Returns:
         Whether it is done: not where it cannot be compiled.
     """
-    numbers = _numbers(steps)
+    numbers = _numbers(steps, damping)
     few, many = np.sort(sizes[:, :2], 1).T
     exact = _multiplications(few, many) <= EXACT
     for double, chosen in ((True, exact), (False, ~exact)):
@@ -62,6 +63,6 @@ def _run(double: bool) -> Any:
 
 
 @cache
-def _numbers(steps: int) -> Any:
+def _numbers(steps: int, damping: float) -> Any:
     polynomials = [number for step in range(steps) for number in coefficients(step)]
-    return np.array([EPS, LEAST, *polynomials], dtype=np.float32)
+    return np.array([EPS, LEAST, damping, *polynomials], dtype=np.float32)

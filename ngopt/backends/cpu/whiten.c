@@ -1,9 +1,8 @@
 /* Whitening of bundles; see ngopt/rules/buckets/whitening.py. Stands behind product.c and lines.c.
  *
- * Sizes of each bundle are its three sides, the last for taps, and whose sizes become equal: 0 of
- * nothing, 1 of the first side, 2 of the second. Its tensors are the momentum, the gradient, the
- * covariances of each side, and their roots; null where a side has none. Numbers are eps, the least
- * mean square, and the share of the gradient in the covariances. */
+ * Sizes of each bundle are its three sides, the last for taps. Its tensors are the momentum, the
+ * gradient, the covariances of each side, and their roots; null where a side has none. Numbers are
+ * the least mean square, and the share of the gradient in the covariances. */
 
 enum { MOMENTUM, GRADIENT, COVARIANCES, ROOTS = COVARIANCES + 3, TENSORS = ROOTS + 3 };
 
@@ -31,8 +30,8 @@ static void add(panels memory, word size, word depth, matrix lines, real share, 
 static void take_in(panels memory, const word *sizes, real **own, real *other,
                     const float *numbers) {
   const word a = sizes[0], b = sizes[1], taps = sizes[2];
-  real *gradient = own[GRADIENT], **covariances = own + COVARIANCES, share = numbers[2];
-  normalize(gradient, a * b * taps, numbers[1]);
+  real *gradient = own[GRADIENT], **covariances = own + COVARIANCES, share = numbers[1];
+  normalize(gradient, a * b * taps, numbers[0]);
   if (covariances[0])
     add(memory, a, b * taps, of(gradient, b * taps, 1), share, covariances[0]);
   if (covariances[1] && taps == 1)
@@ -74,7 +73,7 @@ static void whiten(panels memory, const word *sizes, real **own, real *other, do
 void run(word bundles, word finish, word *sizes, real **tensors, float *numbers) {
   word side = 0, largest = 0;
   for (word n = 0; n < bundles; n++) {
-    const word *own = sizes + 4 * n, count = own[0] * own[1] * own[2];
+    const word *own = sizes + 3 * n, count = own[0] * own[1] * own[2];
     /* All but one of the sides may be together the columns, and all of them but taps the rows. */
     side = most(side, most(own[0] * own[1], most(own[1] * own[2], own[0] * own[2])));
     largest = most(largest, count);
@@ -82,14 +81,11 @@ void run(word bundles, word finish, word *sizes, real **tensors, float *numbers)
   panels memory = panels_for(side);
   real *other = malloc((size_t)largest * sizeof(real));
   if (!other) abort();
-  for (; bundles > 0; bundles--, sizes += 4, tensors += TENSORS) {
-    if (!finish) {
+  for (; bundles > 0; bundles--, sizes += 3, tensors += TENSORS) {
+    if (finish)
+      whiten(memory, sizes, tensors, other, numbers[0]);
+    else
       take_in(memory, sizes, tensors, other, numbers);
-      continue;
-    }
-    whiten(memory, sizes, tensors, other, numbers[1]);
-    if (sizes[3])
-      equalize(sizes[0], sizes[1] * sizes[2], sizes[3] == 2, numbers[0], tensors[MOMENTUM]);
   }
   free(memory.high);
   free(memory.wide);

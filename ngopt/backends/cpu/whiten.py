@@ -9,7 +9,7 @@ import torch
 
 from ngopt.backends.cpu.build import load_with_products
 from ngopt.backends.tables import Addresses
-from ngopt.features.scale import EPS, LEAST
+from ngopt.features.scale import LEAST
 
 MOST = 2**24
 """Number of multiplications up to which a bundle takes less time here, on one thread, than in torch
@@ -26,8 +26,7 @@ def take_in(sizes: Addresses, tensors: Addresses, share: float) -> bool:
     """Take gradients into the covariances of each bundle, as :class:`.Whitening` does.
 
     Args:
-        sizes: `(bundles, 4)`: of the three sides, and 1 if lines of the first are to be of equal
-            size, 2 if those of the second are, else 0.
+        sizes: `(bundles, 3)`, of the three sides.
         tensors: `(bundles, 8)`: where the momentum, the gradient, the covariances of each side, and
             their roots begin, all contiguous and float32; 0 where a side has none. Gradients are
             overwritten.
@@ -49,6 +48,6 @@ def _run(sizes: Addresses, tensors: Addresses, share: float, *, finish: bool) ->
     if run is None:
         return False
     sizes, tensors = (np.ascontiguousarray(table) for table in (sizes, tensors))
-    numbers = np.array([EPS, LEAST, share], dtype=np.float32)
+    numbers = np.array([LEAST, share], dtype=np.float32)
     run(len(sizes), finish, sizes.ctypes.data, tensors.ctypes.data, numbers.ctypes.data)
     return True

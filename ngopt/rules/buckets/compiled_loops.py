@@ -25,7 +25,7 @@ from ngopt.rules.buckets.compiled_messages import FLOAT, CompiledMessages, Messa
 from ngopt.rules.buckets.loop_tables import KNOWN, SUMS, LoopTables, item_numbers
 from ngopt.rules.buckets.memory_layout import Batch, Segment
 from ngopt.rules.buckets.messages import BucketMessages, MessageProducts
-from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, SIDES, Whitening, place_of, sides
+from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, Whitening, place_of, sides
 from ngopt.rules.layers.entry_head import EntryHead
 
 Made = TypeVar("Made")
@@ -425,19 +425,22 @@ class CompiledLoops(LoopTables):
         sizes, items = batch.whitened
         if not len(items):
             return True
+        base_update, sides_of = self._base_update, batch.whitened_sides
         places, offsets = [self._mixture_results[number][items]], self._whitening_offsets[number]
         for key in (COVARIANCES, ROOTS):
             begin = self._begin(whitening.tensors(key, self.plan.names), FLOAT)[batch.items][items]
             places.append(np.where(offsets < 0, 0, begin[:, None] + offsets))
         tensors = np.hstack(places)
-        if not take_in(sizes, tensors, 1 - self._base_update.whitening_decay):
+        if not take_in(sides_of, tensors, 1 - base_update.whitening_decay):
             return False
         if whitening.refresh:
             for segment in batch.segments:
                 if segment.bucket.whitened and segment.c_sizes:
                     for side in sides(segment.bucket):
                         whitening.compute_roots(segment.bucket, segment.members, side)
-        return whiten(sizes, tensors)
+        return whiten(sides_of, tensors) and orthogonalize(
+            sizes, tensors[:, 0], base_update.whitened_orthogonal, base_update.orthogonal_damping
+        )
 
     def _offsets_of(self, batch: Batch) -> Addresses:
         """Offsets of the covariances of each side of the bundles that C whitens, in bytes.
@@ -449,7 +452,7 @@ class CompiledLoops(LoopTables):
             shape = segment.bucket.shape
             if not (segment.bucket.whitened and segment.c_sizes):
                 continue
-            order = (2, 1, 3) if segment.matrix_layout.turned else SIDES
+            order = segment.dims
             steps = np.array([shape[side] ** 2 for side in order])
             groups = np.arange(shape[0])[:, None]
             for number in segment.members:

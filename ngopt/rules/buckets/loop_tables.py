@@ -441,9 +441,7 @@ def _runs(member: Member, tensor: Tensor) -> Tensor:
 
 
 def _c_sizes(segment: Segment, base_update: BaseUpdate) -> tuple[int, ...] | None:
-    """Arguments of C functions for each matrix of a segment; None to use torch."""
-    if segment.bucket.whitened:
-        return _c_sizes_of_whitened(segment, base_update)
+    """Arguments of :func:`.orthogonalize` for each matrix of a segment; None to use torch."""
     matrix, groups, (rows, columns) = (
         segment.bucket.matrix,
         segment.bucket.shape[0],
@@ -451,6 +449,8 @@ def _c_sizes(segment: Segment, base_update: BaseUpdate) -> tuple[int, ...] | Non
     )
     if matrix is None or not orthogonalize.worthwhile(rows, columns):
         return None
+    if segment.bucket.whitened:
+        return _c_sizes_of_whitened(segment, base_update)
     flat = torch.arange(groups * rows * columns).view(groups, rows, columns)
     given = matrix.view(segment.matrix_layout.arrays(flat))
     for turned, lines in ((1, flat), (2, flat.mT)):
@@ -465,7 +465,7 @@ def _c_sizes_of_whitened(segment: Segment, base_update: BaseUpdate) -> tuple[int
     if not whiten.worthwhile((out, into, taps)):
         return None
     if segment.matrix_layout.turned:
-        return into, out, taps, 2 * base_update.equal_rows
+        return into, out, 2 * base_update.equal_rows
     if segment.matrix_layout == MatrixLayout.straight((out, into, taps)):
-        return out, into, taps, 1 * base_update.equal_rows
+        return out, into * taps, 1 * base_update.equal_rows
     return None

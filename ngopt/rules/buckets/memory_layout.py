@@ -131,8 +131,7 @@ class Segment:
 
     Attributes:
         context: offsets of the context of each matrix, `(matrices, numbers)`, in blocks.
-        c_sizes: arguments of :func:`.orthogonalize` or :func:`.whiten` for each matrix; None to use
-            torch.
+        c_sizes: arguments of :func:`.orthogonalize` for each matrix; None to use torch.
     """
 
     def __init__(
@@ -156,6 +155,11 @@ class Segment:
         return members, len(self.items) // max(1, members * groups), groups
 
     @property
+    def dims(self) -> tuple[int, int, int]:
+        """Sides of an array in the order of memory: 1 for outputs, 2 for inputs, 3 for taps."""
+        return (2, 1, 3) if self.matrix_layout.turned else (1, 2, 3)
+
+    @property
     def entries(self) -> int:
         """Number of entries of a matrix."""
         rows, columns = self.matrix_layout.sides
@@ -171,7 +175,7 @@ class CItems(NamedTuple):
     """Matrices of a batch that are handled in C.
 
     Args:
-        sizes: their arguments, `(matrices, numbers)`.
+        sizes: their arguments, `(matrices, 3)`.
         items: their indices in the batch.
     """
 
@@ -183,7 +187,7 @@ class CItems(NamedTuple):
         """All matrices of some segments, of a batch that begins with the matrix `first`."""
         sizes = [size for s in segments for size in [s.c_sizes or ()] * len(s.items)]
         items = [number - first for s in segments for number in s.items]
-        table = np.array(sizes, dtype=np.int64).reshape(len(items), -1 if items else 3)
+        table = np.array(sizes, dtype=np.int64).reshape(-1, 3)
         return cls(table, np.array(items, dtype=np.int64))
 
 
@@ -195,7 +199,8 @@ class Batch:
 
     Attributes:
         orthogonalized: matrices that :func:`.orthogonalize` handles.
-        whitened: matrices that :func:`.whiten` handles.
+        whitened: matrices that :func:`.whiten` handles before.
+        whitened_sides: of these, `(matrices, 3)`, in the order of memory.
     """
 
     def __init__(self, segments: list[Segment]) -> None:
@@ -208,5 +213,12 @@ class Batch:
             CItems.of([s for s in in_c if s.bucket.whitened == whitened], self.items.start)
             for whitened in (False, True)
         )
+        sides = [
+            [segment.bucket.shape[dim] for dim in segment.dims]
+            for segment in in_c
+            if segment.bucket.whitened
+            for _ in segment.items
+        ]
+        self.whitened_sides = np.array(sides, dtype=np.int64).reshape(-1, 3)
         last = segments[-1]
         self.entries = last.offset + len(last.items) * last.entries

@@ -12,11 +12,11 @@ SMALL = [(1, 1), (1, 9), (9, 1), (8, 8), (5, 40), (40, 5)]
 SHAPES = [*SMALL, (33, 64), (64, 33), (16, 300), (120, 290), (300, 270)]
 
 
-def expected(matrices, steps, lines):
+def expected(matrices, steps, lines, damping=0.0):
     _, rows, columns = matrices.shape
     square = matrices.square().mean((1, 2), keepdim=True)
     given = matrices * root_inverse(square) * (rows * columns) ** -0.5
-    result = rough_polar_factor(given, steps)
+    result = rough_polar_factor(given, steps, damping) if steps else matrices
     if lines:
         squares = result.square().mean(3 - lines, keepdim=True)
         result = result * torch.rsqrt(squares + EPS**2)
@@ -32,6 +32,16 @@ def test_as_torch_does(shape, steps, lines):
     wanted = expected(matrices.double(), steps, lines)
     sizes = np.array([[*shape, lines]] * 3)
     assert orthogonalize(sizes, addresses(matrices, 1), steps)
+    torch.testing.assert_close(matrices.double(), wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max())
+
+
+@pytest.mark.parametrize(("steps", "damping"), [(2, 0.5), (3, 2.0), (0, 1.0)])
+@pytest.mark.parametrize("shape", [(1, 9), (16, 24), (40, 5), (300, 270)], ids=str)
+@torch.no_grad()
+def test_as_torch_does_with_damping_and_without_iterations(shape, steps, damping):
+    matrices = 1e-3 * torch.randn(2, *shape)
+    wanted = expected(matrices.double(), steps, 1, damping)
+    orthogonalize(np.array([[*shape, 1]] * 2), addresses(matrices, 1), steps, damping)
     torch.testing.assert_close(matrices.double(), wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max())
 
 

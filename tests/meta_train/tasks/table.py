@@ -18,6 +18,7 @@ TABLE = {
     "convnet, layer": "convnet:size=4,width=4,depth=2,norm=layer,batch=16",
     "flow": "flow:size=4,width=8,hidden=1,depth=3,activation=tanh,batch=16",
     "gnn": "gnn:nodes=12,width=8,depth=2,batch=32",
+    "gpt": "gpt_lm:length=6,width=8,depth=1,heads=2,batch=8",
     "kan": "kan:size=4,width=4,depth=2,bumps=4,batch=32",
     "mixer": "mixer:size=4,patch=2,width=8,depth=1,batch=16",
     "mlp": "mlp:size=4,width=8,depth=2,activation=silu,batch=16",

@@ -84,6 +84,7 @@ def test_as_operations_of_torch_on_the_zoo(name):
         {"base_update": {"orthogonal": 3, "equal_rows": False}},
         {"base_update": {"whitening_limit": 1024}},
         {"base_update": {"whitening_limit": 8, "equal_rows": False}},
+        {"base_update": {"whitening_limit": 1024, "whitened_orthogonal": 2}},
     ],
     ids=str,
 )

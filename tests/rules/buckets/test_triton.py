@@ -23,7 +23,11 @@ def made(rule, name, where):
         return trajectory(rule, zoo_graph(name), 3)
 
 
-DIRECTIONS = {"orthogonalized": {}, "whitened": {"whitening_limit": 64}}
+DIRECTIONS = {
+    "orthogonalized": {},
+    "whitened": {"whitening_limit": 64},
+    "both": {"whitening_limit": 64, "whitened_orthogonal": 2},
+}
 every_direction = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 
 

@@ -16,6 +16,7 @@ from ngopt.rules.buckets.whitening import (
 from ngopt.rules.matrix_gnn import MatrixGNN
 from tests.hand_built import graph, layout, spaces
 from tests.rules.rule_inputs import draw, relative_error, trajectory
+from tests.rules.untrained import rough_polar_factor
 
 S = spaces(x=4, h=6, n=5)
 LAYOUTS = {
@@ -86,6 +87,22 @@ def test_gradients_of_one_covariance_are_whitened():
     found = squares.mean(0)
     assert scales.square().max() / scales.square().min() > 100
     assert found.max() / found.min() < 3
+
+
+@every_layout
+@pytest.mark.parametrize("equal", [False, True])
+def test_whitened_momenta_are_orthogonalized(described, equal):
+    base_update = BaseUpdate(
+        whitening_limit=8, equal_rows=equal, whitened_orthogonal=3, orthogonal_damping=0.5
+    )
+    whitening, _, bucket = whitening_of(described)
+    own = whitening.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))[0, 0]
+    expected = rough_polar_factor(own.flatten(2), 3, 0.5)
+    if equal:
+        expected = expected / expected.norm(dim=2, keepdim=True)
+    whitening, _, _ = whitening_of(described, base_update)
+    found = whitening.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))[0, 0].flatten(2)
+    torch.testing.assert_close(found / found.norm(), expected / expected.norm(), rtol=0, atol=1e-6)
 
 
 @every_layout

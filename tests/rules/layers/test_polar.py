@@ -16,25 +16,37 @@ def unit(*shape, dtype=torch.float64):
     return matrices / torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
 
 
+@pytest.mark.parametrize("damping", [0.0, 0.7])
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_acts_on_singular_values_alone(shape, steps):
+def test_acts_on_singular_values_alone(shape, steps, damping):
     wide = unit(*shape)
-    expected = untrained.rough_polar_factor(wide, steps)
-    torch.testing.assert_close(rough_polar_factor(wide, steps), expected, rtol=0, atol=1e-9)
+    expected = untrained.rough_polar_factor(wide, steps, damping)
+    found = rough_polar_factor(wide, steps, damping)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("steps", [2, 3, 5])
-def test_brings_singular_values_near_1(steps):
+@pytest.mark.parametrize(("steps", "off"), [(2, 0.39), (3, 0.041), (5, 0.041)])
+def test_brings_singular_values_near_1(steps, off):
     # Two values whose fourth powers add up to 1, as they are after the division.
     small = torch.logspace(-1.5, -0.08, 50, dtype=torch.float64)
     large = (1 - small**4) ** 0.25
     values = torch.stack([large, small], 1)
     found = torch.diagonal(rough_polar_factor(torch.diag_embed(values), steps), dim1=1, dim2=2)
-    assert found.min() > 0.61
-    assert found.max() < 1.39
+    assert (found - 1).abs().max() < off
     tiny = rough_polar_factor(torch.diag(torch.tensor([1.0, 1e-4]))[None])[0, 1, 1]
     assert tiny == pytest.approx(21.46e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("damping", [0.3, 1.0, 10.0])
+@pytest.mark.parametrize("shape", [(40, 40), (24, 70), (70, 24)], ids=str)
+def test_damping_keeps_differences_of_small_singular_values(shape, damping):
+    matrices = unit(3, *shape)
+    first, values, last = torch.linalg.svd(matrices, full_matrices=False)
+    squares = values.square()
+    exact = values * (squares + damping * squares.mean(1, keepdim=True)).rsqrt()
+    found = rough_polar_factor(matrices, 3, damping)
+    torch.testing.assert_close(found, (first * exact.unsqueeze(1)) @ last, rtol=0, atol=0.02)
 
 
 def test_as_precise_in_single_precision_as_that_allows():
