@@ -17,11 +17,11 @@ from 0.03 to 1 between 0.62 and 1.39, as near to 1 as two can, and multiply smal
 third brings those between 0.96 and 1.04."""
 
 
-SCALE, FACTOR, LEAST = 2.0**7, 2.0**6, 1e-3
+SCALE, FACTOR, LEAST = 2.0**7, 2.0**5, 1e-3
 """In half precision: by what matrices and their factor are multiplied, so that small rows are not
 lost and nothing is beyond 65504, and a Frobenius norm of products that counts as zero."""
 
-MOST_STEPS = 2
+MOST_STEPS = 3
 """Number of iterations up to which that holds."""
 
 WORTH = 2**28
