@@ -69,10 +69,10 @@ CASES: dict[str, Case] = {
 }
 
 
-def ours(**options: Any) -> Build:
-    """Our optimizer, with the shipped rule or, given options, a fresh one."""
+def ours(rule: str = "default", **options: Any) -> Build:
+    """Our optimizer, with a shipped rule or, given options, a fresh one."""
     if not options:
-        return lambda model: [NeuralGraphOptimizer(model, LR)]
+        return lambda model: [NeuralGraphOptimizer(model, LR, rule=rule)]
     return lambda model: [NeuralGraphOptimizer(model, LR, rule=MatrixGNN(**options))]
 
 
@@ -90,6 +90,7 @@ CONTESTANTS: dict[str, Build] = {
     "AdamW, foreach": lambda model: [AdamW(model.parameters(), LR, foreach=True)],
     "Muon": muon,
     "ngopt": ours(),
+    "ngopt, whitened": ours("whitened"),
     "ngopt, graph off": ours(context_every=8, square_dtype="bfloat16", graph_context=False),
     "ngopt, float32 state": ours(context_every=8, momentum_dtype="float32"),
     "ngopt, each step a look": ours(square_dtype="bfloat16"),

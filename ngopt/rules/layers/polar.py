@@ -12,9 +12,9 @@ COEFFICIENTS = (
     (3.349, -3.297, 0.946),
     (2.0527, -1.4301, 0.3896),
 )
-"""Of the quintic polynomials, the last of them for all later iterations. The first two bring numbers
-from 0.03 to 1 between 0.62 and 1.39, as near to 1 as two can, and multiply small ones by 21; the
-third brings those between 0.96 and 1.04."""
+"""Of the quintic polynomials, the last for all later iterations. The first two bring numbers from
+0.03 to 1 between 0.62 and 1.39, as near to 1 as two can, and multiply small ones by 21; the third
+brings those between 0.96 and 1.04."""
 
 
 SCALE, FACTOR, LEAST = 2.0**7, 2.0**5, 1e-3
