@@ -109,7 +109,7 @@ class BaseUpdate:
     late_slow_reference: float = 1000.0
     nesterov: float = 0.8
     nesterov_reference: float = 100.0
-    orthogonal: int = 2
+    orthogonal: int = 3
     whitened_orthogonal: int = 0
     orthogonal_damping: float = 1.0
     equal_rows: bool = True
