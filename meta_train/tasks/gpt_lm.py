@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from meta_train.data.text import text
 from meta_train.tasks.attention import Layer
 from meta_train.tasks.family import register
-from meta_train.tasks.model_parts import next_character
-from meta_train.tasks.model_task import ModelTask
 from meta_train.tasks.transformer_lm import Embedding, TransformerLM
 
 SPREAD = 0.02
@@ -64,24 +61,8 @@ class GPTLM(TransformerLM):
     Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
     """
 
-    def task(
-        self,
-        data: str,
-        length: int,
-        width: int,
-        depth: int,
-        heads: int,
-        activation: str,
-        batch: int,
-    ) -> ModelTask:
-        """Build the task of one choice of each field.
-
-        Raises:
-            MetaTrainError: if the heads do not divide the width.
-        """
-        dataset = text(data, length)
-
-        def build() -> nn.Module:
-            return GPT(dataset.classes, length, width, depth, heads, activation)
-
-        return ModelTask(build, dataset, next_character, batch)
+    def model(
+        self, characters: int, length: int, width: int, depth: int, heads: int, activation: str
+    ) -> nn.Module:
+        """Build a model of one choice of each field."""
+        return GPT(characters, length, width, depth, heads, activation)

@@ -75,11 +75,17 @@ class TransformerLM(Family):
         dataset = text(data, length)
 
         def build() -> nn.Module:
-            return nn.Sequential(
-                Embedding(dataset.classes, length, width),
-                *(Layer(width, heads, activation, causal=True) for _ in range(depth)),
-                nn.LayerNorm(width),
-                nn.Linear(width, dataset.classes),
-            )
+            return self.model(dataset.classes, length, width, depth, heads, activation)
 
         return ModelTask(build, dataset, next_character, batch)
+
+    def model(
+        self, characters: int, length: int, width: int, depth: int, heads: int, activation: str
+    ) -> nn.Module:
+        """Build a model of one choice of each field."""
+        return nn.Sequential(
+            Embedding(characters, length, width),
+            *(Layer(width, heads, activation, causal=True) for _ in range(depth)),
+            nn.LayerNorm(width),
+            nn.Linear(width, characters),
+        )

@@ -6,8 +6,9 @@ from meta_train.tasks.family import family_of
 from tests.meta_train.tasks.table import task_of
 
 
-def test_characters_are_predicted_from_those_before():
-    task = task_of("transformer_lm:length=10,depth=2,width=8,heads=2")
+@pytest.mark.parametrize("family", ["transformer_lm", "gpt_lm", "moe"])
+def test_characters_are_predicted_from_those_before(family):
+    task = task_of(f"{family}:length=10,depth=2,width=8,heads=2")
     tokens = torch.randint(96, (1, 10))
     changed = tokens.clone()
     changed[0, 6] = (tokens[0, 6] + 1) % 96
