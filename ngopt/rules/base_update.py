@@ -58,8 +58,8 @@ class BaseUpdate:
         orthogonal: number of iterations that orthogonalize matrices; 0 for Adam's direction.
         whitened_orthogonal: the same after whitening; 0 for none.
         orthogonal_damping: what is added to squared singular values of whitened matrices for that,
-            in units of their mean. With 0 all become alike; with more, those below keep some of
-            their differences, as the noise in them does.
+            in units of their mean. With 0 all singular values come near 1; with more, only those
+            far above the root of that do, and those far below keep their proportions.
         equal_rows: whether all rows of an orthogonalized or whitened matrix get the same size.
         whitening_limit: momenta of bundles with at most so many outputs, inputs and taps are
             whitened instead of orthogonalized: multiplied by inverse roots of the covariances of
@@ -272,17 +272,17 @@ class BaseUpdate:
         Returns:
             Array of the same shape; 0 where rows of the momentum are 0.
         """
-        return matrix.array(self._even(matrix.view(momentum), self.orthogonal, 0.0))
+        return matrix.array(self._orthogonalized(matrix.view(momentum), self.orthogonal, 0.0))
 
-    def evened(self, whitened: Tensor) -> Tensor:
+    def orthogonalized_whitened(self, whitened: Tensor) -> Tensor:
         """Return whitened matrices, orthogonalized and with equal rows where that is asked for.
 
         Args:
             whitened: `(..., rows, columns)`; overwritten where no derivative needs them.
         """
-        return self._even(whitened, self.whitened_orthogonal, self.orthogonal_damping)
+        return self._orthogonalized(whitened, self.whitened_orthogonal, self.orthogonal_damping)
 
-    def _even(self, matrices: Tensor, iterations: int, damping: float) -> Tensor:
+    def _orthogonalized(self, matrices: Tensor, iterations: int, damping: float) -> Tensor:
         given = matrices.reshape(-1, *matrices.shape[-2:])
         if iterations:
             given = scaled(given, inverse_norms(given))

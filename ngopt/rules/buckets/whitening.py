@@ -129,7 +129,7 @@ class Whitening:
             lead = momenta.shape[:3]
             product = roots.view(*lead, *roots.shape[-2:]) @ lines
             momenta = _arrays(product, side, momenta.shape)
-        return self._base_update.evened(momenta.flatten(-2)).view(momenta.shape)
+        return self._base_update.orthogonalized_whitened(momenta.flatten(-2)).view(momenta.shape)
 
     def _take_in(
         self, bucket: "Bucket", members: Sequence[int], side: int, products: Tensor

@@ -50,7 +50,7 @@ def rough_polar_factor(matrices: Tensor, steps: int = 2, damping: float = 0.0) -
             counts as zero and becomes smaller.
         steps: number of iterations, at least 1.
         damping: what is added to the squares of singular values in :math:`A`, in units of their
-            mean. It leaves those that are far below as they are, up to a factor.
+            mean. Singular values far below the root of that keep their proportions.
 
     Returns:
         `(matrices, rows, columns)`.
@@ -82,7 +82,8 @@ def in_half_precision(
 ) -> Tensor:
     """Do the same by products of matrices in half precision, which are added up in float32.
 
-    The direction is off by some tenths of a per cent.
+    The direction is off by some tenths of a per cent, after three iterations of an ill-conditioned
+    matrix by one.
 
     Args:
         matrices: as for :func:`rough_polar_factor`.
