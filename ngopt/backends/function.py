@@ -7,8 +7,8 @@ from enum import Enum
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ngopt.errors import NgoptError
 
@@ -61,7 +61,7 @@ class Argument:
 
     def example(self) -> Tensor:
         """Any tensor of this kind; not a random one, for the random state is the user's."""
-        return torch.ones(self.kind.value, dtype=self.dtype)
+        return torch.ones(self.kind.value, dtype=self.dtype, device="cpu")
 
 
 class Result(NamedTuple):
@@ -86,6 +86,67 @@ def number_of_outputs(results: Sequence[Result]) -> int:
     )
 
 
+class Call(NamedTuple):
+    """An operation of ATen on named numbers.
+
+    Args:
+        name: of its result.
+        operation: such as `mul`.
+        arguments: names of numbers, and literals.
+        options: literals by keyword.
+        shape: of its result.
+    """
+
+    name: str
+    operation: str
+    arguments: list[Any]
+    options: dict[str, Any]
+    shape: torch.Size
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down the operations on examples."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
+        self.names: dict[int, str] = {}
+        self._alive: list[Tensor] = []
+
+    def add(self, tensor: Tensor, name: str) -> str:
+        """Give a name to a tensor, which is kept, so that no other gets its place in memory."""
+        self._alive.append(tensor)
+        self.names[id(tensor)] = name
+        return name
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        options = kwargs or {}
+        result = func(*args, **options)
+        operation = str(func).split(".")[1]
+        arguments = [self.names[id(a)] if isinstance(a, Tensor) else a for a in args]
+        if operation in ("view", "expand"):
+            arguments = arguments[:1]
+        name = self.add(result, f"{operation}_{len(self.calls)}")
+        self.calls.append(Call(name, operation, arguments, options, result.shape))
+        return result
+
+    def needed_for(self, names: Sequence[str]) -> list[Call]:
+        """The calls on which these numbers depend, in order."""
+        needed = set(names)
+        kept = []
+        for call in reversed(self.calls):
+            if call.name in needed:
+                kept.append(call)
+                needed.update(a for a in call.arguments if isinstance(a, str))
+        return kept[::-1]
+
+
 Emit = Callable[..., str]
 """Writes an operation down, given names of variables and literals."""
 
@@ -107,11 +168,6 @@ class Writer(ABC):
     def __init__(self, arguments: Sequence[Argument], results: Sequence[Result]) -> None:
         self.arguments, self.results = arguments, results
         self.kinds: dict[str, ArgumentShape] = {}
-        self._waiting = [
-            (number, part, argument)
-            for number, argument in enumerate(arguments)
-            for part in range(argument.count)
-        ]
 
     def write(self, function: Function) -> None:
         """Write it down.
@@ -120,32 +176,21 @@ class Writer(ABC):
             function: takes a tensor for each argument, of a shape that broadcasts to `(rows,
                 columns)`, and returns one of that shape for each result; made of single operations.
         """
-        with torch.no_grad():
-            examples = [a.example() for a in self.arguments for _ in range(a.count)]
-            traced = make_fx(function)(*examples)
-        for node in traced.graph.nodes:
-            self._take(node)
-
-    def _take(self, node: fx.Node) -> None:
-        if node.op == "placeholder":
-            number, part, argument = self._waiting.pop(0)
-            self.kinds[node.name] = argument.kind
-            self.argument(node.name, number, part, argument)
-        elif node.op == "call_function":
-            operation = str(node.target).split(".")[1]
-            arguments = [a.name if isinstance(a, fx.Node) else a for a in node.args]
-            if operation in ("view", "expand"):
-                arguments = arguments[:1]
-            self.kinds[node.name] = ArgumentShape.of(node.meta["val"].shape)
-            self.operation(node.name, operation, arguments, node.kwargs)
-        elif node.op == "output":
-            (values,) = node.args
-            assert isinstance(values, (tuple, list))
-            for value, result in zip(values, self.results, strict=True):
-                assert isinstance(value, fx.Node)
-                self.result(value.name, result)
-        else:
-            raise TypeError(f"{node.op} in a function of entries")
+        examples = [a.example() for a in self.arguments for _ in range(a.count)]
+        numbers = [(n, part) for n, a in enumerate(self.arguments) for part in range(a.count)]
+        recorder = _Recorder()
+        for example, (number, part) in zip(examples, numbers, strict=True):
+            name = recorder.add(example, f"argument_{number}_{part}")
+            self.kinds[name] = self.arguments[number].kind
+            self.argument(name, number, part, self.arguments[number])
+        with torch.no_grad(), recorder:
+            values = function(*examples)
+        outputs = [recorder.names[id(value)] for value in values]
+        for call in recorder.needed_for(outputs):
+            self.kinds[call.name] = ArgumentShape.of(call.shape)
+            self.operation(call.name, call.operation, call.arguments, call.options)
+        for name, result in zip(outputs, self.results, strict=True):
+            self.result(name, result)
 
     def expression(
         self, operation: str, arguments: Sequence[Any], options: Mapping[str, Any]
