@@ -79,12 +79,42 @@ def init_moments(
     }
 
 
-def update_moments(state: dict[str, Tensor], gradient: Tensor) -> tuple[dict[str, Tensor], Moments]:
+class Window(NamedTuple):
+    """Number of steps over which the slow momentum averages: 100, or more in the long run.
+
+    Args:
+        power: by what power of the number of steps it grows.
+        reference: number of steps after which it begins to.
+    """
+
+    power: float = 0.0
+    reference: float = 200.0
+
+    def share(self, step: Tensor) -> Tensor | float:
+        """Share of the newest gradient in the slow momentum.
+
+        Args:
+            step: number of gradients, this one included, any shape.
+        """
+        if not self.power:
+            return 1 - SLOW
+        grown = (step * (1 / self.reference)).clamp_min(1.0)
+        return (1 - SLOW) * grown**-self.power
+
+
+FIXED = Window()
+"""100 steps, always."""
+
+
+def update_moments(
+    state: dict[str, Tensor], gradient: Tensor, window: Window = FIXED
+) -> tuple[dict[str, Tensor], Moments]:
     """Take one gradient into the state.
 
     Args:
         state: what :func:`init_moments` or the last call returned; left as it is.
         gradient: of the parameter's shape.
+        window: of the slow momentum.
 
     Returns:
         The new state, and the bias-corrected moments before they are rounded to be stored.
@@ -92,12 +122,12 @@ def update_moments(state: dict[str, Tensor], gradient: Tensor) -> tuple[dict[str
     dtype = compute_dtype(state["square"])
     gradient = gradient.to(dtype)
     step = state["step"] + 1
+    count = step.to(dtype)
     new = {
         "fast": torch.lerp(state["fast"].to(dtype), gradient, 1 - FAST),
-        "slow": torch.lerp(state["slow"].to(dtype), gradient, 1 - SLOW),
+        "slow": torch.lerp(state["slow"].to(dtype), gradient, window.share(count)),
         "square": torch.lerp(state["square"].to(dtype), gradient.square(), 1 - SQUARE),
     }
-    count = step.to(dtype)
     moments = Moments(
         new["fast"] / correction(FAST, count),
         new["slow"] / correction(SLOW, count),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ngopt.errors import RuleError
 from ngopt.features.bundle_features import fan_in, input_indices
-from ngopt.features.moments import FAST, SLOW, Moments
+from ngopt.features.moments import FAST, SLOW, Moments, Window
 from ngopt.features.numbers import Number, either, smaller
 from ngopt.features.scale import EPS, floored, root, root_inverse, row_squares, scaled
 from ngopt.graph.bundle import Bundle
@@ -50,6 +50,9 @@ class BaseUpdate:
 
     Args:
         slow: weight of the slow momentum in the base direction, at first.
+        slow_power: by what power of their number the steps over which the slow momentum averages
+            become more than 100; 0 for always 100.
+        slow_reference: number of steps after which they begin to; at least 100.
         late_slow: by how much its weight in matrices grows in the long run, where gradients are
             noise that has to average out: to `1 + late_slow` times that.
         late_slow_reference: number of steps after which half of that is added.
@@ -105,6 +108,8 @@ class BaseUpdate:
     """
 
     slow: float = 1.0
+    slow_power: float = 0.0
+    slow_reference: float = 200.0
     late_slow: float = 0.0
     late_slow_reference: float = 1000.0
     nesterov: float = 0.8
@@ -150,6 +155,8 @@ class BaseUpdate:
         sane = (
             0 <= self.trust < 1
             and min(self.slow, self.late_slow, self.nesterov) >= 0
+            and 0 <= self.slow_power <= 1
+            and self.slow_reference >= 100
             and isinstance(self.equal_rows, bool)
             and all(isinstance(n, int) for n in (self.orthogonal, self.whitened_orthogonal))
             and min(self.orthogonal, self.whitened_orthogonal, self.orthogonal_damping) >= 0
@@ -177,8 +184,9 @@ class BaseUpdate:
         )
         if not sane:
             raise RuleError(
-                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow, late_slow, "
-                "nesterov, scale_bound, decay_bound, slow_bound, weight_reference, "
+                f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow_power from 0 "
+                "to 1; slow_reference >= 100; slow, late_slow, nesterov, scale_bound, "
+                "decay_bound, slow_bound, weight_reference, "
                 "orthogonal_damping and powers >= 0; whole orthogonal and whitened_orthogonal >= "
                 "0; equal_rows True or False; whole whitening_limit >= 0; 0 <= whitening_decay < "
                 "1; 1e-6 <= damping <= 1; scarce_damping and first_damping from 0 to 1; 0 < "
@@ -199,6 +207,11 @@ class BaseUpdate:
                 f"  Use any of: {', '.join(known)}."
             )
         return cls(**values)
+
+    @property
+    def window(self) -> Window:
+        """Of the slow momentum."""
+        return Window(self.slow_power, self.slow_reference)
 
     def gate(self, correction: Tensor, moments: Moments) -> Tensor:
         """Set corrections to 0 where an entry has had no gradient for long, such as pruned ones.
@@ -381,7 +394,7 @@ class BaseUpdate:
             square: mean of squared gradients.
             step: number of gradients so far.
         """
-        return _signal(fast, square, step.to(fast), FAST)[0].clamp(0.0, 1.0)
+        return _signal(fast, square, step.to(fast), 1 - FAST)[0].clamp(0.0, 1.0)
 
     def step_scale(self, bundle: Bundle, kind: Kind, layers: int, weight: Tensor) -> Tensor:
         """Factor of the step size that is not learned, 0-dim.
@@ -426,8 +439,8 @@ class BaseUpdate:
             step: number of gradients so far, 0-dim.
         """
         count = step.to(fast)
-        signal, _ = _signal(fast, square, count, FAST)
-        lasting, chance = _signal(slow, square, count, SLOW)
+        signal, _ = _signal(fast, square, count, 1 - FAST)
+        lasting, chance = _signal(slow, square, count, self.window.share(count))
         most = torch.maximum(
             signal / self.evidence_share, lasting / (chance * self.evidence_lasting)
         )
@@ -508,19 +521,22 @@ def inverse_norms(matrices: Tensor) -> Tensor:
     return factors * float((rows * columns) ** -0.5)
 
 
-def _signal(momentum: Tensor, square: Tensor, count: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+def _signal(
+    momentum: Tensor, square: Tensor, count: Tensor, share: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Share of signal in gradients, and the part of their momentum that is due to chance.
 
     Args:
         momentum: mean of its squares, 0-dim.
         square: mean of squared gradients, 0-dim.
         count: number of gradients so far, 0-dim.
-        decay: of the momentum.
+        share: of the newest gradient in the momentum.
 
     Returns:
         The share of signal, about 0 (or slightly below) for unrelated gradients, and the mean
         square that unrelated gradients leave in the momentum; both 0-dim.
     """
-    fading = torch.exp(count * math.log(decay))
-    chance = (1 - decay) / (1 + decay) * (1 + fading) / (1 - fading)
+    decay = torch.log1p(-share) if isinstance(share, Tensor) else math.log(1 - share)
+    fading = torch.exp(count * decay)
+    chance = share / (2 - share) * (1 + fading) / (1 - fading)
     return (momentum / floored(square) - chance) / (1 - chance + LITTLE), chance

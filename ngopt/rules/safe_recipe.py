@@ -96,7 +96,7 @@ class SafeRecipe(Recipe):
         self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """Update the moments; the signals are weight, gradient and moments."""
-        new, moments = update_moments(dict(state), gradient)
+        new, moments = update_moments(dict(state), gradient, self.base_update.window)
         dtype = compute_dtype(parameter)
         return new, tuple(t.to(dtype) for t in (parameter, gradient, *moments))
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ngopt.errors import RuleError
-from ngopt.features.moments import compute_dtype, init_moments, update_moments
+from ngopt.features.moments import Window, compute_dtype, init_moments, update_moments
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -53,6 +53,22 @@ def test_squares_in_bfloat16_fall_when_gradients_do():
     ratio = state["square"].float() / exact["square"]
     assert (ratio.mean() - 1).abs() < 0.03
     assert ratio.std() < 0.06
+
+
+def test_the_window_of_the_slow_momentum_grows():
+    window = Window(power=1.0, reference=400.0)
+    gradients = [torch.randn(300) for _ in range(2000)]
+    fixed, growing = (init_moments(gradients[0], "float32") for _ in range(2))
+    for number, gradient in enumerate(gradients):
+        fixed, _ = update_moments(fixed, gradient)
+        growing, moments = update_moments(growing, gradient, window)
+        if number + 1 == 400:
+            torch.testing.assert_close(fixed["slow"], growing["slow"])
+    expected = torch.lerp(growing["slow"], torch.ones(300), 400 / (100 * 2001))
+    after, _ = update_moments(growing, torch.ones(300), window)
+    torch.testing.assert_close(after["slow"], expected)
+    assert moments.slow.square().mean() < 0.3 * fixed["slow"].square().mean()
+    assert torch.equal(fixed["fast"], growing["fast"])
 
 
 def test_moments_are_weighted_means():

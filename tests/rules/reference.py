@@ -26,7 +26,7 @@ class Bundle:
         self.bundle = self.layout.bundles[number]
         found = matrices(self.layout) if rule.base_update.orthogonal else []
         self.matrix = found[number] if found else None
-        self.after, moments = update_moments(state, gradient)
+        self.after, moments = update_moments(state, gradient, rule.base_update.window)
         views = (self.bundle.view(x) for x in (parameter, gradient, *moments))
         self.weight, self.gradient, self.fast, self.slow, self.square = views
         self.step = self.after["step"]

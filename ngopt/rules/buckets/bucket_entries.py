@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,19 +75,26 @@ class StepCounts:
     ) -> None:
         self.counts, self.dtype, self.base_update = counts, dtype, base_update
         self.factors, self.finite = factors, finite
-        self._made: dict[str, tuple[Tensor, ...]] = {}
+        self._made: dict[str, tuple[Any, ...]] = {}
 
     def trusted(self) -> Tensor:
         """How far corrections count at most, `(runs, bundles)`."""
         return self.base_update.trusted(self.counts).to(self.dtype)
 
-    def shares(self) -> tuple[float | Tensor, ...]:
+    def shares(self, bucket: Bucket) -> Sequence[float | Tensor]:
         """Weight of the gradient in the update of each moment."""
-        shares = tuple(1 - decay for decay in (FAST, SLOW, SQUARE))
+        fast, slow, square = self._once("shares", self._shares)
+        if self.base_update.slow_power:
+            slow = bucket.broadcast(slow)
+        return fast, slow, square
+
+    def _shares(self) -> tuple[Any, ...]:
+        slow = self.base_update.window.share(self.counts.to(self.dtype))
+        shares = (1 - FAST, slow, 1 - SQUARE)
         if self.finite is None:
             return shares
         finite = self.finite.to(self.dtype)
-        return self._once("shares", lambda: tuple(share * finite for share in shares))
+        return tuple(share * finite for share in shares)
 
     def corrections(self, bucket: Bucket) -> Moments:
         """Bias corrections that stored moments are divided by."""
@@ -110,7 +117,7 @@ class StepCounts:
         given = map(bucket.broadcast, (weight, nesterov))
         return self.base_update.mixed(fast, slow, gradient, *given)
 
-    def _once(self, name: str, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def _once(self, name: str, make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Compute what all buckets share only once."""
         if name not in self._made:
             self._made[name] = make()
@@ -253,7 +260,7 @@ class BucketEntries:
     def _edges_and_moments(self) -> tuple[Edges, Moments]:
         bucket, steps, given = self._bucket, self._step_counts, self._given.arrays(self._bucket)
         gradient = steps.gradient(bucket, given.gradient)
-        dtype, (fast, slow, square) = steps.dtype, steps.shares()
+        dtype, (fast, slow, square) = steps.dtype, steps.shares(bucket)
         new = Moments(
             torch.lerp(given.fast.to(dtype), gradient, fast),
             torch.lerp(given.slow.to(dtype), gradient, slow),

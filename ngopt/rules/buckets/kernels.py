@@ -10,7 +10,7 @@ from ngopt.backends.function import Argument, ArgumentShape, Result, Use
 from ngopt.backends.kernel import Kernel, Make
 from ngopt.features.bundle_statistics import Products
 from ngopt.features.entry_features import Edges, Entries, Scales, entry_features
-from ngopt.features.moments import Moments, update_moments
+from ngopt.features.moments import FIXED, Moments, Window, update_moments
 from ngopt.features.scale import root
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.layers.entry_head import unit_by_unit
@@ -45,11 +45,12 @@ def edges_of(
     finite: Tensor,
     step: Tensor,
     *moments: Tensor,
+    window: Window = FIXED,
 ) -> tuple[Edges, dict[str, Tensor]]:
     """Edges, and the state after this step. Gradients count as 0 where any is not finite."""
     gradient = torch.where(finite > 0, gradient * factor, torch.zeros_like(gradient))
     before = {"step": step, **dict(zip(Moments._fields, moments, strict=True))}
-    after, corrected = update_moments(before, gradient)
+    after, corrected = update_moments(before, gradient, window)
     return Edges.of(weight, gradient, corrected), after
 
 
@@ -58,7 +59,7 @@ def statistics_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Ke
     """Sums of products by row and column, of the squares of slow momentum and base direction."""
 
     def function(*given: Tensor) -> Sequence[Tensor]:
-        edges, after = edges_of(*given)
+        edges, after = edges_of(*given, window=base_update.window)
         base = base_update.base(edges.adam, edges.slow, edges.relative, after["step"])
         return [*Products.of(edges), edges.moments.slow.square(), base.square()]
 
@@ -87,7 +88,7 @@ def mixture_kernel(make: Make, base_update: BaseUpdate, dtypes: Dtypes) -> Kerne
 
     def function(*given: Tensor) -> Sequence[Tensor]:
         *arguments, factor = given
-        edges, after = edges_of(*arguments)
+        edges, after = edges_of(*arguments, window=base_update.window)
         fast, slow, _ = edges.moments
         mixture = base_update.base(fast, slow, edges.gradient, after["step"], factor)
         return [mixture, edges.gradient][:results]
@@ -159,7 +160,7 @@ def correction_kernel(
             return taken
 
         finite, *moments = (given[n] for n in (3, *MOMENTS))
-        edges, after = edges_of(*take(8))
+        edges, after = edges_of(*take(8), window=base_update.window)
         orthogonal = take(3) if matrix else []
         mean, fast, weight, decay, row, column = take(6)
         if orthogonal:

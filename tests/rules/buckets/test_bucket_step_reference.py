@@ -29,9 +29,11 @@ LONE = NeuralGraph.per_tensor(
 )
 
 
-def check(rule, described, steps=3):
+def check(rule, described, steps=3, made=0):
     parameters = draw(described, 0)
     state = rule.init_state(parameters, described)
+    for own in state.values():
+        own["step"] += made
     with torch.no_grad():
         for number in range(steps):
             # Each entry differs by its own, so that no tensor is next to zero.
@@ -58,3 +60,8 @@ def test_as_tensor_by_tensor_on_the_zoo(name):
 def test_with_all_options(options, described):
     described = zoo_graph(described) if isinstance(described, str) else described
     check(randomize(MatrixGNN(**options)), described)
+
+
+def test_with_a_growing_window_of_the_slow_momentum():
+    rule = randomize(MatrixGNN(base_update={"slow_power": 0.5}))
+    check(rule, zoo_graph(SOME[0]), made=1000)

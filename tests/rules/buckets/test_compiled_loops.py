@@ -38,7 +38,7 @@ from tests.zoo import ZOO
 S = spaces(x=6, h=5)
 
 
-def trajectory(rule, described, steps=3, dtype=torch.float32):
+def trajectory(rule, described, steps=3, dtype=torch.float32, made=0):
     device = next(rule.parameters()).device
 
     def drawn(seed):
@@ -46,6 +46,8 @@ def trajectory(rule, described, steps=3, dtype=torch.float32):
 
     parameters = drawn(0)
     state = rule.init_state(parameters, described)
+    for own in state.values():
+        own["step"] += made
     with torch.no_grad():
         for number in range(steps):
             gradients = drawn(number + 1)
@@ -55,8 +57,8 @@ def trajectory(rule, described, steps=3, dtype=torch.float32):
     return parameters, state
 
 
-def difference(rule, described, steps=3):
-    return difference_to_plain(lambda: trajectory(rule, described, steps))
+def difference(rule, described, steps=3, made=0):
+    return difference_to_plain(lambda: trajectory(rule, described, steps, made=made))
 
 
 def used(rule):
@@ -70,6 +72,12 @@ def used(rule):
 def test_as_operations_of_torch_on_the_zoo(name):
     rule = randomize(MatrixGNN(context_every=2, square_dtype="bfloat16"))
     assert difference(rule, zoo_graph(name), 4) < 1e-5
+    assert used(rule)
+
+
+def test_windows_of_slow_momenta_grow_as_in_torch():
+    rule = randomize(MatrixGNN(base_update={"slow_power": 0.5, "late_slow": 4.0}))
+    assert difference(rule, zoo_graph(SOME[0]), made=1000) < 1e-5
     assert used(rule)
 
 
