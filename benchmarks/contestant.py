@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from benchmarks.memory import forget_peak, peak_resident
-from benchmarks.models import loss
+from benchmarks.models import Objective, loss_on
 from ngopt import NeuralGraphOptimizer
 from ngopt.optim.context_refresh import FIRST, ContextRefresh, is_refresh_step
 
@@ -37,10 +37,18 @@ class Contestant:
         build: makes the optimizers.
         model: the model; all contestants train the same.
         batch: what it is trained on.
+        objective: the loss of a model on a batch.
     """
 
-    def __init__(self, build: Build, model: nn.Module, batch: Tensor) -> None:
-        self.model, self.batch = model, batch
+    def __init__(
+        self,
+        build: Build,
+        model: nn.Module,
+        batch: Any,
+        objective: Objective = loss_on,
+    ) -> None:
+        self.model, self.batch, self.objective = model, batch, objective
+        self.on_cuda = next(model.parameters()).is_cuda
         started = time.perf_counter()
         self.optimizers = build(model)
         # With a cached graph context, steps with and without a refresh take different times.
@@ -73,7 +81,7 @@ class Contestant:
     def transient(self) -> float:
         """Bytes that a step takes beside what is there before and after."""
         self._passes()
-        if self.batch.is_cuda:
+        if self.on_cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             self._step()
@@ -99,11 +107,11 @@ class Contestant:
         return [optimizer._context_refresh for optimizer in ours]
 
     def _once(self) -> Turn:
-        return Turn(_seconds(self._passes, self.batch), _seconds(self._step, self.batch))
+        return Turn(_seconds(self._passes, self.on_cuda), _seconds(self._step, self.on_cuda))
 
     def _passes(self) -> None:
         self.model.zero_grad()
-        loss(self.model(self.batch)).backward()
+        self.objective(self.model, self.batch).backward()
 
     def _step(self) -> None:
         for optimizer in self.optimizers:
@@ -124,11 +132,11 @@ def _cycle(optimizer: Optimizer) -> int:
     return optimizer.rule.refresh_every if isinstance(optimizer, NeuralGraphOptimizer) else 1
 
 
-def _seconds(run: Callable[[], object], like: Tensor) -> float:
-    if like.is_cuda:
+def _seconds(run: Callable[[], object], on_cuda: bool) -> float:
+    if on_cuda:
         torch.cuda.synchronize()
     started = time.perf_counter()
     run()
-    if like.is_cuda:
+    if on_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started

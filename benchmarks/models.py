@@ -1,10 +1,14 @@
 """Models whose training is timed, from small to large."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+Objective = Callable[[nn.Module, Any], Tensor]
+"""The loss of a model on a batch."""
 
 
 def perceptron() -> nn.Module:
@@ -146,3 +150,8 @@ def loss(logits: Tensor) -> Tensor:
     """Cross-entropy with the numbers of the examples as labels."""
     classes = torch.arange(len(logits), device=logits.device) % logits.shape[1]
     return cross_entropy(logits, classes)
+
+
+def loss_on(model: nn.Module, batch: Tensor) -> Tensor:
+    """The same of a model on a batch."""
+    return loss(model(batch))

@@ -25,6 +25,7 @@ from torch.optim import Adam, AdamW, Muon, Optimizer
 from benchmarks.contestant import Build, Contestant, Turn
 from benchmarks.models import (
     GPT2,
+    Objective,
     ResNet,
     Scales,
     Stack,
@@ -32,6 +33,7 @@ from benchmarks.models import (
     ViT,
     convnet,
     images,
+    loss_on,
     perceptron,
 )
 from benchmarks.models import words as text
@@ -50,7 +52,8 @@ class Case(NamedTuple):
 
     name: str
     build: Callable[[], nn.Module]
-    batch: Callable[[], Tensor]
+    batch: Callable[[], Any]
+    objective: Objective = loss_on
 
 
 CASES: dict[str, Case] = {
@@ -159,9 +162,11 @@ def other(path: str) -> Build:
 def measure(case: Case, builds: dict[str, Build], rounds: int, device: str) -> list[Figures]:
     """Let all contestants, of which the first is the reference, take turns on a model."""
     torch.manual_seed(0)
-    model, batch = case.build().to(device), case.batch().to(device)
+    model, batch = case.build().to(device), _moved(case.batch(), device)
     size = sum(weight.numel() for weight in model.parameters())
-    field = {name: Contestant(build, model, batch) for name, build in builds.items()}
+    field = {
+        name: Contestant(build, model, batch, case.objective) for name, build in builds.items()
+    }
     turns: dict[str, list[Turn]] = {name: [] for name in field}
     for _ in range(rounds):
         for name, contestant in field.items():
@@ -186,6 +191,13 @@ def measure(case: Case, builds: dict[str, Build], rounds: int, device: str) -> l
             )
         )
     return figures
+
+
+def _moved(batch: Any, device: str) -> Any:
+    """A tensor, or several, on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    return tuple(tensor.to(device) for tensor in batch)
 
 
 def markdown(found: Sequence[Figures], options: Options) -> str:

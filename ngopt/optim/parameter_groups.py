@@ -100,7 +100,9 @@ def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[T
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise OptionError(
             f"Tensor lr must be 1-element, but has shape {tuple(lr.shape)}.\n"
-            "  Give each parameter group its own lr: [{'params': ..., 'lr': ...}, ...]."
+            "  Give each parameter group its own lr: [{'params': ..., 'lr': ...}, ...]. Inputs of "
+            "the model are not needed; to trace it before training, use "
+            "graph=ngopt.trace(model, inputs)."
         )
     for name, value in {"lr": lr, "weight_decay": decay}.items():
         if not value >= 0:
