@@ -153,5 +153,5 @@ def loss(logits: Tensor) -> Tensor:
 
 
 def loss_on(model: nn.Module, batch: Tensor) -> Tensor:
-    """The same of a model on a batch."""
+    """Cross-entropy of a model on a batch, with the labels of :func:`loss`."""
     return loss(model(batch))

@@ -3,7 +3,8 @@
     python -m benchmarks.seconds runs/evaluate/evaluation.json
 
 reads what `python -m meta_train evaluate` has written. On each task of a suite, the rules and AdamW
-train the same model, in turns, on one batch.
+train the same model, in turns, on one batch. Left out are other opponents than Muon with AdamW, and
+tasks that are no models on data, such as the sine network.
 """
 
 import json
@@ -81,10 +82,10 @@ def build_of(contestant: str) -> Build | None:
     if contestant in OPPONENTS:
         return OPPONENTS[contestant]
     try:
-        rule_of(contestant)
+        rule = rule_of(contestant)
     except MetaTrainError:
         return None
-    return lambda model: [NeuralGraphOptimizer(model, LR, rule=rule_of(contestant))]
+    return lambda model: [NeuralGraphOptimizer(model, LR, rule=rule)]
 
 
 def case_of(task: ModelTask) -> Case:
@@ -148,7 +149,8 @@ def markdown(found: Sequence[Speed], options: Options) -> str:
             "",
             f"{options.device}, {options.threads} thread(s), torch {torch.__version__}; "
             "interquartile means over the tasks of a suite; AdamW (foreach) is 1. Costs are "
-            f"medians of {options.rounds} rounds in turns, for the first 1,000 steps.",
+            f"medians of {options.rounds} rounds in turns, for the first 1,000 steps. "
+            "Opponents and tasks that are not in the tables cannot be timed.",
             "",
             *table_lines(head, means),
             "",

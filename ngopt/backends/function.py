@@ -176,13 +176,13 @@ class Writer(ABC):
             function: takes a tensor for each argument, of a shape that broadcasts to `(rows,
                 columns)`, and returns one of that shape for each result; made of single operations.
         """
-        examples = [a.example() for a in self.arguments for _ in range(a.count)]
-        numbers = [(n, part) for n, a in enumerate(self.arguments) for part in range(a.count)]
-        recorder = _Recorder()
-        for example, (number, part) in zip(examples, numbers, strict=True):
-            name = recorder.add(example, f"argument_{number}_{part}")
-            self.kinds[name] = self.arguments[number].kind
-            self.argument(name, number, part, self.arguments[number])
+        recorder, examples = _Recorder(), []
+        for number, argument in enumerate(self.arguments):
+            for part in range(argument.count):
+                examples.append(argument.example())
+                name = recorder.add(examples[-1], f"argument_{number}_{part}")
+                self.kinds[name] = argument.kind
+                self.argument(name, number, part, argument)
         with torch.no_grad(), recorder:
             values = function(*examples)
         outputs = [recorder.names[id(value)] for value in values]

@@ -25,7 +25,7 @@ class Moments(NamedTuple):
 
     Args:
         fast: mean of the last 10 or so gradients.
-        slow: mean of the last 100 or so gradients.
+        slow: mean of the last 100 or so gradients, or of more; see :class:`Window`.
         square: mean of the last 1000 or so squared gradients.
     """
 

@@ -50,9 +50,9 @@ class BaseUpdate:
 
     Args:
         slow: weight of the slow momentum in the base direction, at first.
-        slow_power: by what power of their number the steps over which the slow momentum averages
-            become more than 100; 0 for always 100.
-        slow_reference: number of steps after which they begin to; at least 100.
+        slow_power: the slow momentum averages over 100 steps, which grow by this power of age; 0
+            for always 100.
+        slow_reference: number of steps after which they begin to grow; at least 100.
         late_slow: by how much its weight in matrices grows in the long run, where gradients are
             noise that has to average out: to `1 + late_slow` times that.
         late_slow_reference: number of steps after which half of that is added.
@@ -522,7 +522,7 @@ def inverse_norms(matrices: Tensor) -> Tensor:
 
 
 def _signal(
-    momentum: Tensor, square: Tensor, count: Tensor, share: float | Tensor
+    momentum: Tensor, square: Tensor, count: Tensor, share: Number
 ) -> tuple[Tensor, Tensor]:
     """Share of signal in gradients, and the part of their momentum that is due to chance.
 
