@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from benchmarks.memory import forget_peak, peak_resident
 from benchmarks.models import Objective, loss_on
 from ngopt import NeuralGraphOptimizer
-from ngopt.optim.context_refresh import FIRST, ContextRefresh, is_refresh_step
+from ngopt.optim.context_refresh import ContextRefresh
+from ngopt.rules.refresh_schedule import FIRST, is_refresh_step
 
 Build = Callable[[nn.Module], list[Optimizer]]
 """Makes an optimizer, or several, for a model."""

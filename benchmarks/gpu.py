@@ -33,8 +33,8 @@ from benchmarks.step import CONTESTANTS, LR, Case
 from ngopt import NeuralGraphOptimizer, list_rules, load_rule, rules, trace
 from ngopt.backends import dispatch
 from ngopt.backends.triton import kernel
-from ngopt.optim.context_refresh import FIRST
 from ngopt.rules.layers import polar
+from ngopt.rules.refresh_schedule import FIRST
 
 CASES = (
     Case("GPT-2 small, 8 x 512", GPT2, words(50257, 8, 512)),

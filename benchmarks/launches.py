@@ -34,8 +34,8 @@ from ngopt.backends.backend import GPU
 from ngopt.backends.function import Argument, Function, Result, number_of_outputs
 from ngopt.backends.kernel import Kernel
 from ngopt.backends.tables import Addresses, Tables
-from ngopt.optim.context_refresh import FIRST
 from ngopt.rules.buckets import compiled_step
+from ngopt.rules.refresh_schedule import FIRST
 
 FREE = frozenset(
     {

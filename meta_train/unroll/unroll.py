@@ -18,7 +18,7 @@ from meta_train.unroll.move import Move, mover
 from meta_train.unroll.options import UnrollOptions
 from meta_train.unroll.recorder import Batches, Recorder, captures
 from meta_train.unroll.runs import Runs, chosen, mapped, repeated, start
-from ngopt.optim.context_refresh import FIRST, is_refresh_step
+from ngopt.rules.refresh_schedule import FIRST, is_refresh_step
 from ngopt.rules.rule import Rule, State
 
 

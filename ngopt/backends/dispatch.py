@@ -72,6 +72,16 @@ def capturing(device: torch.device) -> bool:
     return available and torch.cuda.is_current_stream_capturing()
 
 
+def can_be_read(tensor: Tensor) -> bool:
+    """Whether a tensor's value can be read at all, perhaps after waiting for a device."""
+    return not (
+        type(tensor) is not Tensor
+        or capturing(tensor.device)
+        or torch.compiler.is_compiling()
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
 def can_use_gpu_kernels(tensors: Sequence[Tensor]) -> bool:
     """Whether Triton kernels can read these tensors: plain tensors in GPU memory.
 

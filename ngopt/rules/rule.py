@@ -113,7 +113,7 @@ class Rule(nn.Module, ABC):
 
     refresh_every: int = 1
     """Number of steps between refreshes of the graph context, in the beginning (see
-    `ngopt.optim.context_refresh`). The optimizer calls :meth:`updates` at a refresh, and
+    `ngopt.rules.refresh_schedule`). The optimizer calls :meth:`updates` at a refresh, and
     :meth:`updates_from_cache` in between."""
 
     @property

@@ -4,9 +4,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ngopt.optim.context_refresh import FIRST, ContextRefresh, is_refresh_step
+from ngopt.optim.context_refresh import ContextRefresh
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.matrix_gnn import MatrixGNN
+from ngopt.rules.refresh_schedule import FIRST, is_refresh_step
 from tests.contract import Small, assert_same, backward, batch, flat_state, train
 
 EVERY = 4

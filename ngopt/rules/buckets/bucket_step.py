@@ -229,7 +229,12 @@ class BucketStep:
     def whitening(self, *, refresh: bool) -> Whitening:
         """Return what whitens momenta; it overwrites covariances in the state."""
         return Whitening(
-            self._rule.base_update, self.steps.counts, self._state, refresh, self.finite
+            self._rule.base_update,
+            self.steps.counts,
+            self._state,
+            refresh,
+            self._rule.refresh_every,
+            self.finite,
         )
 
     def report(

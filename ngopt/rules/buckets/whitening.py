@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ngopt.backends.dispatch import minimizes_operations
+from ngopt.backends.dispatch import can_be_read, minimizes_operations
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import matrices
 from ngopt.rules.base_update import BaseUpdate, inverse_norms
 from ngopt.rules.layers.inverse_root import inverse_root
+from ngopt.rules.refresh_schedule import is_root_step
 
 if TYPE_CHECKING:
     from ngopt.rules.buckets.bucket import Bucket
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 COVARIANCES, ROOTS = "covariances", "roots"
 """Names in the state of a parameter: of running means of products of its gradients, and of their
 inverse roots. Both are flat, bundle by bundle, side by side."""
+
+LARGE = 256
+"""Size from which the roots of a side are computed anew less often."""
 
 SIDES = (1, 2, 3)
 """Dimensions of a bundle: outputs, inputs and taps. Those of size 1 have no covariances."""
@@ -85,7 +89,9 @@ class Whitening:
         base_update: of the rule.
         counts: number of gradients of each bundle so far, `(runs, bundles)`.
         state: by name of the parameter; covariances and roots in it are overwritten.
-        refresh: whether to compute the roots anew.
+        refresh: whether to compute the roots anew; of sides of :data:`LARGE` and more only at some
+            refreshes (:func:`.is_root_step`), unless `counts` cannot be read, as in CUDA graphs.
+        every: number of steps between refreshes, in the beginning.
         finite: 0-dim; if it is given and false, covariances stay.
 
     Source: Gupta et al., "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML 2018; with
@@ -99,10 +105,11 @@ class Whitening:
         counts: Tensor,
         state: "State",
         refresh: bool,
+        every: int,
         finite: Tensor | None = None,
     ) -> None:
         self._base_update, self._counts, self._state = base_update, counts, state
-        self.refresh, self._finite = refresh, finite
+        self.refresh, self._every, self._finite = refresh, every, finite
 
     def directions(
         self, bucket: "Bucket", members: Sequence[int], momenta: Tensor, gradients: Tensor
@@ -155,18 +162,29 @@ class Whitening:
                 old.copy_(torch.lerp(old, product, share))
 
     def compute_roots(self, bucket: "Bucket", members: Sequence[int], side: int) -> None:
-        """Compute the roots of the covariances of a side; arguments as above."""
+        """Compute the roots of the covariances of a side, if they are due; arguments as above."""
+        counts = self._counts[:, [bucket.start + number for number in members]]
+        places = [*self._views(ROOTS, bucket, members, side)]
+        if bucket.shape[side] >= LARGE and not self._are_due(counts, places):
+            return
         stacked = torch.stack([*self._views(COVARIANCES, bucket, members, side)], -4)
         groups, size = stacked.shape[-3:-1]
-        counts = self._counts[:, [bucket.start + number for number in members]]
         lines = math.prod(bucket.shape[1:]) // size
         damping = self._base_update.damping_at(counts, size, lines)
         damping = damping.reshape(-1).repeat_interleave(groups)
         found = inverse_root(stacked.reshape(-1, size, size), damping).view(stacked.shape)
-        places = self._views(ROOTS, bucket, members, side)
         for place, root in zip(places, found.unbind(-4), strict=True):
             kept = root if self._finite is None else torch.where(self._finite, root, place)
             place.copy_(kept)
+
+    def _are_due(self, counts: Tensor, roots: Sequence[Tensor]) -> bool:
+        """Whether any of these roots, after these numbers of gradients, are to be computed anew."""
+        if not can_be_read(counts):
+            return True
+        # Those that were never computed are 0.
+        missing = torch.stack([(root[..., 0, 0] == 0).any() for root in roots]).any()
+        steps = {int(count) - 1 for count in counts.flatten().tolist()}
+        return bool(missing) or any(is_root_step(step, self._every) for step in steps)
 
     def tensors(self, key: str, names: Sequence[str]) -> list[Tensor]:
         """The covariances or the roots of parameters, `([runs], numbers)`."""

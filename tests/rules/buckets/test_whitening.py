@@ -4,6 +4,7 @@ import torch
 from ngopt.backends.cpu.whiten import take_in
 from ngopt.graph.layout import Layout
 from ngopt.rules.base_update import BaseUpdate
+from ngopt.rules.buckets import whitening as whitening_module
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.whitening import (
     COVARIANCES,
@@ -14,6 +15,7 @@ from ngopt.rules.buckets.whitening import (
     whitening_size,
 )
 from ngopt.rules.matrix_gnn import MatrixGNN
+from ngopt.rules.refresh_schedule import is_refresh_step, is_root_step
 from tests.hand_built import graph, layout, spaces
 from tests.rules.rule_inputs import draw, relative_error, trajectory
 from tests.rules.untrained import rough_polar_factor
@@ -30,14 +32,16 @@ every_layout = pytest.mark.parametrize("described", LAYOUTS.values(), ids=LAYOUT
 WHITENED = BaseUpdate(whitening_limit=8, equal_rows=False)
 
 
-def whitening_of(described: Layout, base_update=WHITENED, refresh=True, step=1.0, finite=None):
+def whitening_of(
+    described: Layout, base_update=WHITENED, refresh=True, step=1.0, finite=None, every=8
+):
     """Whitening of a parameter that begins, its state, and its bucket."""
     size = whitening_size(described, base_update)
     state = {"w": {key: torch.zeros(size, dtype=torch.float64) for key in (COVARIANCES, ROOTS)}}
     plan = Plan(graph(S, [described]), ["w"], base_update, lambda *_: [], 0)
     (bucket,) = plan.buckets
     counts = torch.full((1, 1), step)
-    return Whitening(base_update, counts, state, refresh, finite), state["w"], bucket
+    return Whitening(base_update, counts, state, refresh, every, finite), state["w"], bucket
 
 
 def arrays(bucket, seed):
@@ -77,7 +81,7 @@ def test_gradients_of_one_covariance_are_whitened():
 
     def whitened(seed, refresh):
         given = (scales * draw_like((6, 4), seed)).view(1, 1, *bucket.shape)
-        whitening = Whitening(base_update, torch.full((1, 1), 1000.0), {"w": state}, refresh)
+        whitening = Whitening(base_update, torch.full((1, 1), 1000.0), {"w": state}, refresh, 8)
         return whitening.directions(bucket, [0], given, given).view(6, 4)
 
     for seed in range(2, 2000):
@@ -110,10 +114,48 @@ def test_roots_stay_between_refreshes(described):
     first, state, bucket = whitening_of(described)
     first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
     covariances, roots = state[COVARIANCES].clone(), state[ROOTS].clone()
-    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, False)
+    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, False, 8)
     later.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 2))
     assert torch.equal(state[ROOTS], roots)
     assert not torch.equal(state[COVARIANCES], covariances)
+
+
+def roots_change(described, steps, every=8):
+    """At which steps, all of which refresh the context, roots change."""
+    _, state, bucket = whitening_of(described, every=every)
+    changed = []
+    for step in steps:
+        before = state[ROOTS].clone()
+        counts = torch.full((1, 1), step + 1.0)
+        later = Whitening(WHITENED, counts, {"w": state}, True, every)
+        later.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 2 + step))
+        if not torch.equal(state[ROOTS], before):
+            changed.append(step)
+    return changed
+
+
+@every_layout
+@pytest.mark.parametrize("every", [1, 8])
+def test_roots_of_large_sides_are_computed_anew_less_often(described, every, monkeypatch):
+    steps = [step for step in range(150) if is_refresh_step(step, every)]
+    assert roots_change(described, steps, every) == steps
+    monkeypatch.setattr(whitening_module, "LARGE", 2)
+    due = [step for step in steps if is_root_step(step, every)]
+    assert roots_change(described, steps, every) == due
+    assert 5 < len(due) < len(steps)
+
+
+@every_layout
+def test_roots_that_were_never_computed_are_due(described, monkeypatch):
+    monkeypatch.setattr(whitening_module, "LARGE", 2)
+    assert not is_root_step(50, 1)
+    assert roots_change(described, [50, 51]) == [50]
+
+
+def test_roots_of_large_sides_are_always_due_where_counts_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(whitening_module, "LARGE", 2)
+    monkeypatch.setattr(whitening_module, "can_be_read", lambda tensor: False)
+    assert roots_change(LAYOUTS["groups"], range(12)) == [*range(12)]
 
 
 @every_layout
@@ -122,7 +164,7 @@ def test_nothing_changes_where_a_gradient_is_not_finite(described):
     first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
     before = {key: tensor.clone() for key, tensor in state.items()}
     finite = torch.tensor(False)
-    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, True, finite)
+    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, True, 8, finite)
     later.directions(bucket, [0], arrays(bucket, 0), torch.zeros_like(arrays(bucket, 0)))
     for key, tensor in before.items():
         assert torch.equal(state[key], tensor)
