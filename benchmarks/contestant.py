@@ -12,16 +12,20 @@ from benchmarks.memory import forget_peak, peak_resident
 from benchmarks.models import Objective, loss_on
 from ngopt import NeuralGraphOptimizer
 from ngopt.optim.context_refresh import ContextRefresh
-from ngopt.rules.refresh_schedule import FIRST, is_refresh_step
+from ngopt.rules.refresh_schedule import FIRST, is_refresh_step, is_root_step
 
 Build = Callable[[nn.Module], list[Optimizer]]
 """Makes an optimizer, or several, for a model."""
 
 HORIZON = 1000
-"""Number of steps that a mean is over: refreshes of the graph context become rarer with time."""
+"""Number of steps that a mean is over: refreshes become rarer with time."""
 
 AT_LEAST = 0.2
 """Seconds of a turn: small models take several steps."""
+
+
+CACHED, CONTEXT, ROOTS = range(3)
+"""Kinds of steps: what they compute anew. Roots are those of large covariances."""
 
 
 class Turn(NamedTuple):
@@ -52,11 +56,13 @@ class Contestant:
         self.on_cuda = next(model.parameters()).is_cuda
         started = time.perf_counter()
         self.optimizers = build(model)
-        # With a cached graph context, steps with and without a refresh take different times.
+        # Steps of different kinds take different times.
         self.cycle = max(map(_cycle, self.optimizers))
+        self._made, self._means = 0, dict[int, float]()
         settling = 1 if self.cycle == 1 else FIRST + self.cycle
         for _ in range(settling):
-            self._once()
+            turn, kind = self._once()
+            self._means[kind] = turn.step
         first = time.perf_counter() - started
         self.steps = self.cycle
         usual = min(sum(self.turn()) for _ in range(2))
@@ -66,18 +72,18 @@ class Contestant:
     def turn(self) -> Turn:
         """Train for some steps; the mean is that over the first :data:`HORIZON` steps."""
         passes = 0.0
-        seconds: dict[bool, list[float]] = {True: [], False: []}
+        seconds: dict[int, list[float]] = {}
         for _ in range(self.steps):
             for context_refresh in self._context_refreshes:
                 context_refresh.step = FIRST  # here refreshes do not become rarer
-            spent = self._once()
+            spent, kind = self._once()
             passes += spent.passes
-            refreshed = any(set(r.since.values()) == {1} for r in self._context_refreshes)
-            seconds[refreshed].append(spent.step)
-        means = {kind: sum(found) / len(found) for kind, found in seconds.items() if found}
-        share = refresh_share(self.cycle) if len(means) == 2 else float(True in means)
-        step = share * means.get(True, 0.0) + (1 - share) * means.get(False, 0.0)
-        return Turn(passes / self.steps, step)
+            seconds.setdefault(kind, []).append(spent.step)
+        # Of kinds that do not occur in this turn, those of the last one count.
+        self._means |= {kind: sum(found) / len(found) for kind, found in seconds.items()}
+        shares = {kind: share_of(kind, self.cycle) for kind in self._means}
+        step = sum(share * self._means[kind] for kind, share in shares.items())
+        return Turn(passes / self.steps, step / sum(shares.values()))
 
     def transient(self) -> float:
         """Bytes that a step takes beside what is there before and after."""
@@ -107,8 +113,15 @@ class Contestant:
         ours = [o for o in self.optimizers if isinstance(o, NeuralGraphOptimizer)]
         return [optimizer._context_refresh for optimizer in ours]
 
-    def _once(self) -> Turn:
-        return Turn(_seconds(self._passes, self.on_cuda), _seconds(self._step, self.on_cuda))
+    def _once(self) -> tuple[Turn, int]:
+        """One training step, and its kind."""
+        turn = Turn(_seconds(self._passes, self.on_cuda), _seconds(self._step, self.on_cuda))
+        every, step = self.cycle, self._made
+        self._made += 1
+        since = [refresh.since.values() for refresh in self._context_refreshes]
+        if every > 1 and not any(set(steps) == {1} for steps in since):
+            return turn, CACHED
+        return turn, ROOTS if is_root_step(step, every) else CONTEXT
 
     def _passes(self) -> None:
         self.model.zero_grad()
@@ -119,13 +132,18 @@ class Contestant:
             optimizer.step()
 
 
-def refresh_share(every: int) -> float:
-    """Share of the first :data:`HORIZON` steps at which a rule refreshes its graph context.
+def share_of(kind: int, every: int) -> float:
+    """Share of a kind of steps among the first :data:`HORIZON`.
 
     Args:
-        every: number of steps between refreshes, in the beginning.
+        kind: :data:`CACHED`, :data:`CONTEXT` or :data:`ROOTS`.
+        every: number of steps between refreshes of the graph context, in the beginning.
     """
-    return sum(is_refresh_step(step, every) for step in range(HORIZON)) / HORIZON
+    kinds = [
+        is_refresh_step(step, every) + (is_refresh_step(step, every) and is_root_step(step, every))
+        for step in range(HORIZON)
+    ]
+    return kinds.count(kind) / HORIZON
 
 
 def _cycle(optimizer: Optimizer) -> int:
