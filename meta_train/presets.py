@@ -18,7 +18,7 @@ _DEFAULT = Config()
 _LEARNED_SIZES = replace(_DEFAULT, frozen=())
 """The same, but what a rule decides on sizes of steps is learned too."""
 
-_PRETRAINED = replace(
+_LIGHT = replace(
     _LEARNED_SIZES,
     rule="MatrixGNN:positions=depth|fans|ends|axes|taps,base_update={'weight_reference':0.0}",
     families=(
@@ -40,12 +40,12 @@ _PRETRAINED = replace(
     board=BoardOptions(every=0),
     checkpoint_every=10,
 )
-"""For rules that shall go into the wheel, on real data: PES of the network of entries, which hears
+"""For the rules `light` and `no_graph`, on real data: PES of the network of entries, which hears
 neurons whose states are those of a fresh graph network. With steps in proportion to small weights,
 which the wheel's rule takes, meta-training was no better than without (see docs/log_archive.md)."""
 
 _SIZES = replace(
-    _PRETRAINED,
+    _LIGHT,
     rule="MatrixGNN:context_every=8,square_dtype=bfloat16,graph_sizes=True",
     families=(
         "mlp:data=fashion_mnist|mnist,size=8,width=16|24|48,depth=1|2|3,"
@@ -112,6 +112,38 @@ _AT_SCALE = replace(
     checkpoint_every=1000,
 )
 """The same for a GPU, where each stack keeps to one task, whose steps are recorded once."""
+
+_PRETRAINED = replace(
+    _SIZES,
+    rule="MatrixGNN:context_every=8,square_dtype=bfloat16,graph_sizes=True,linear_sizes=True,"
+    "learned_slow=True,base_update={'whitening_limit':1024,'late_slow':4,'whitened_orthogonal':3,"
+    "'boost':5.0,'slow_power':0.5}",
+    families=(
+        "mlp:data=fashion_mnist|mnist,size=8,width=16|24|32,depth=1|2|3,"
+        "activation=relu|tanh|gelu,norm=none|none|layer,batch=32|64",
+        "gpt_lm:width=16|24,depth=1|2,length=16,heads=2,batch=4|8",
+        "convnet:data=fashion_mnist|mnist,size=8,width=8,depth=2,activation=relu|gelu,"
+        "norm=none|batch,batch=16|32",
+        "rnn_lm:cell=gru,width=16|24,length=16,batch=4|8",
+        "residual:data=fashion_mnist|mnist,size=8,width=6|8,depth=1,norm=batch|layer,batch=16|32",
+        "autoencoder:data=fashion_mnist|mnist,size=8,width=24|32,depth=1|2,code=4|8,"
+        "activation=relu|gelu,batch=32",
+        "mlp:data=fashion_mnist|mnist,size=8,width=16|20,depth=4|6,activation=tanh|relu|gelu,"
+        "batch=32",
+    ),
+    steps=500,
+    active=7,
+    problems=48,
+    entries=2 * 10**6,
+    estimator="pes",
+    sigma=0.02,
+    augment=Augmentation(labels=0.2, few=0.2),
+    outer=OuterOptions(lr=1e-3, final=0.1, warmup=20, beta1=0.95, inputs=4, factors={"head": 3.0}),
+    frozen=(),
+    checkpoint_every=10,
+)
+"""For the rule `default`: everything is learned, on tasks of the kinds that people train. None of
+them is in a suite."""
 
 _SMOKE = replace(
     _LEARNED_SIZES,
@@ -207,10 +239,11 @@ def _presets() -> dict[str, Config]:
         "sizes": _SIZES,
         "at_scale": _AT_SCALE,
         "pretrained": _PRETRAINED,
+        "pretrained_light": _LIGHT,
         "pretrained_no_graph": replace(
-            _PRETRAINED,
-            rule=f"{_PRETRAINED.rule},graph_context=False",
-            frozen=(*_PRETRAINED.frozen, "head.out_neuron", "head.in_neuron"),
+            _LIGHT,
+            rule=f"{_LIGHT.rule},graph_context=False",
+            frozen=(*_LIGHT.frozen, "head.out_neuron", "head.in_neuron"),
         ),
     }
     for name, rule in _RULES.items():
@@ -219,9 +252,7 @@ def _presets() -> dict[str, Config]:
     for name, (rule, steps) in _SMALL_PAPER_RULES.items():
         presets[f"small_paper_{name}"] = replace(_SMALL_PAPER, rule=rule, steps=steps)
     # As the rules in the wheel are: for as many inner steps as the others, or for as many minutes.
-    by_pes = replace(
-        _PRETRAINED, rule="MatrixGNN", stacks=1, outer=replace(_PRETRAINED.outer, lr=5e-3)
-    )
+    by_pes = replace(_LIGHT, rule="MatrixGNN", stacks=1, outer=replace(_LIGHT.outer, lr=5e-3))
     presets["paper_matrix_gnn"] = replace(by_pes, families=_PAPER.families, steps=250)
     presets["small_paper_matrix_gnn"] = replace(by_pes, families=_SMALL_PAPER.families, steps=55)
     return {
@@ -238,7 +269,8 @@ _SUMMARIES = {
     "smoke": "20 short outer steps, to see that everything works",
     "sizes": "it learns sizes of steps too, on eight kinds of tasks",
     "at_scale": "the same with larger stacks, for a GPU",
-    "pretrained": "evolution strategies (PES) on real images, as for rules in the wheel",
+    "pretrained": "all of the rule `default`, by evolution strategies; ten hours on one core",
+    "pretrained_light": "the network of entries of `light`, likewise; 44 minutes on one core",
     "pretrained_no_graph": "the same without graph context",
 }
 
