@@ -265,7 +265,7 @@ def test_repr_says_that_a_rule_does_not_anneal():
 
 def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
     parameter = nn.Parameter(torch.ones(2, dtype=torch.float64))
-    optimizer = NeuralGraphOptimizer([parameter], lr=0.01, weight_decay=0.1)
+    optimizer = NeuralGraphOptimizer([parameter], lr=0.01, weight_decay=0.1, rule=MatrixGNN())
     shares = []
     for _ in range(3000):
         before = parameter.detach().clone()

@@ -134,7 +134,7 @@ class Whitening:
                 roots = torch.stack([*self._views(ROOTS, bucket, members, side)], -4)
             lines = _lines(momenta, side)
             lead = momenta.shape[:3]
-            product = roots.view(*lead, *roots.shape[-2:]) @ lines
+            product = roots.to(lines).view(*lead, *roots.shape[-2:]) @ lines
             momenta = _arrays(product, side, momenta.shape)
         return self._base_update.orthogonalized_whitened(momenta.flatten(-2)).view(momenta.shape)
 
@@ -150,7 +150,8 @@ class Whitening:
             products: of gradients, `(runs, members, group, size, size)`.
         """
         covariances = [*self._views(COVARIANCES, bucket, members, side)]
-        new = [p.reshape(c.shape) for p, c in zip(products.unbind(1), covariances, strict=True)]
+        pairs = zip(products.unbind(1), covariances, strict=True)
+        new = [product.reshape(old.shape).to(old) for product, old in pairs]
         if self._finite is not None:
             pairs = zip(new, covariances, strict=True)
             new = [torch.where(self._finite, product, old) for product, old in pairs]
