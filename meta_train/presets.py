@@ -84,35 +84,6 @@ _SIZES = replace(
 train. None of them is in a suite. The network of entries stays as it is, unless `--frozen` has
 nothing after it; it then learns three times as fast."""
 
-_AT_SCALE = replace(
-    _SIZES,
-    families=(
-        "mlp:data=fashion_mnist,size=8,width=32,depth=1,activation=relu,batch=64",
-        "transformer_lm:width=16,depth=1,length=16,heads=2,batch=16",
-        "mlp:data=mnist,size=8,width=48,depth=2,activation=gelu,batch=32",
-        "convnet:data=fashion_mnist,size=8,width=8,depth=2,activation=relu,batch=32",
-        "mlp:data=fashion_mnist,size=8,width=32,depth=3,activation=tanh,batch=64",
-        "rnn_lm:cell=gru,width=40,length=16,batch=16",
-        "mlp:data=mnist,size=8,width=48,depth=3,activation=relu,norm=layer,batch=128",
-        "residual:data=fashion_mnist,size=8,width=10,depth=1,norm=batch,batch=32",
-        "mlp:data=fashion_mnist,size=14,width=48,depth=1,activation=gelu,batch=64",
-        "transformer_lm:width=40,depth=2,length=16,heads=4,batch=16",
-        "mlp:data=fashion_mnist,size=8,width=20,depth=7,activation=tanh,batch=64",
-        "convnet:data=mnist,size=8,width=12,depth=3,activation=gelu,norm=batch,batch=32",
-        "autoencoder:data=fashion_mnist,size=8,width=32,depth=1,code=8,batch=64",
-        "mlp:data=mnist,size=14,width=64,depth=2,activation=relu,batch=16",
-        "residual:data=mnist,size=8,width=6,depth=2,norm=layer,batch=32",
-        "autoencoder:data=mnist,size=8,width=48,depth=2,code=8,activation=gelu,batch=32",
-    ),
-    stacks=16,
-    active=0,
-    problems=192,
-    entries=3 * 10**6,
-    augment=Augmentation(),
-    checkpoint_every=1000,
-)
-"""The same for a GPU, where each stack keeps to one task, whose steps are recorded once."""
-
 _PRETRAINED = replace(
     _SIZES,
     rule="MatrixGNN:context_every=8,square_dtype=bfloat16,graph_sizes=True,linear_sizes=True,"
@@ -144,6 +115,35 @@ _PRETRAINED = replace(
 )
 """For the rule `default`: everything is learned, on tasks of the kinds that people train. None of
 them is in a suite."""
+
+_AT_SCALE = replace(
+    _PRETRAINED,
+    families=(
+        "mlp:data=fashion_mnist,size=8,width=32,depth=1,activation=relu,batch=64",
+        "transformer_lm:width=16,depth=1,length=16,heads=2,batch=16",
+        "mlp:data=mnist,size=8,width=48,depth=2,activation=gelu,batch=32",
+        "convnet:data=fashion_mnist,size=8,width=8,depth=2,activation=relu,batch=32",
+        "mlp:data=fashion_mnist,size=8,width=32,depth=3,activation=tanh,batch=64",
+        "rnn_lm:cell=gru,width=40,length=16,batch=16",
+        "mlp:data=mnist,size=8,width=48,depth=3,activation=relu,norm=layer,batch=128",
+        "residual:data=fashion_mnist,size=8,width=10,depth=1,norm=batch,batch=32",
+        "mlp:data=fashion_mnist,size=14,width=48,depth=1,activation=gelu,batch=64",
+        "gpt_lm:width=40,depth=2,length=16,heads=4,batch=16",
+        "mlp:data=fashion_mnist,size=8,width=20,depth=7,activation=tanh,batch=64",
+        "convnet:data=mnist,size=8,width=12,depth=3,activation=gelu,norm=batch,batch=32",
+        "autoencoder:data=fashion_mnist,size=8,width=32,depth=1,code=8,batch=64",
+        "mlp:data=mnist,size=14,width=64,depth=2,activation=relu,batch=16",
+        "residual:data=mnist,size=8,width=6,depth=2,norm=layer,batch=32",
+        "autoencoder:data=mnist,size=8,width=48,depth=2,code=8,activation=gelu,batch=32",
+    ),
+    stacks=16,
+    active=0,
+    problems=192,
+    entries=3 * 10**6,
+    augment=Augmentation(),
+    checkpoint_every=1000,
+)
+"""The same for a GPU, where each stack keeps to one task, whose steps are recorded once."""
 
 _SMOKE = replace(
     _LEARNED_SIZES,
@@ -237,8 +237,8 @@ def _presets() -> dict[str, Config]:
         "default": _DEFAULT,
         "smoke": _SMOKE,
         "sizes": _SIZES,
-        "at_scale": _AT_SCALE,
         "pretrained": _PRETRAINED,
+        "at_scale": _AT_SCALE,
         "pretrained_light": _LIGHT,
         "pretrained_no_graph": replace(
             _LIGHT,
@@ -268,8 +268,8 @@ _SUMMARIES = {
     "default": "a graph network learns directions of steps; twenty minutes on one CPU core",
     "smoke": "20 short outer steps, to see that everything works",
     "sizes": "it learns sizes of steps too, on eight kinds of tasks",
-    "at_scale": "the same with larger stacks, for a GPU",
     "pretrained": "all of the rule `default`, by evolution strategies; ten hours on one core",
+    "at_scale": "the same with larger stacks, for a GPU",
     "pretrained_light": "the network of entries of `light`, likewise; 44 minutes on one core",
     "pretrained_no_graph": "the same without graph context",
 }

@@ -54,7 +54,8 @@ class NeuralGraphOptimizer(Optimizer):
         capturable: whether steps can be captured in a CUDA graph, after steps outside of it with
             gradients of the same parameters. `lr` should be a tensor on the GPU then: replays would
             not see a changed number. Each replay recomputes the graph context. Only for rules that
-            step in place: `default` and `no_graph`. After loading a state dict, capture again.
+            step in place: `default`, `light` and `no_graph`. After loading a state dict, capture
+            again.
         **others: none; options of other optimizers, such as `betas`, raise an error that says why
             they have no meaning here.
 
