@@ -93,7 +93,7 @@ CONTESTANTS: dict[str, Build] = {
     "AdamW, foreach": lambda model: [AdamW(model.parameters(), LR, foreach=True)],
     "Muon": muon,
     "ngopt": ours(),
-    "ngopt, whitened": ours("whitened"),
+    "ngopt, light": ours("light"),
     "ngopt, graph off": ours(context_every=8, square_dtype="bfloat16", graph_context=False),
     "ngopt, float32 state": ours(context_every=8, momentum_dtype="float32"),
     "ngopt, each step a look": ours(square_dtype="bfloat16"),

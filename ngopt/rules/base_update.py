@@ -317,7 +317,7 @@ class BaseUpdate:
         """
         gradients = (1 + self.whitening_decay) / (1 - self.whitening_decay)
         scarce = self.scarce_damping * (side / (lines * gradients)) ** 2
-        at_first: Tensor = self.first_damping / step.to(torch.float64).square()
+        at_first: Tensor = self.first_damping / step.square()
         return at_first.clamp(min=min(1.0, max(self.damping, scarce)))
 
     def direction(self, base: Tensor, correction: Tensor, step: Tensor) -> Tensor:

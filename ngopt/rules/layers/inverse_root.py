@@ -16,22 +16,23 @@ ITERATIONS = 24
 def inverse_root(matrices: Tensor, damping: Tensor) -> Tensor:
     """Return `(A / a + damping) ** -1/2` for each matrix `A` with the largest eigenvalue `a`.
 
-    It is computed by eigenvalues, in double precision unless matrices are large. On GPUs it is
-    computed by products of matrices, which take less time there and can be captured in CUDA graphs.
-    It has no derivatives.
+    It is computed by eigenvalues on the CPU, in double precision unless matrices are large. On CUDA
+    devices it is computed by products of matrices, which take less time there and can be captured
+    in CUDA graphs. It has no derivatives.
 
     Args:
         matrices: symmetric, without negative eigenvalues, `(matrices, side, side)`.
-        damping: at least 1e-6, `(matrices,)`, in double precision.
+        damping: at least 1e-6, `(matrices,)`.
 
     Returns:
         Matrices of the same shape and dtype; multiples of the identity for matrices of zeros.
     """
     given = matrices.detach()
-    if given.is_cuda:
+    if given.is_cuda or given.is_meta:
         return _by_products(given.double(), damping).to(matrices.dtype)
+    given = given.cpu()  # other devices may have neither eigenvalues nor double precision
     exact = given.double() if given.shape[1] <= EXACT else given
-    return _by_eigenvalues(exact, damping.to(exact)).to(matrices.dtype)
+    return _by_eigenvalues(exact, damping.to(exact)).to(matrices)
 
 
 def _by_eigenvalues(matrices: Tensor, damping: Tensor) -> Tensor:

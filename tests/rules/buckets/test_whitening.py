@@ -3,11 +3,13 @@ import torch
 
 from ngopt.backends.cpu.whiten import take_in
 from ngopt.graph.layout import Layout
+from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets import whitening as whitening_module
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.whitening import (
     COVARIANCES,
+    LARGE,
     ROOTS,
     Whitening,
     is_whitened,
@@ -30,6 +32,7 @@ LAYOUTS = {
 }
 every_layout = pytest.mark.parametrize("described", LAYOUTS.values(), ids=LAYOUTS)
 WHITENED = BaseUpdate(whitening_limit=8, equal_rows=False)
+LARGE_TOO = {"whitening_limit": LARGE}
 
 
 def whitening_of(
@@ -156,6 +159,15 @@ def test_roots_of_large_sides_are_always_due_where_counts_cannot_be_read(monkeyp
     monkeypatch.setattr(whitening_module, "LARGE", 2)
     monkeypatch.setattr(whitening_module, "can_be_read", lambda tensor: False)
     assert roots_change(LAYOUTS["groups"], range(12)) == [*range(12)]
+
+
+def test_large_sides_on_the_meta_device():
+    parameter = torch.nn.Parameter(torch.empty(LARGE, LARGE, device="meta"))
+    optimizer = NeuralGraphOptimizer([parameter], rule=MatrixGNN(base_update=LARGE_TOO))
+    for _ in range(2):
+        parameter.grad = torch.empty_like(parameter)
+        optimizer.step()
+    assert optimizer.state[parameter][ROOTS].is_meta
 
 
 @every_layout
