@@ -150,11 +150,12 @@ class Whitening:
             products: of gradients, `(runs, members, group, size, size)`.
         """
         covariances = [*self._views(COVARIANCES, bucket, members, side)]
-        pairs = zip(products.unbind(1), covariances, strict=True)
-        new = [product.reshape(old.shape).to(old) for product, old in pairs]
+        products = products.to(covariances[0])
         if self._finite is not None:
-            pairs = zip(new, covariances, strict=True)
-            new = [torch.where(self._finite, product, old) for product, old in pairs]
+            before = torch.stack(covariances, -4).view_as(products)
+            products = torch.where(self._finite, products, before)
+        pairs = zip(products.unbind(1), covariances, strict=True)
+        new = [product.reshape(old.shape) for product, old in pairs]
         share = 1 - self._base_update.whitening_decay
         if minimizes_operations(covariances):
             torch._foreach_lerp_(covariances, new, share)
@@ -174,9 +175,13 @@ class Whitening:
         damping = self._base_update.damping_at(counts, size, lines)
         damping = damping.reshape(-1).repeat_interleave(groups)
         found = inverse_root(stacked.reshape(-1, size, size), damping).view(stacked.shape)
-        for place, root in zip(places, found.unbind(-4), strict=True):
-            kept = root if self._finite is None else torch.where(self._finite, root, place)
-            place.copy_(kept)
+        if self._finite is not None:
+            found = torch.where(self._finite, found, torch.stack(places, -4))
+        if minimizes_operations(places):
+            torch._foreach_copy_(places, found.unbind(-4))
+        else:
+            for place, root in zip(places, found.unbind(-4), strict=True):
+                place.copy_(root)
 
     def _are_due(self, counts: Tensor, roots: Sequence[Tensor]) -> bool:
         """Whether any of these roots, after these numbers of gradients, are to be computed anew."""
