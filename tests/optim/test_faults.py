@@ -81,7 +81,7 @@ def healthy():
     return final(model)
 
 
-@pytest.mark.parametrize("factor", [1e3, 1e6, 1e12, 1e25, 1e35])
+@pytest.mark.parametrize("factor", [1e3, 1e12, 1e35])
 def test_a_spike_of_the_loss_is_survived(factor):
     assert typical_with(factor, {50}) < 0.05
 

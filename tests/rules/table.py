@@ -1,5 +1,8 @@
 """All rules in one table: a new rule is one line in it (more, for its options)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from ngopt.rules import (
@@ -60,3 +63,24 @@ RULES = {
 
 every_rule = pytest.mark.parametrize("make", RULES.values(), ids=RULES)
 """Decorates a test that every rule passes."""
+
+
+def every_rule_with(name: str, options: Mapping[str, Any], each: int) -> pytest.MarkDecorator:
+    """Decorate a test that every rule passes, each with some of several options, in turn.
+
+    Args:
+        name: argument of the test that takes an option; `make` takes what builds the rule.
+        options: by their names in reports.
+        each: number of options for each rule.
+    """
+    names = [*options]
+    pairs = [
+        (rule, names[(number * each + place) % len(names)])
+        for number, rule in enumerate(RULES)
+        for place in range(each)
+    ]
+    return pytest.mark.parametrize(
+        ("make", name),
+        [(RULES[rule], options[option]) for rule, option in pairs],
+        ids=["-".join(pair) for pair in pairs],
+    )

@@ -6,7 +6,7 @@ from torch.utils._pytree import tree_map
 
 from ngopt.optim.joined_graph import join, rename_parameters
 from tests.rules.rule_inputs import GRAPHS, draw, randomize, relative_error, trajectory, warm
-from tests.rules.table import RULES, every_rule
+from tests.rules.table import RULES, every_rule_with
 
 MODELS = 4
 WHOLE_GRAPH = {
@@ -19,8 +19,7 @@ WHOLE_GRAPH = {
 """Rules that look at all that is trained together as one, and why."""
 
 
-@pytest.mark.parametrize("name", ["residual_convnet", "attention_block"])
-@every_rule
+@every_rule_with("name", {n: n for n in ("residual_convnet", "attention_block")}, each=1)
 def test_vmap_over_models_is_a_loop(make, name):
     rule, described = randomize(make()), GRAPHS[name]
     models = [warm(rule, described, steps=seed + 1) for seed in range(MODELS)]

@@ -17,7 +17,7 @@ from tests.rules.rule_inputs import (
     trajectory,
     zoo_graph,
 )
-from tests.rules.table import RULES, every_rule
+from tests.rules.table import RULES, every_rule_with
 from tests.zoo import ZOO
 
 STEPS = 3
@@ -52,18 +52,16 @@ def trajectory_error(rule, described, dtype):
     return torch.tensor(errors, dtype=torch.float64).max().item()
 
 
-every_dtype = pytest.mark.parametrize("dtype", PRECISION, ids=str)
+CASES = {f"{name}-{dtype}": (GRAPHS[name], dtype) for name in GRAPHS for dtype in PRECISION}
 
 
-@every_dtype
-@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
-@every_rule
-def test_equivariant(make, described, dtype):
+@every_rule_with("case", CASES, each=3)
+def test_equivariant(make, case):
+    described, dtype = case
     assert trajectory_error(randomize(make()), described, dtype) <= PRECISION[dtype]
 
 
-@pytest.mark.parametrize("name", ALWAYS)
-@every_rule
+@every_rule_with("name", {name: name for name in ALWAYS}, each=2)
 def test_equivariant_on_models_of_every_kind(make, name):
     assert trajectory_error(randomize(make()), zoo_graph(name), torch.float64) <= 1e-10
 

@@ -6,7 +6,7 @@ import torch
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.update import Options, init_state, update
 from tests.rules.rule_inputs import GRAPHS, draw, randomize, trajectory
-from tests.rules.table import every_rule
+from tests.rules.table import every_rule, every_rule_with
 
 SHAPES = [
     (),
@@ -21,7 +21,9 @@ SHAPES = [
     (2, 1, 3, 2),
     (2, 3, 1, 2, 2),
 ]
-every_graph = pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
+DTYPES = {
+    str(dtype): dtype for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+}
 
 
 def lone(described):
@@ -59,8 +61,7 @@ def test_a_tensor_all_by_itself(make):
             assert_finite(item, parameters)
 
 
-@every_graph
-@every_rule
+@every_rule_with("described", GRAPHS, each=1)
 def test_gradients_of_every_size(make, described):
     rule = randomize(make())
     parameters = draw(described, 0, torch.float32)
@@ -71,8 +72,7 @@ def test_gradients_of_every_size(make, described):
             assert_finite(item, parameters)
 
 
-@every_graph
-@every_rule
+@every_rule_with("described", GRAPHS, each=1)
 def test_each_parameter_may_be_the_only_one_with_a_gradient(make, described):
     rule = randomize(make())
     parameters, gradients = draw(described, 0), draw(described, 1)
@@ -82,10 +82,7 @@ def test_each_parameter_may_be_the_only_one_with_a_gradient(make, described):
         assert found[name].any()
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str
-)
-@every_rule
+@every_rule_with("dtype", DTYPES, each=2)
 def test_parameters_of_every_precision(make, dtype):
     described = GRAPHS["attention_block"]
     rule = randomize(make())
@@ -103,8 +100,7 @@ def test_parameters_of_every_precision(make, dtype):
         params = after
 
 
-@every_graph
-@every_rule
+@every_rule_with("described", GRAPHS, each=1)
 def test_a_graph_may_be_found_or_lost_on_the_way(make, described):
     rule = randomize(make())
     parameters = draw(described, 0)

@@ -7,7 +7,7 @@ import torch
 
 from ngopt.rules.rule import Rule
 from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize, trajectory, warm
-from tests.rules.table import every_rule
+from tests.rules.table import every_rule, every_rule_with
 
 
 def step(rule, parameters, gradients, state, described=MLP):
@@ -74,8 +74,7 @@ def test_another_seed_draws_another_theta(make):
     assert any(not torch.equal(t, other.state_dict()[n]) for n, t in rule.state_dict().items())
 
 
-@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
-@every_rule
+@every_rule_with("described", GRAPHS, each=1)
 def test_no_input_is_changed(make, described):
     rule = randomize(make())
     inputs = warm(rule, described)
@@ -132,8 +131,7 @@ def test_the_state_of_a_parameter_depends_on_nothing_but_itself(make):
     assert_equal(alone, together)
 
 
-@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
-@every_rule
+@every_rule_with("described", GRAPHS, each=1)
 def test_tensors_of_the_state_keep_shape_and_dtype(make, described):
     rule = randomize(make())
     for dtype in (torch.float32, torch.float64):
@@ -148,8 +146,7 @@ def test_tensors_of_the_state_keep_shape_and_dtype(make, described):
         assert not any(t.requires_grad for tensors in last.values() for t in tensors.values())
 
 
-@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
-@every_rule
+@every_rule_with("described", GRAPHS, each=1)
 def test_what_was_told_of_can_be_overwritten(make, described):
     rule = randomize(make())
     parameters, gradients, state = warm(rule, described)

@@ -5,7 +5,7 @@ import torch
 from torch.func import functional_call
 
 from tests.rules.rule_inputs import GRAPHS, MLP, draw, randomize, warm
-from tests.rules.table import RULES, every_rule
+from tests.rules.table import RULES, every_rule, every_rule_with
 
 LEARNED = [name for name, make in RULES.items() if any(True for _ in make().parameters())]
 UNUSED_BY_DESIGN = {
@@ -19,6 +19,13 @@ UNUSED_BY_DESIGN = {
     ),
 }
 """By name of the rule: the beginnings of names of theta that its options switch off, and why."""
+
+ALL_ZERO = {
+    f"{dtype}-{zero}": (described, dtype, zero)
+    for zero in ("gradients", "parameters", "both")
+    for described, dtype in ((GRAPHS["residual_convnet"], torch.float32), (MLP, torch.float64))
+}
+"""Of what graph, in what precision, and what is 0."""
 
 every_graph = pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
 every_learned_rule = pytest.mark.parametrize("name", LEARNED)
@@ -73,14 +80,9 @@ def test_all_of_theta_can_be_learnt(name):
     assert all(slope.isfinite().all() for slope in slopes if slope is not None)
 
 
-@pytest.mark.parametrize(
-    ("described", "dtype"),
-    [(GRAPHS["residual_convnet"], torch.float32), (MLP, torch.float64)],
-    ids=["residual_convnet-float32", "mlp-float64"],
-)
-@pytest.mark.parametrize("zero", ["gradients", "parameters", "both"])
-@every_rule
-def test_slopes_are_finite_where_all_is_zero(make, described, zero, dtype):
+@every_rule_with("case", ALL_ZERO, each=2)
+def test_slopes_are_finite_where_all_is_zero(make, case):
+    described, dtype, zero = case
     rule = randomize(make())
     parameters, gradients = draw(described, 0, dtype), draw(described, 1, dtype)
     if zero != "gradients":
