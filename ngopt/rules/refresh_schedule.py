@@ -70,5 +70,5 @@ def _root_period(step: int) -> int:
     if step < 0:
         return -1
     steady = ROOT_INTERVAL / (ROOT_GROWTH - 1)  # where both intervals are the same
-    growing = math.floor(math.log(min(step + 1, steady), ROOT_GROWTH))
-    return growing + math.floor(max(0.0, step + 1 - steady) / ROOT_INTERVAL)
+    growing = math.log(min(step + 1, steady), ROOT_GROWTH)
+    return math.floor(growing + max(0.0, step + 1 - steady) / ROOT_INTERVAL)
