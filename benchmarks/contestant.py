@@ -81,7 +81,7 @@ class Contestant:
             seconds.setdefault(kind, []).append(spent.step)
         # Of kinds that do not occur in this turn, those of the last one count.
         self._means |= {kind: sum(found) / len(found) for kind, found in seconds.items()}
-        shares = {kind: share_of(kind, self.cycle) for kind in self._means}
+        shares = {kind: shares_of(self.cycle)[kind] for kind in self._means}
         step = sum(share * self._means[kind] for kind, share in shares.items())
         return Turn(passes / self.steps, step / sum(shares.values()))
 
@@ -116,12 +116,10 @@ class Contestant:
     def _once(self) -> tuple[Turn, int]:
         """One training step, and its kind."""
         turn = Turn(_seconds(self._passes, self.on_cuda), _seconds(self._step, self.on_cuda))
-        every, step = self.cycle, self._made
-        self._made += 1
         since = [refresh.since.values() for refresh in self._context_refreshes]
-        if every > 1 and not any(set(steps) == {1} for steps in since):
-            return turn, CACHED
-        return turn, ROOTS if is_root_step(step, every) else CONTEXT
+        refreshed = self.cycle == 1 or any(set(steps) == {1} for steps in since)
+        self._made += 1
+        return turn, _kind(self._made - 1, self.cycle, refreshed=refreshed)
 
     def _passes(self) -> None:
         self.model.zero_grad()
@@ -132,18 +130,21 @@ class Contestant:
             optimizer.step()
 
 
-def share_of(kind: int, every: int) -> float:
-    """Share of a kind of steps among the first :data:`HORIZON`.
+def shares_of(every: int) -> dict[int, float]:
+    """Share of each kind of steps among the first :data:`HORIZON`.
 
     Args:
-        kind: :data:`CACHED`, :data:`CONTEXT` or :data:`ROOTS`.
         every: number of steps between refreshes of the graph context, in the beginning.
     """
-    kinds = [
-        is_refresh_step(step, every) + (is_refresh_step(step, every) and is_root_step(step, every))
-        for step in range(HORIZON)
-    ]
-    return kinds.count(kind) / HORIZON
+    steps = range(HORIZON)
+    kinds = [_kind(step, every, refreshed=is_refresh_step(step, every)) for step in steps]
+    return {kind: kinds.count(kind) / HORIZON for kind in (CACHED, CONTEXT, ROOTS)}
+
+
+def _kind(step: int, every: int, *, refreshed: bool) -> int:
+    if not refreshed:
+        return CACHED
+    return ROOTS if is_root_step(step, every) else CONTEXT
 
 
 def _cycle(optimizer: Optimizer) -> int:

@@ -94,9 +94,11 @@ CONTESTANTS: dict[str, Build] = {
     "Muon": muon,
     "ngopt": ours(),
     "ngopt, light": ours("light"),
-    "ngopt, graph off": ours(context_every=8, square_dtype="bfloat16", graph_context=False),
-    "ngopt, float32 state": ours(context_every=8, momentum_dtype="float32"),
-    "ngopt, each step a look": ours(square_dtype="bfloat16"),
+    "fresh MatrixGNN, no graph": ours(
+        context_every=8, square_dtype="bfloat16", graph_context=False
+    ),
+    "fresh MatrixGNN, float32 state": ours(context_every=8, momentum_dtype="float32"),
+    "fresh MatrixGNN, nothing cached": ours(square_dtype="bfloat16"),
 }
 
 

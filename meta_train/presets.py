@@ -13,7 +13,7 @@ from meta_train.tasks.augmentation import Augmentation
 from meta_train.unroll.options import UnrollOptions
 
 _DEFAULT = Config()
-"""For the default rule: it learns directions; sizes of steps are those of its base update."""
+"""For rules like `light`: they learn directions; sizes of steps are those of the base update."""
 
 _LEARNED_SIZES = replace(_DEFAULT, frozen=())
 """The same, but what a rule decides on sizes of steps is learned too."""
@@ -270,7 +270,7 @@ _SUMMARIES = {
     "sizes": "it learns sizes of steps too, on eight kinds of tasks",
     "pretrained": "all of the rule `default`, by evolution strategies; ten hours on one core",
     "at_scale": "the same with larger stacks, for a GPU",
-    "pretrained_light": "the network of entries of `light`, likewise; 44 minutes on one core",
+    "pretrained_light": "entries of the rule `light`, by PES; 44 minutes on one core",
     "pretrained_no_graph": "the same without graph context",
 }
 

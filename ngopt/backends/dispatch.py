@@ -75,11 +75,10 @@ def capturing(device: torch.device) -> bool:
 def can_be_read(tensor: Tensor) -> bool:
     """Whether a tensor's value can be read at all, perhaps after waiting for a device."""
     return not (
-        type(tensor) is not Tensor
-        or tensor.is_meta
+        tensor.is_meta
         or capturing(tensor.device)
         or torch.compiler.is_compiling()
-        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or _is_unsupported(tensor, tensor.device.type)
     )
 
 

@@ -51,7 +51,8 @@ and at the latest after so many steps."""
 def is_root_step(step: int, every: int) -> bool:
     """Whether roots of large covariances are computed anew at a step that refreshes the context.
 
-    Eigenvalues of large matrices take longer than all else in a step.
+    Eigenvalues of large matrices take longer than all else in a step. Of parameters without a
+    gradient in many steps, roots may be computed less often.
 
     Args:
         step: counted from 0.

@@ -24,6 +24,11 @@ def test_every_shipped_rule_that_learns_has_a_preset():
     assert rules - HAND_WRITTEN == learned
 
 
+@pytest.mark.parametrize("name", ["pretrained", "at_scale"])
+def test_what_is_learned_for_the_wheel_has_the_base_update_of_its_rule(name):
+    assert rule_of(PRESETS[name].rule).base_update == ngopt.load_rule("default").base_update
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_builds_its_rule_and_families(name):
     config = PRESETS[name]

@@ -267,15 +267,15 @@ def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
     parameter = nn.Parameter(torch.ones(2, dtype=torch.float64))
     optimizer = NeuralGraphOptimizer([parameter], lr=0.01, weight_decay=0.1, rule=MatrixGNN())
     shares = []
-    for _ in range(1000):
+    for _ in range(2000):
         before = parameter.detach().clone()
         parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
         shares.append(((1 - parameter / before) / (0.01 * 0.1)).mean().item())
-    expected = [min(1.0, BASE_UPDATE.annealing_factor(age)) for age in range(1, 1001)]
+    expected = [min(1.0, BASE_UPDATE.annealing_factor(age)) for age in range(1, 2001)]
     assert shares == pytest.approx(expected, rel=1e-6)
     assert shares[0] == pytest.approx(1.0)
-    assert shares[-1] < 0.8
+    assert shares[-1] < 0.5
 
 
 def test_rules_that_do_not_anneal_are_left_alone():

@@ -187,10 +187,11 @@ class Whitening:
         """Whether any of these roots, after these numbers of gradients, are to be computed anew."""
         if not can_be_read(counts):
             return True
-        # Those that were never computed are 0.
-        missing = torch.stack([(root[..., 0, 0] == 0).any() for root in roots]).any()
         steps = {int(count) - 1 for count in counts.flatten().tolist()}
-        return bool(missing) or any(is_root_step(step, self._every) for step in steps)
+        if any(is_root_step(step, self._every) for step in steps):
+            return True
+        # Those that were never computed are 0.
+        return bool(torch.stack([(root[..., 0, 0] == 0).any() for root in roots]).any())
 
     def tensors(self, key: str, names: Sequence[str]) -> list[Tensor]:
         """The covariances or the roots of parameters, `([runs], numbers)`."""

@@ -32,7 +32,6 @@ LAYOUTS = {
 }
 every_layout = pytest.mark.parametrize("described", LAYOUTS.values(), ids=LAYOUTS)
 WHITENED = BaseUpdate(whitening_limit=8, equal_rows=False)
-LARGE_TOO = {"whitening_limit": LARGE}
 
 
 def whitening_of(
@@ -162,8 +161,9 @@ def test_roots_of_large_sides_are_always_due_where_counts_cannot_be_read(monkeyp
 
 
 def test_large_sides_on_the_meta_device():
+    rule = MatrixGNN(base_update={"whitening_limit": LARGE})
     parameter = torch.nn.Parameter(torch.empty(LARGE, LARGE, device="meta"))
-    optimizer = NeuralGraphOptimizer([parameter], rule=MatrixGNN(base_update=LARGE_TOO))
+    optimizer = NeuralGraphOptimizer([parameter], rule=rule)
     for _ in range(2):
         parameter.grad = torch.empty_like(parameter)
         optimizer.step()
