@@ -226,7 +226,7 @@ FREE = ("preset", "folder", "imports", "steps", "device", "checkpoint_every", "k
 def _completed(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _completed(given.get(key, {}), value)
-        if isinstance(value, dict)
+        if value and isinstance(value, dict)
         else given.get(key, value)
         for key, value in defaults.items()
     }

@@ -200,10 +200,13 @@ def test_diverging_runs_are_counted_and_meta_training_goes_on(alone):
 
 
 def test_a_run_goes_on_only_with_the_options_it_was_begun_with(alone):
-    state = MetaTrainer(TINY, alone).state_dict()
-    MetaTrainer(replace(TINY, steps=99, keep=1), alone).load_state_dict(state)
+    config = replace(TINY, outer=replace(TINY.outer, factors={"head": 3.0}))
+    state = MetaTrainer(config, alone).state_dict()
+    MetaTrainer(replace(config, steps=99, keep=1), alone).load_state_dict(state)
     with pytest.raises(MetaTrainError, match="problems: 2, now 3"):
-        MetaTrainer(replace(TINY, problems=3), alone).load_state_dict(state)
+        MetaTrainer(replace(config, problems=3), alone).load_state_dict(state)
+    with pytest.raises(MetaTrainError, match="'head': 3.0"):
+        MetaTrainer(TINY, alone).load_state_dict(state)
 
 
 def test_stacks_must_be_shared_evenly(alone):
