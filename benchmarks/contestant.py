@@ -12,7 +12,7 @@ from benchmarks.memory import forget_peak, peak_resident
 from benchmarks.models import Objective, loss_on
 from ngopt import NeuralGraphOptimizer
 from ngopt.optim.context_refresh import ContextRefresh
-from ngopt.rules.refresh_schedule import FIRST, is_refresh_step, is_root_step
+from ngopt.rules.refresh_schedule import FIRST, is_refresh_step
 
 Build = Callable[[nn.Module], list[Optimizer]]
 """Makes an optimizer, or several, for a model."""
@@ -22,10 +22,6 @@ HORIZON = 1000
 
 AT_LEAST = 0.2
 """Seconds of a turn: small models take several steps."""
-
-
-CACHED, CONTEXT, ROOTS = range(3)
-"""Kinds of steps: what they compute anew. Roots are those of large covariances."""
 
 
 class Turn(NamedTuple):
@@ -56,13 +52,11 @@ class Contestant:
         self.on_cuda = next(model.parameters()).is_cuda
         started = time.perf_counter()
         self.optimizers = build(model)
-        # Steps of different kinds take different times.
+        # With a cached graph context, steps with and without a refresh take different times.
         self.cycle = max(map(_cycle, self.optimizers))
-        self._made, self._means = 0, dict[int, float]()
         settling = 1 if self.cycle == 1 else FIRST + self.cycle
         for _ in range(settling):
-            turn, kind = self._once()
-            self._means[kind] = turn.step
+            self._once()
         first = time.perf_counter() - started
         self.steps = self.cycle
         usual = min(sum(self.turn()) for _ in range(2))
@@ -72,18 +66,18 @@ class Contestant:
     def turn(self) -> Turn:
         """Train for some steps; the mean is that over the first :data:`HORIZON` steps."""
         passes = 0.0
-        seconds: dict[int, list[float]] = {}
+        seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(self.steps):
             for context_refresh in self._context_refreshes:
                 context_refresh.step = FIRST  # here refreshes do not become rarer
-            spent, kind = self._once()
+            spent = self._once()
             passes += spent.passes
-            seconds.setdefault(kind, []).append(spent.step)
-        # Of kinds that do not occur in this turn, those of the last one count.
-        self._means |= {kind: sum(found) / len(found) for kind, found in seconds.items()}
-        shares = {kind: shares_of(self.cycle)[kind] for kind in self._means}
-        step = sum(share * self._means[kind] for kind, share in shares.items())
-        return Turn(passes / self.steps, step / sum(shares.values()))
+            refreshed = any(set(r.since.values()) == {1} for r in self._context_refreshes)
+            seconds[refreshed].append(spent.step)
+        means = {kind: sum(found) / len(found) for kind, found in seconds.items() if found}
+        share = refresh_share(self.cycle) if len(means) == 2 else float(True in means)
+        step = share * means.get(True, 0.0) + (1 - share) * means.get(False, 0.0)
+        return Turn(passes / self.steps, step)
 
     def transient(self) -> float:
         """Bytes that a step takes beside what is there before and after."""
@@ -113,13 +107,8 @@ class Contestant:
         ours = [o for o in self.optimizers if isinstance(o, NeuralGraphOptimizer)]
         return [optimizer._context_refresh for optimizer in ours]
 
-    def _once(self) -> tuple[Turn, int]:
-        """One training step, and its kind."""
-        turn = Turn(_seconds(self._passes, self.on_cuda), _seconds(self._step, self.on_cuda))
-        since = [refresh.since.values() for refresh in self._context_refreshes]
-        refreshed = self.cycle == 1 or any(set(steps) == {1} for steps in since)
-        self._made += 1
-        return turn, _kind(self._made - 1, self.cycle, refreshed=refreshed)
+    def _once(self) -> Turn:
+        return Turn(_seconds(self._passes, self.on_cuda), _seconds(self._step, self.on_cuda))
 
     def _passes(self) -> None:
         self.model.zero_grad()
@@ -130,21 +119,13 @@ class Contestant:
             optimizer.step()
 
 
-def shares_of(every: int) -> dict[int, float]:
-    """Share of each kind of steps among the first :data:`HORIZON`.
+def refresh_share(every: int) -> float:
+    """Share of the first :data:`HORIZON` steps at which a rule refreshes its graph context.
 
     Args:
-        every: number of steps between refreshes of the graph context, in the beginning.
+        every: number of steps between refreshes, in the beginning.
     """
-    steps = range(HORIZON)
-    kinds = [_kind(step, every, refreshed=is_refresh_step(step, every)) for step in steps]
-    return {kind: kinds.count(kind) / HORIZON for kind in (CACHED, CONTEXT, ROOTS)}
-
-
-def _kind(step: int, every: int, *, refreshed: bool) -> int:
-    if not refreshed:
-        return CACHED
-    return ROOTS if is_root_step(step, every) else CONTEXT
+    return sum(is_refresh_step(step, every) for step in range(HORIZON)) / HORIZON
 
 
 def _cycle(optimizer: Optimizer) -> int:

@@ -25,7 +25,7 @@ from torch.optim import Adam, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ngopt
-from benchmarks.contestant import CACHED, shares_of
+from benchmarks.contestant import refresh_share
 from benchmarks.models import GPT2, ResNet, ResNet50, ViT, convnet, images, perceptron, words
 from benchmarks.step import Case, muon
 from meta_train.table import table_lines
@@ -156,7 +156,7 @@ def counted(case: Case, build: Build, *, kernels: bool = True) -> dict[str, floa
                 for optimizer in optimizers:
                     optimizer.step()
             found.append(count.number)
-    between, refresh, share = min(found[-cycle:]), max(found[-cycle:]), 1 - shares_of(cycle)[CACHED]
+    between, refresh, share = min(found[-cycle:]), max(found[-cycle:]), refresh_share(cycle)
     return {"between": between, "refresh": refresh, "mean": share * refresh + (1 - share) * between}
 
 

@@ -72,16 +72,6 @@ def capturing(device: torch.device) -> bool:
     return available and torch.cuda.is_current_stream_capturing()
 
 
-def can_be_read(tensor: Tensor) -> bool:
-    """Whether a tensor's value can be read at all, perhaps after waiting for a device."""
-    return not (
-        tensor.is_meta
-        or capturing(tensor.device)
-        or torch.compiler.is_compiling()
-        or _is_unsupported(tensor, tensor.device.type)
-    )
-
-
 def can_use_gpu_kernels(tensors: Sequence[Tensor]) -> bool:
     """Whether Triton kernels can read these tensors: plain tensors in GPU memory.
 

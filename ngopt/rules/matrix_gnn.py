@@ -26,11 +26,9 @@ from ngopt.rules.buckets.in_place import step_buckets_in_place
 from ngopt.rules.buckets.packing import packed_size
 from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.whitening import (
-    COVARIANCES,
-    ROOTS,
     covariances_fit,
     reset_misfits,
-    whitening_size,
+    whitening_sizes,
 )
 from ngopt.rules.layers.entry_head import EntryHead
 from ngopt.rules.rule import InPlaceOptions, ParameterUpdate, Rule, State
@@ -170,10 +168,9 @@ class MatrixGNN(Rule):
     def _empty_covariances(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:
         if not self.base_update.whitening_limit:
             return {}
-        size = whitening_size(layout, self.base_update)
         return {
             key: parameter.new_zeros(size, dtype=compute_dtype(parameter))
-            for key in (COVARIANCES, ROOTS)
+            for key, size in whitening_sizes(layout, self.base_update).items()
         }
 
     def _empty_context(self, parameter: Tensor, layout: Layout) -> dict[str, Tensor]:

@@ -1,7 +1,5 @@
 """At which steps the graph context and the roots of covariances are computed anew."""
 
-import math
-
 FIRST = 10
 """Number of first steps. Much changes in them, so the context is recomputed at each."""
 
@@ -41,35 +39,3 @@ def is_refresh_step(step: int, every: int) -> bool:
     [10, 11, 12, 14, 15, 16, 18, 19]
     """
     return step < FIRST or (step + 1 - FIRST) % interval(step, every) == 0
-
-
-ROOT_GROWTH, ROOT_INTERVAL = 1.5, 256
-"""Roots of large covariances are computed anew when the number of steps has grown by this factor,
-and at the latest after so many steps."""
-
-
-def is_root_step(step: int, every: int) -> bool:
-    """Whether roots of large covariances are computed anew at a step that refreshes the context.
-
-    Eigenvalues of large matrices take longer than all else in a step. Of parameters without a
-    gradient in many steps, roots may be computed less often.
-
-    Args:
-        step: counted from 0.
-        every: as for :func:`interval`.
-
-    >>> refreshes = [step for step in range(500) if is_refresh_step(step, 8)]
-    >>> [step for step in refreshes if is_root_step(step, 8)]
-    [0, 1, 2, 3, 5, 7, 17, 25, 41, 57, 89, 129, 201, 297, 457]
-    """
-    before = step - (1 if step < FIRST else interval(step, every))
-    return _root_period(step) != _root_period(before)
-
-
-def _root_period(step: int) -> int:
-    """Number of the period of a step, within which roots of large covariances stay."""
-    if step < 0:
-        return -1
-    steady = ROOT_INTERVAL / (ROOT_GROWTH - 1)  # where both intervals are the same
-    growing = math.log(min(step + 1, steady), ROOT_GROWTH)
-    return math.floor(growing + max(0.0, step + 1 - steady) / ROOT_INTERVAL)

@@ -7,7 +7,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ngopt.backends import dispatch
 from ngopt.backends.dispatch import (
-    can_be_read,
     can_use_cpu_loops,
     disable,
     uncompiled,
@@ -47,19 +46,6 @@ def test_nothing_else_is():
             return x
 
         torch.vmap(look)(torch.ones(2, 2))
-
-
-def test_what_can_be_read():
-    assert can_be_read(torch.ones(2))
-    assert not can_be_read(torch.ones(2, device="meta"))
-    with FakeTensorMode() as mode:
-        assert not can_be_read(mode.from_tensor(torch.ones(2)))
-
-    def look(x):
-        assert not can_be_read(x)
-        return x
-
-    torch.vmap(look)(torch.ones(2, 2))
 
 
 @torch.no_grad()

@@ -205,7 +205,7 @@ def test_a_run_goes_on_only_with_the_options_it_was_begun_with(alone):
     MetaTrainer(replace(config, steps=99, keep=1), alone).load_state_dict(state)
     with pytest.raises(MetaTrainError, match="problems: 2, now 3"):
         MetaTrainer(replace(config, problems=3), alone).load_state_dict(state)
-    with pytest.raises(MetaTrainError, match="'head': 3.0"):
+    with pytest.raises(MetaTrainError, match=r"'head': 3\.0"):
         MetaTrainer(TINY, alone).load_state_dict(state)
 
 

@@ -26,7 +26,7 @@ def take_in(sizes: Addresses, tensors: Addresses, share: float) -> bool:
     """Take gradients into the covariances of each bundle, as :class:`.Whitening` does.
 
     Args:
-        sizes: `(bundles, 3)`, of the three sides.
+        sizes: `(bundles, 6)`: three sides, and the ranks of their covariances, 0 for whole ones.
         tensors: `(bundles, 8)`: where the momentum, the gradient, the covariances of each side, and
             their roots begin, all contiguous and float32; 0 where a side has none. Gradients are
             overwritten.

@@ -233,7 +233,6 @@ class BucketStep:
             self.steps.counts,
             self._state,
             refresh,
-            self._rule.refresh_every,
             self.finite,
         )
 

@@ -25,7 +25,14 @@ from ngopt.rules.buckets.compiled_messages import FLOAT, CompiledMessages, Messa
 from ngopt.rules.buckets.loop_tables import KNOWN, SUMS, LoopTables, item_numbers
 from ngopt.rules.buckets.memory_layout import Batch, Segment
 from ngopt.rules.buckets.messages import BucketMessages, MessageProducts
-from ngopt.rules.buckets.whitening import COVARIANCES, ROOTS, Whitening, place_of, sides
+from ngopt.rules.buckets.whitening import (
+    COVARIANCES,
+    ROOTS,
+    Whitening,
+    place_of,
+    sides,
+    size_of,
+)
 from ngopt.rules.layers.entry_head import EntryHead
 
 Made = TypeVar("Made")
@@ -53,7 +60,9 @@ class CompiledLoops(LoopTables):
         self._segment_loops = {
             segment: self._segment_loop(segment) for segment in self._segments_with_matrices()
         }
-        self._whitening_offsets = [self._offsets_of(batch) for batch in self.batches]
+        self._whitening_offsets = [
+            [self._offsets_of(key, batch) for key in (COVARIANCES, ROOTS)] for batch in self.batches
+        ]
         self._weights: object = None
         self._context_versions: list[tuple[Tensor, int]] = []
 
@@ -427,9 +436,9 @@ class CompiledLoops(LoopTables):
             return True
         base_update, sides_of = self._base_update, batch.whitened_sides
         places, offsets = [self._mixture_results[number][items]], self._whitening_offsets[number]
-        for key in (COVARIANCES, ROOTS):
+        for key, own in zip((COVARIANCES, ROOTS), offsets, strict=True):
             begin = self._begin(whitening.tensors(key, self.plan.names), FLOAT)[batch.items][items]
-            places.append(np.where(offsets < 0, 0, begin[:, None] + offsets))
+            places.append(np.where(own < 0, 0, begin[:, None] + own))
         tensors = np.hstack(places)
         if not take_in(sides_of, tensors, 1 - base_update.whitening_decay):
             return False
@@ -442,8 +451,8 @@ class CompiledLoops(LoopTables):
             sizes, tensors[:, 0], base_update.whitened_orthogonal, base_update.orthogonal_damping
         )
 
-    def _offsets_of(self, batch: Batch) -> Addresses:
-        """Offsets of the covariances of each side of the bundles that C whitens, in bytes.
+    def _offsets_of(self, key: str, batch: Batch) -> Addresses:
+        """Offsets of the covariances or roots of each side of the bundles that C whitens, in bytes.
 
         Sides are in the order of memory, `(matrices, 3)`; -1 for those that have none.
         """
@@ -453,12 +462,12 @@ class CompiledLoops(LoopTables):
             if not (segment.bucket.whitened and segment.c_sizes):
                 continue
             order = segment.dims
-            steps = np.array([shape[side] ** 2 for side in order])
+            steps = np.array([size_of(key, shape[side]) for side in order])
             groups = np.arange(shape[0])[:, None]
             for number in segment.members:
                 member = segment.bucket.members[number]
-                begin = np.array([place_of(member.layout, member.number, s) for s in order])
-                own = np.where(steps > 1, (begin + groups * steps) * FLOAT, -1)
+                begin = np.array([place_of(key, member.layout, member.number, s) for s in order])
+                own = np.where(steps > 0, (begin + groups * steps) * FLOAT, -1)
                 found += [own] * self.runs
         return np.concatenate([np.zeros((0, 3), np.int64), *found])
 

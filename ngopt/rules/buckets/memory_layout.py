@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ngopt.rules.buckets.bucket import Bucket, Member
+from ngopt.rules.buckets.whitening import rank_of
 
 STRAIGHT, TURNED, TAPS_FIRST = (0, 1, 2), (1, 0, 2), (0, 2, 1)
 """Orders of arrays in memory: contiguous; transposed, of one tap; convolutions, channels last."""
@@ -200,7 +201,8 @@ class Batch:
     Attributes:
         orthogonalized: matrices that :func:`.orthogonalize` handles.
         whitened: matrices that :func:`.whiten` handles before.
-        whitened_sides: of these, `(matrices, 3)`, in the order of memory.
+        whitened_sides: of these, `(matrices, 6)`: the sides, in the order of memory, and the ranks
+            of their covariances, 0 for whole ones.
     """
 
     def __init__(self, segments: list[Segment]) -> None:
@@ -214,11 +216,12 @@ class Batch:
             for whitened in (False, True)
         )
         sides = [
-            [segment.bucket.shape[dim] for dim in segment.dims]
+            [*sizes, *map(rank_of, sizes)]
             for segment in in_c
+            for sizes in [[segment.bucket.shape[dim] for dim in segment.dims]]
             if segment.bucket.whitened
             for _ in segment.items
         ]
-        self.whitened_sides = np.array(sides, dtype=np.int64).reshape(-1, 3)
+        self.whitened_sides = np.array(sides, dtype=np.int64).reshape(-1, 6)
         last = segments[-1]
         self.entries = last.offset + len(last.items) * last.entries

@@ -19,7 +19,7 @@ from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket import Bucket, Member
 from ngopt.rules.buckets.packing import context_sizes, is_stateless, packed_places, packed_size
-from ngopt.rules.buckets.whitening import is_whitened, whitening_size
+from ngopt.rules.buckets.whitening import is_whitened, whitening_sizes
 
 LARGE = 2**24
 """Largest number of entries of a bucket, unless the model is so large that `SHARE` allows more."""
@@ -73,10 +73,10 @@ class Plan:
         self.outputs = self.buckets[-1].outputs.stop if self.buckets else 0
         self.inputs = self.buckets[-1].inputs.stop if self.buckets else 0
         self.packed_sizes = [packed_size(layout.bundles, width) for layout in self.layouts.values()]
-        self.covariances: dict[str, int] = {}
+        self.covariances: dict[str, dict[str, int]] = {}
         if base_update.whitening_limit:
             self.covariances = {
-                name: whitening_size(layout, base_update) for name, layout in self.layouts.items()
+                name: whitening_sizes(layout, base_update) for name, layout in self.layouts.items()
             }
         members = [member for bucket in self.buckets for member in bucket.members]
         numbers = {name: number for number, name in enumerate(names)}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ngopt.backends.dispatch import can_be_read, minimizes_operations
+from ngopt.backends.dispatch import minimizes_operations
 from ngopt.graph.bundle import Bundle
 from ngopt.graph.layout import Layout
 from ngopt.graph.matrix import matrices
 from ngopt.rules.base_update import BaseUpdate, inverse_norms
 from ngopt.rules.layers.inverse_root import inverse_root
-from ngopt.rules.refresh_schedule import is_root_step
+from ngopt.rules.layers.low_rank import LowRankCovariance, LowRankRoot
 
 if TYPE_CHECKING:
     from ngopt.rules.buckets.bucket import Bucket
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 COVARIANCES, ROOTS = "covariances", "roots"
 """Names in the state of a parameter: of running means of products of its gradients, and of their
-inverse roots. Both are flat, bundle by bundle, side by side."""
+inverse roots. Both are flat, bundle by bundle, side by side; those of large sides are packed
+:class:`.LowRankCovariance` and :class:`.LowRankRoot`."""
 
 LARGE = 256
-"""Size from which the roots of a side are computed anew less often."""
+"""Size from which covariances of a side are of low rank."""
+
+RANK = 64
+"""That rank."""
 
 SIDES = (1, 2, 3)
 """Dimensions of a bundle: outputs, inputs and taps. Those of size 1 have no covariances."""
@@ -39,44 +43,58 @@ def is_whitened(layout: Layout, base_update: BaseUpdate) -> bool:
     )
 
 
-def whitening_size(layout: Layout, base_update: BaseUpdate) -> int:
-    """Number of covariances that are kept for a parameter."""
+def rank_of(size: int) -> int:
+    """Rank of the covariances of a side of a size; 0 if they are whole matrices."""
+    return min(size, RANK) if size >= LARGE else 0
+
+
+def whitening_sizes(layout: Layout, base_update: BaseUpdate) -> dict[str, int]:
+    """How many numbers of each kind are kept for a parameter."""
     if not is_whitened(layout, base_update):
-        return 0
-    return sum(_size(bundle, side) for bundle in layout.bundles for side in SIDES)
+        return dict.fromkeys((COVARIANCES, ROOTS), 0)
+    return {
+        key: sum(_size(key, bundle, side) for bundle in layout.bundles for side in SIDES)
+        for key in (COVARIANCES, ROOTS)
+    }
 
 
-def place_of(layout: Layout, number: int, side: int) -> int:
-    """Where the covariances of a side of a bundle begin among those of its parameter."""
-    before = sum(_size(bundle, s) for bundle in layout.bundles[:number] for s in SIDES)
-    return before + sum(_size(layout.bundles[number], s) for s in SIDES if s < side)
+def place_of(key: str, layout: Layout, number: int, side: int) -> int:
+    """Where the covariances or roots of a side of a bundle begin among those of its parameter."""
+    before = sum(_size(key, bundle, s) for bundle in layout.bundles[:number] for s in SIDES)
+    return before + sum(_size(key, layout.bundles[number], s) for s in SIDES if s < side)
 
 
-def _size(bundle: Bundle, side: int) -> int:
-    size = bundle.shape[side]
-    return bundle.shape[0] * size**2 if size > 1 else 0
+def size_of(key: str, size: int) -> int:
+    """How many numbers the covariances, or the roots, of a side of a size are."""
+    rank = rank_of(size)
+    if rank:
+        return size * (2 * rank + 1) if key == COVARIANCES else 1 + size * rank
+    return size**2 if size > 1 else 0
 
 
-def covariances_fit(state: "State", sizes: Mapping[str, int]) -> bool:
-    """Whether the state of each parameter holds as many covariances as the graph asks for.
+def _size(key: str, bundle: Bundle, side: int) -> int:
+    return bundle.shape[0] * size_of(key, bundle.shape[side])
 
-    Args:
-        state: by name of the parameter.
-        sizes: number of covariances by name.
-    """
+
+Sizes = Mapping[str, Mapping[str, int]]
+"""Of each parameter, by name, how many numbers of each kind the graph asks for."""
+
+
+def covariances_fit(state: "State", sizes: Sizes) -> bool:
+    """Whether the state of each parameter holds as many covariances and roots as it should."""
     return all(
         state[name][key].shape[-1] == size
-        for name, size in sizes.items()
-        for key in (COVARIANCES, ROOTS)
+        for name, own in sizes.items()
+        for key, size in own.items()
     )
 
 
-def reset_misfits(state: "State", sizes: Mapping[str, int]) -> None:
-    """Replace covariances that belong to another graph by zeros; arguments as above."""
+def reset_misfits(state: "State", sizes: Sizes) -> None:
+    """Replace covariances that belong to another graph by zeros."""
     if covariances_fit(state, sizes):
         return
-    for name, size in sizes.items():
-        for key in (COVARIANCES, ROOTS):
+    for name, own in sizes.items():
+        for key, size in own.items():
             old = state[name][key]
             if old.shape[-1] != size:
                 state[name][key] = old.new_zeros(*old.shape[:-1], size)
@@ -89,9 +107,7 @@ class Whitening:
         base_update: of the rule.
         counts: number of gradients of each bundle so far, `(runs, bundles)`.
         state: by name of the parameter; covariances and roots in it are overwritten.
-        refresh: whether to compute the roots anew; of sides of :data:`LARGE` and more only at some
-            refreshes (:func:`.is_root_step`), unless `counts` cannot be read, as in CUDA graphs.
-        every: number of steps between refreshes, in the beginning.
+        refresh: whether to compute the roots anew.
         finite: 0-dim; if it is given and false, covariances stay.
 
     Source: Gupta et al., "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML 2018; with
@@ -105,11 +121,10 @@ class Whitening:
         counts: Tensor,
         state: "State",
         refresh: bool,
-        every: int,
         finite: Tensor | None = None,
     ) -> None:
         self._base_update, self._counts, self._state = base_update, counts, state
-        self.refresh, self._every, self._finite = refresh, every, finite
+        self.refresh, self._finite = refresh, finite
 
     def directions(
         self, bucket: "Bucket", members: Sequence[int], momenta: Tensor, gradients: Tensor
@@ -127,71 +142,82 @@ class Whitening:
             whole = _normalized(gradients)
         for side in sides(bucket):
             with torch.no_grad():
-                lines = _lines(whole, side)
-                self._take_in(bucket, members, side, lines @ lines.mT)
+                self._take_in(bucket, members, side, _lines(whole, side))
                 if self.refresh:
                     self.compute_roots(bucket, members, side)
-                roots = torch.stack([*self._views(ROOTS, bucket, members, side)], -4)
             lines = _lines(momenta, side)
-            lead = momenta.shape[:3]
-            product = roots.to(lines).view(*lead, *roots.shape[-2:]) @ lines
+            product = self._multiplied(bucket, members, side, lines)
             momenta = _arrays(product, side, momenta.shape)
         return self._base_update.orthogonalized_whitened(momenta.flatten(-2)).view(momenta.shape)
 
-    def _take_in(
-        self, bucket: "Bucket", members: Sequence[int], side: int, products: Tensor
-    ) -> None:
-        """Take products of gradients into the covariances of a side.
+    def _take_in(self, bucket: "Bucket", members: Sequence[int], side: int, lines: Tensor) -> None:
+        """Take gradients into the covariances of a side.
 
         Args:
             bucket: of the bundles.
             members: indices of some of its members.
             side: one of :data:`SIDES`.
-            products: of gradients, `(runs, members, group, size, size)`.
+            lines: of normalized gradients, `(runs, members, group, size, others)`.
         """
-        covariances = [*self._views(COVARIANCES, bucket, members, side)]
-        products = products.to(covariances[0])
-        if self._finite is not None:
-            before = torch.stack(covariances, -4).view_as(products)
-            products = torch.where(self._finite, products, before)
-        pairs = zip(products.unbind(1), covariances, strict=True)
-        new = [product.reshape(old.shape) for product, old in pairs]
-        share = 1 - self._base_update.whitening_decay
-        if minimizes_operations(covariances):
-            torch._foreach_lerp_(covariances, new, share)
+        places = [*self._views(COVARIANCES, bucket, members, side)]
+        lines = lines.to(places[0])
+        rank = rank_of(bucket.shape[side])
+        if rank:
+            directions = self._stacked(COVARIANCES, bucket, members, side)
+            directions = LowRankCovariance.unpack(directions, rank).directions
+            products = lines @ (lines.mT @ directions)
+            new = torch.cat([products.flatten(-2), lines.square().sum(-1)], -1)
+            places = [place[..., -new.shape[-1] :] for place in places]
         else:
-            for old, product in zip(covariances, new, strict=True):
-                old.copy_(torch.lerp(old, product, share))
+            new = (lines @ lines.mT).flatten(-2)
+        if self._finite is not None:
+            new = torch.where(self._finite, new, torch.stack(places, -3).view_as(new))
+        pairs = zip(new.unbind(1), places, strict=True)
+        own = [numbers.reshape(place.shape) for numbers, place in pairs]
+        share = 1 - self._base_update.whitening_decay
+        if minimizes_operations(places):
+            torch._foreach_lerp_(places, own, share)
+        else:
+            for place, numbers in zip(places, own, strict=True):
+                place.copy_(torch.lerp(place, numbers, share))
+
+    def _multiplied(
+        self, bucket: "Bucket", members: Sequence[int], side: int, lines: Tensor
+    ) -> Tensor:
+        """Lines of momenta, multiplied by the roots of a side; arguments as above."""
+        roots = self._stacked(ROOTS, bucket, members, side).to(lines)
+        rank = rank_of(bucket.shape[side])
+        if not rank:
+            return roots.view(*lines.shape[:-1], -1) @ lines
+        covariances = self._stacked(COVARIANCES, bucket, members, side).to(lines)
+        directions = LowRankCovariance.unpack(covariances, rank).directions
+        return LowRankRoot.unpack(roots, directions) @ lines
 
     def compute_roots(self, bucket: "Bucket", members: Sequence[int], side: int) -> None:
-        """Compute the roots of the covariances of a side, if they are due; arguments as above."""
+        """Compute the roots of the covariances of a side; arguments as above."""
+        stacked = self._stacked(COVARIANCES, bucket, members, side)
+        groups, size = bucket.shape[0], bucket.shape[side]
         counts = self._counts[:, [bucket.start + number for number in members]]
-        places = [*self._views(ROOTS, bucket, members, side)]
-        if bucket.shape[side] >= LARGE and not self._are_due(counts, places):
-            return
-        stacked = torch.stack([*self._views(COVARIANCES, bucket, members, side)], -4)
-        groups, size = stacked.shape[-3:-1]
-        lines = math.prod(bucket.shape[1:]) // size
-        damping = self._base_update.damping_at(counts, size, lines)
+        damping = self._base_update.damping_at(counts, size, math.prod(bucket.shape[1:]) // size)
         damping = damping.reshape(-1).repeat_interleave(groups)
-        found = inverse_root(stacked.reshape(-1, size, size), damping).view(stacked.shape)
-        if self._finite is not None:
-            found = torch.where(self._finite, found, torch.stack(places, -4))
-        if minimizes_operations(places):
-            torch._foreach_copy_(places, found.unbind(-4))
+        rank = rank_of(size)
+        if rank:
+            covariance = LowRankCovariance.unpack(stacked.flatten(0, 2), rank).turned()
+            root = covariance.inverse_root(damping).pack()
+            found = {COVARIANCES: covariance.pack(), ROOTS: root}
         else:
-            for place, root in zip(places, found.unbind(-4), strict=True):
-                place.copy_(root)
-
-    def _are_due(self, counts: Tensor, roots: Sequence[Tensor]) -> bool:
-        """Whether any of these roots, after these numbers of gradients, are to be computed anew."""
-        if not can_be_read(counts):
-            return True
-        steps = {int(count) - 1 for count in counts.flatten().tolist()}
-        if any(is_root_step(step, self._every) for step in steps):
-            return True
-        # Those that were never computed are 0.
-        return bool(torch.stack([(root[..., 0, 0] == 0).any() for root in roots]).any())
+            found = {ROOTS: inverse_root(stacked.view(-1, size, size), damping)}
+        for key, numbers in found.items():
+            places = [*self._views(key, bucket, members, side)]
+            new = numbers.view(*stacked.shape[:-1], -1)
+            if self._finite is not None:
+                new = torch.where(self._finite, new, self._stacked(key, bucket, members, side))
+            own = [n.reshape(place.shape) for n, place in zip(new.unbind(1), places, strict=True)]
+            if minimizes_operations(places):
+                torch._foreach_copy_(places, own)
+            else:
+                for place, n in zip(places, own, strict=True):
+                    place.copy_(n)
 
     def tensors(self, key: str, names: Sequence[str]) -> list[Tensor]:
         """The covariances or the roots of parameters, `([runs], numbers)`."""
@@ -200,14 +226,19 @@ class Whitening:
     def _views(
         self, key: str, bucket: "Bucket", members: Sequence[int], side: int
     ) -> Iterator[Tensor]:
-        """The matrices of a side of each member in the state, `([runs], group, size, size)`."""
-        groups, size = bucket.shape[0], bucket.shape[side]
+        """Those of a side of each member in the state, `([runs], group, numbers)`."""
+        groups, size = bucket.shape[0], size_of(key, bucket.shape[side])
         for number in members:
             member = bucket.members[number]
             tensor = self._state[member.name][key]
-            begin = place_of(member.layout, member.number, side)
-            part = tensor[..., begin : begin + groups * size**2]
-            yield part.view(*tensor.shape[:-1], groups, size, size)
+            begin = place_of(key, member.layout, member.number, side)
+            part = tensor[..., begin : begin + groups * size]
+            yield part.view(*tensor.shape[:-1], groups, size)
+
+    def _stacked(self, key: str, bucket: "Bucket", members: Sequence[int], side: int) -> Tensor:
+        """The same of all members, `(runs, members, group, numbers)`."""
+        found = torch.stack([*self._views(key, bucket, members, side)], -3)
+        return found if found.dim() == 4 else found.unsqueeze(0)
 
 
 def sides(bucket: "Bucket") -> list[int]:

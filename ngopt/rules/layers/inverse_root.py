@@ -27,40 +27,55 @@ def inverse_root(matrices: Tensor, damping: Tensor) -> Tensor:
     Returns:
         Matrices of the same shape and dtype; multiples of the identity for matrices of zeros.
     """
+    return inverse_root_and_largest(matrices, damping)[0]
+
+
+def inverse_root_and_largest(matrices: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, and the largest eigenvalues, `(matrices, 1, 1)`: nearly, on CUDA devices."""
     given = matrices.detach()
     if given.is_cuda or given.is_meta:
-        return _by_products(given.double(), damping).to(matrices.dtype)
-    given = given.cpu()  # other devices may have neither eigenvalues nor double precision
-    exact = given.double() if given.shape[1] <= EXACT else given
-    return _by_eigenvalues(exact, damping.to(exact)).to(matrices)
+        found = _by_products(given.double(), damping)
+    else:
+        given = given.cpu()  # other devices may have neither eigenvalues nor double precision
+        exact = given.double() if given.shape[1] <= EXACT else given
+        found = _by_eigenvalues(exact, damping.to(exact))
+    root, largest = (tensor.to(matrices) for tensor in found)
+    return root, largest
 
 
-def _by_eigenvalues(matrices: Tensor, damping: Tensor) -> Tensor:
+def _by_eigenvalues(matrices: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(matrices)
     largest = values[:, -1:].clamp(min=LEAST)
     factors = (values.clamp(min=0.0) / largest + damping[:, None]).rsqrt()
-    found: Tensor = (vectors * factors.unsqueeze(1)) @ vectors.mT
-    return found
+    return (vectors * factors.unsqueeze(1)) @ vectors.mT, largest.unsqueeze(2)
 
 
-def _by_products(matrices: Tensor, damping: Tensor) -> Tensor:
+def _by_products(matrices: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
     """The same, with an estimate of the largest eigenvalue, by coupled Newton iterations.
 
     Source: Higham, "Functions of Matrices", 2008, section 6.3.
     """
     identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
-    damped = matrices / _largest(matrices) + damping[:, None, None] * identity
+    largest = largest_eigenvalue(matrices)
+    damped = matrices / largest + damping[:, None, None] * identity
     # Not above 1, for the iterations to converge.
     bound = damped.square().sum((1, 2), keepdim=True).sqrt()
     product, inverse = damped / bound, identity.expand_as(damped)
     for _ in range(ITERATIONS):
         factor = 1.5 * identity - 0.5 * (inverse @ product)
         product, inverse = product @ factor, factor @ inverse
-    return inverse * bound.rsqrt()
+    return inverse * bound.rsqrt(), largest
 
 
-def _largest(matrices: Tensor) -> Tensor:
-    """The largest eigenvalue, `(matrices, 1, 1)`, by repeated squaring."""
+def largest_eigenvalue(matrices: Tensor) -> Tensor:
+    """The largest eigenvalue, nearly, by repeated squaring.
+
+    Args:
+        matrices: as for :func:`inverse_root`, in double precision.
+
+    Returns:
+        `(matrices, 1, 1)`, at least :data:`LEAST`.
+    """
     power = matrices
     logarithm = matrices.new_zeros(len(matrices), 1, 1)
     for number in range(10):

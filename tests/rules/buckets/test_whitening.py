@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ngopt.backends.cpu.whiten import take_in
+from ngopt.backends.dispatch import without_loops
 from ngopt.graph.layout import Layout
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules.base_update import BaseUpdate
@@ -14,10 +15,9 @@ from ngopt.rules.buckets.whitening import (
     Whitening,
     is_whitened,
     place_of,
-    whitening_size,
+    whitening_sizes,
 )
 from ngopt.rules.matrix_gnn import MatrixGNN
-from ngopt.rules.refresh_schedule import is_refresh_step, is_root_step
 from tests.hand_built import graph, layout, spaces
 from tests.rules.rule_inputs import draw, relative_error, trajectory
 from tests.rules.untrained import rough_polar_factor
@@ -34,16 +34,14 @@ every_layout = pytest.mark.parametrize("described", LAYOUTS.values(), ids=LAYOUT
 WHITENED = BaseUpdate(whitening_limit=8, equal_rows=False)
 
 
-def whitening_of(
-    described: Layout, base_update=WHITENED, refresh=True, step=1.0, finite=None, every=8
-):
+def whitening_of(described: Layout, base_update=WHITENED, refresh=True, step=1.0, finite=None):
     """Whitening of a parameter that begins, its state, and its bucket."""
-    size = whitening_size(described, base_update)
-    state = {"w": {key: torch.zeros(size, dtype=torch.float64) for key in (COVARIANCES, ROOTS)}}
+    sizes = whitening_sizes(described, base_update)
+    state = {"w": {key: torch.zeros(size, dtype=torch.float64) for key, size in sizes.items()}}
     plan = Plan(graph(S, [described]), ["w"], base_update, lambda *_: [], 0)
     (bucket,) = plan.buckets
     counts = torch.full((1, 1), step)
-    return Whitening(base_update, counts, state, refresh, every, finite), state["w"], bucket
+    return Whitening(base_update, counts, state, refresh, finite), state["w"], bucket
 
 
 def arrays(bucket, seed):
@@ -83,7 +81,7 @@ def test_gradients_of_one_covariance_are_whitened():
 
     def whitened(seed, refresh):
         given = (scales * draw_like((6, 4), seed)).view(1, 1, *bucket.shape)
-        whitening = Whitening(base_update, torch.full((1, 1), 1000.0), {"w": state}, refresh, 8)
+        whitening = Whitening(base_update, torch.full((1, 1), 1000.0), {"w": state}, refresh)
         return whitening.directions(bucket, [0], given, given).view(6, 4)
 
     for seed in range(2, 2000):
@@ -116,48 +114,10 @@ def test_roots_stay_between_refreshes(described):
     first, state, bucket = whitening_of(described)
     first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
     covariances, roots = state[COVARIANCES].clone(), state[ROOTS].clone()
-    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, False, 8)
+    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, False)
     later.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 2))
     assert torch.equal(state[ROOTS], roots)
     assert not torch.equal(state[COVARIANCES], covariances)
-
-
-def roots_change(described, steps, every=8):
-    """At which steps, all of which refresh the context, roots change."""
-    _, state, bucket = whitening_of(described, every=every)
-    changed = []
-    for step in steps:
-        before = state[ROOTS].clone()
-        counts = torch.full((1, 1), step + 1.0)
-        later = Whitening(WHITENED, counts, {"w": state}, True, every)
-        later.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 2 + step))
-        if not torch.equal(state[ROOTS], before):
-            changed.append(step)
-    return changed
-
-
-@every_layout
-@pytest.mark.parametrize("every", [1, 8])
-def test_roots_of_large_sides_are_computed_anew_less_often(described, every, monkeypatch):
-    steps = [step for step in range(150) if is_refresh_step(step, every)]
-    assert roots_change(described, steps, every) == steps
-    monkeypatch.setattr(whitening_module, "LARGE", 2)
-    due = [step for step in steps if is_root_step(step, every)]
-    assert roots_change(described, steps, every) == due
-    assert 5 < len(due) < len(steps)
-
-
-@every_layout
-def test_roots_that_were_never_computed_are_due(described, monkeypatch):
-    monkeypatch.setattr(whitening_module, "LARGE", 2)
-    assert not is_root_step(50, 1)
-    assert roots_change(described, [50, 51]) == [50]
-
-
-def test_roots_of_large_sides_are_always_due_where_counts_cannot_be_read(monkeypatch):
-    monkeypatch.setattr(whitening_module, "LARGE", 2)
-    monkeypatch.setattr(whitening_module, "can_be_read", lambda tensor: False)
-    assert roots_change(LAYOUTS["groups"], range(12)) == [*range(12)]
 
 
 def test_large_sides_on_the_meta_device():
@@ -176,7 +136,7 @@ def test_nothing_changes_where_a_gradient_is_not_finite(described):
     first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
     before = {key: tensor.clone() for key, tensor in state.items()}
     finite = torch.tensor(False)
-    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, True, 8, finite)
+    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, True, finite)
     later.directions(bucket, [0], arrays(bucket, 0), torch.zeros_like(arrays(bucket, 0)))
     for key, tensor in before.items():
         assert torch.equal(state[key], tensor)
@@ -189,10 +149,74 @@ def test_what_is_whitened():
     assert not is_whitened(linear, BaseUpdate(whitening_limit=8, orthogonal=0))
     assert not is_whitened(layout(S, "b", ["h"], "o"), WHITENED)
     assert not is_whitened(layout(S, "depthwise", ["h", 3], "gt"), WHITENED)
-    assert whitening_size(linear, WHITENED) == 6**2 + 4**2
-    assert whitening_size(linear, limit) == 0
-    assert whitening_size(LAYOUTS["convolution"], WHITENED) == 6**2 + 4**2 + 6**2
-    assert place_of(LAYOUTS["convolution"], 0, 3) == 6**2 + 4**2
+    sides = 6**2 + 4**2
+    assert whitening_sizes(linear, WHITENED) == {COVARIANCES: sides, ROOTS: sides}
+    assert whitening_sizes(linear, limit) == {COVARIANCES: 0, ROOTS: 0}
+    convolution = LAYOUTS["convolution"]
+    assert whitening_sizes(convolution, WHITENED) == {COVARIANCES: sides + 36, ROOTS: sides + 36}
+    assert place_of(ROOTS, convolution, 0, 3) == sides
+
+
+@pytest.fixture
+def large_sides(monkeypatch):
+    """Sides from 4 on have roots of rank 3."""
+    monkeypatch.setattr(whitening_module, "LARGE", 4)
+    monkeypatch.setattr(whitening_module, "RANK", 3)
+
+
+def test_how_much_is_kept_for_large_sides(large_sides):
+    convolution = LAYOUTS["convolution"]
+    assert whitening_sizes(convolution, WHITENED) == {
+        COVARIANCES: 7 * (6 + 4 + 6),
+        ROOTS: 19 + 13 + 19,
+    }
+    assert place_of(ROOTS, convolution, 0, 3) == 19 + 13
+    assert place_of(COVARIANCES, convolution, 0, 3) == 7 * (6 + 4)
+
+
+@every_layout
+def test_large_sides_of_few_directions_are_whitened_as_others_are(described, monkeypatch):
+    """Gradients differ along two directions of each side, which is what three can show."""
+
+    def whitened(times):
+        base_update = BaseUpdate(whitening_limit=8, whitening_decay=0.7, equal_rows=False)
+        whitening, _, bucket = whitening_of(described, base_update, step=1000.0)
+        gradient = torch.ones(bucket.shape, dtype=torch.float64)
+        for side in (1, 2, 3):
+            sizes = [-1 if side == dim else 1 for dim in range(4)]
+            line = torch.ones(bucket.shape[side], dtype=torch.float64)
+            line[: len(line) // 2] = 3.0
+            gradient = gradient * line.view(sizes)
+        momentum = arrays(bucket, 0)
+        for _ in range(times):
+            found = whitening.directions(bucket, [0], momentum, gradient[None, None])
+        return found
+
+    expected = whitened(60)
+    monkeypatch.setattr(whitening_module, "LARGE", 4)
+    monkeypatch.setattr(whitening_module, "RANK", 3)
+    torch.testing.assert_close(whitened(60), expected, rtol=1e-3, atol=1e-3)
+
+
+@every_layout
+@pytest.mark.parametrize("finite", [None, torch.tensor(False)])
+def test_large_sides_change_as_others_do(described, large_sides, finite):
+    first, state, bucket = whitening_of(described, finite=finite)
+    first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
+    changed = [tensor.abs().sum() > 0 for tensor in state.values()]
+    assert changed == [finite is None] * 2
+
+
+@pytest.mark.parametrize("name", ["linear", "convolution", "gates"])
+def test_large_sides_in_c(name, large_sides):
+    described = graph(S, [LAYOUTS[name]])
+    rule = MatrixGNN(base_update={"whitening_limit": 8}, context_every=2)
+    parameters = draw(described, 0, torch.float32)
+    gradients = [draw(described, seed, torch.float32) for seed in range(1, 5)]
+    found, _ = trajectory(rule, described, parameters, gradients)
+    with without_loops():
+        expected, _ = trajectory(rule, described, parameters, gradients)
+    assert relative_error(found[-1], expected[-1]) < 1e-4
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e12])

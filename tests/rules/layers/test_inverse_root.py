@@ -3,7 +3,10 @@ import torch
 
 from ngopt.rules.layers.inverse_root import _by_products, inverse_root
 
-WAYS = {"eigenvalues": inverse_root, "products": _by_products}
+WAYS = {
+    "eigenvalues": inverse_root,
+    "products": lambda matrices, damping: _by_products(matrices, damping)[0],
+}
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
