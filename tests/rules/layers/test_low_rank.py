@@ -3,7 +3,7 @@ import torch
 
 from ngopt.rules.layers import low_rank
 from ngopt.rules.layers.inverse_root import _by_products, inverse_root
-from ngopt.rules.layers.low_rank import LowRankCovariance, LowRankRoot
+from ngopt.rules.layers.low_rank import LowRankCovariance, LowRankRoot, geometric_over_mean
 
 SIDE, RANK = 60, 12
 DAMPING = torch.tensor([1e-5, 1e-3], dtype=torch.float64)
@@ -57,14 +57,16 @@ def test_a_root_of_few_large_eigenvalues_among_equal_ones(dtype):
     own = vectors()
     found = whole(known_of(covariance(own, values).to(dtype), 30).inverse_root(DAMPING)).double()
     # What is left out counts as damping of all.
-    expected = inverse_root(covariance(own, values.where(values > 1e-3, 0.0)), DAMPING + 1e-3)
+    damping = DAMPING + geometric_over_mean(SIDE, RANK) * 1e-3
+    expected = inverse_root(covariance(own, values.where(values > 1e-3, 0.0)), damping)
     torch.testing.assert_close(found, expected, rtol=0, atol=3e-4 * float(expected.max()))
 
 
-def test_what_is_left_out_has_the_mean_of_its_eigenvalues():
-    values = torch.cat([torch.ones(RANK), torch.logspace(-4, -2, SIDE - RANK)]).double()
-    level = known_of(covariance(vectors(), values), 20).inverse_root(DAMPING).level
-    torch.testing.assert_close(level, (values[RANK:].mean() + DAMPING).rsqrt(), rtol=0.01, atol=0)
+def test_what_is_left_out_has_about_the_geometric_mean_of_its_eigenvalues():
+    covariances, _ = falling()
+    level = known_of(covariances, 20).inverse_root(DAMPING).level
+    left_out = torch.linalg.eigvalsh(covariances)[:, : SIDE - RANK] + DAMPING[:, None]
+    torch.testing.assert_close(level, left_out.log().mean(1).mul(-0.5).exp(), rtol=0.1, atol=0)
 
 
 def test_directions_come_nearer_to_the_eigenvectors():
