@@ -67,8 +67,7 @@ class BaseUpdate:
         whitening_limit: momenta of bundles with at most so many outputs, inputs and taps are
             whitened instead of orthogonalized: multiplied by inverse roots of the covariances of
             their gradients. 0 for none. For each of the three sizes n, the state grows by two
-            matrices n x n, from 256 on by three n x 64
-            (:class:`~ngopt.rules.layers.low_rank.LowRankCovariance`). Only
+            matrices n x n, from 256 on by three n x 64. Only
             :class:`~ngopt.rules.matrix_gnn.MatrixGNN` does it.
         whitening_decay: decay of the running means that are these covariances.
         damping: what is added to covariances in the long run, in units of their largest eigenvalue.

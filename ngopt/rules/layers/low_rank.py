@@ -27,6 +27,9 @@ class LowRankCovariance(NamedTuple):
         directions: orthonormal columns, `(..., side, rank)`; 0 in the beginning.
         products: `C @ directions`.
         variances: the diagonal of `C`, `(..., side)`.
+
+    Source: other such sketches are in Feinberg et al., "Sketchy: Memory-efficient Adaptive
+    Regularization with Frequent Directions", NeurIPS 2023.
     """
 
     directions: Tensor
