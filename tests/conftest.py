@@ -1,3 +1,4 @@
+import gc
 import os
 import random
 
@@ -35,6 +36,14 @@ def fresh_compiler():
     torch.compiler.reset()
     yield
     torch.compiler.reset()
+
+
+@pytest.fixture
+def few_objects():
+    """What is alive before the test does not count, and takes no time to be looked through."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
