@@ -139,7 +139,7 @@ def roots_change(described, steps, every=8):
 @every_layout
 @pytest.mark.parametrize("every", [1, 8])
 def test_roots_of_large_sides_are_computed_anew_less_often(described, every, monkeypatch):
-    steps = [step for step in range(150) if is_refresh_step(step, every)]
+    steps = [step for step in range(60) if is_refresh_step(step, every)]
     assert roots_change(described, steps, every) == steps
     monkeypatch.setattr(whitening_module, "LARGE", 2)
     due = [step for step in steps if is_root_step(step, every)]
