@@ -26,7 +26,7 @@ from tests.scale_out.work import (
 )
 
 every_rule = pytest.mark.parametrize("rule", RULES)
-with_some = pytest.mark.parametrize(
+by_all_and_some = pytest.mark.parametrize(
     ("rule", "processes"), [*((rule, PROCESSES) for rule in RULES), (FEW, SOME)]
 )
 
@@ -73,12 +73,12 @@ def check(results, key, expected, rtol):
     torch.testing.assert_close(found[0], expected, rtol=rtol, atol=rtol)
 
 
-@with_some
+@by_all_and_some
 def test_data_parallel(results, rule, processes):
     check(results, ("data parallel", rule, processes), alone(rule), 1e-6)
 
 
-@with_some
+@by_all_and_some
 def test_sharded(results, rule, processes):
     key = "sharded", rule, processes
     check(results, key, alone(rule), 1e-5)
