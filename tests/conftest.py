@@ -1,3 +1,4 @@
+import gc
 import os
 import random
 
@@ -9,6 +10,10 @@ import torch
 hypothesis.settings.register_profile("ngopt", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ngopt")
 
+if not torch.cuda.is_available():
+    # Read when Triton is imported, which other files like this one may do.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
@@ -16,9 +21,6 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     torch.set_num_threads(1)
-    if not torch.cuda.is_available():
-        # Read when Triton is imported, which torch may do at any time.
-        os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -35,6 +37,14 @@ def fresh_compiler():
     torch.compiler.reset()
     yield
     torch.compiler.reset()
+
+
+@pytest.fixture
+def few_objects():
+    """What is alive before the test does not count, and takes no time to be looked through."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -94,7 +94,7 @@ def test_scale_is_what_the_size_of_the_update_has_been_multiplied_by(make, descr
 @pytest.mark.parametrize("raw", [0.5, -2.0])
 def test_correction_is_in_units_of_the_base_direction(raw):
     rule = of_constant_correction(raw)
-    arguments = warm(rule, MLP)
+    arguments = warm(rule, MLP, steps=3)
     _, gradients, state = arguments
     _, seen = look(rule, MLP, arguments)
     for name, (insight,) in seen.items():

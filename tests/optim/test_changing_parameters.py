@@ -163,10 +163,5 @@ def tiny_tensors(count, rule):
 
 
 @every_rule
-def test_hundreds_of_tiny_tensors(rule):
-    tiny_tensors(300, rule())
-
-
-@every_rule
-def test_ten_thousand_tiny_tensors(rule):
-    tiny_tensors(10_000, rule())
+def test_thousands_of_tiny_tensors(rule):
+    tiny_tensors(3_000, rule())

@@ -190,6 +190,7 @@ def test_copies_with_the_model_and_goes_on_alike(case, copier):
 
 
 @every_case
+@pytest.mark.usefixtures("few_objects")
 def test_an_optimizer_is_freed_with_its_last_reference(case):
     model, optimizer = _trained(case)
     gone = weakref.ref(optimizer)

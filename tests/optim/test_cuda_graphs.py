@@ -69,12 +69,12 @@ def test_steps_are_those_of_an_ordinary_optimizer(anneal, where):
     options = {"anneal": anneal, "weight_decay": 0.1}
     optimizers = [NeuralGraphOptimizer(models[0], 1e-2, **options), built(models[1], **options)]
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda n: min((n + 1) / 5, 1.0, 2 - n / 20))
+        torch.optim.lr_scheduler.LambdaLR(o, lambda n: min((n + 1) / 5, 1.0, 2 - n / 10))
         for o in optimizers
     ]
     rate = optimizers[1].param_groups[0]["lr"]
     with where():
-        for seed in range(30):
+        for seed in range(15):
             for model, optimizer, schedule in zip(models, optimizers, schedules, strict=True):
                 backward(model, seed)
                 optimizer.step()
@@ -161,7 +161,9 @@ def test_no_step_copies_from_the_host(kernels, monkeypatch):
     optimizer.param_groups[0]["lr"] = torch.tensor(1e-2, device="meta")
     for weight in model.parameters():
         weight.grad = torch.empty_like(weight)
-    for number in range(12):
+    for number in range(4):
+        # Without the other first steps, at each of which the rule looks at the whole model.
+        optimizer._context_refresh.step += 8 * (number == 2)
         with NoReads() if number else nullcontext():
             optimizer.step()
 

@@ -26,7 +26,7 @@ OTHERS = {
 
 
 def trained():
-    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
+    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     optimizer = NeuralGraphOptimizer(model, rule=RULE)
     with without_loops():
         for _ in range(2):

@@ -177,6 +177,7 @@ def test_sparse_gradients_are_refused():
             diffopt.step(loss)
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_inner_loops_leave_nothing_behind():
     model, optimizer = make(rule=Adam())
     hooks, counts = hooks_of(model), []

@@ -5,7 +5,6 @@ Each fault befalls a small classifier; what has to hold is what a user would hop
 
 import math
 import random
-import statistics
 
 import pytest
 import torch
@@ -26,16 +25,29 @@ def net(dtype=torch.float32, seed=0):
     return nn.Sequential(*layers).to(dtype)
 
 
-def loss_of(model, part=slice(None)):
+class Several(nn.Module):
+    """Nets that start from other weights and are trained side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.nets = nn.ModuleList(net(seed=seed) for seed in range(7))
+
+    def forward(self, x):
+        return torch.stack([net(x) for net in self.nets])
+
+
+def losses_of(model, part=slice(None)):
+    """Of each net."""
     outputs = model(INPUTS[part].to(next(model.parameters()).dtype))
-    return nn.functional.cross_entropy(outputs, LABELS[part])
+    outputs = outputs.view(-1, len(LABELS[part]), 3)
+    return torch.stack([nn.functional.cross_entropy(own, LABELS[part]) for own in outputs])
 
 
 def train(model, optimizer, fault=lambda step: None, steps=range(STEPS)):
     for step in steps:
         part = torch.randint(0, 256, (32,), generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
-        loss_of(model, part).backward()
+        losses_of(model, part).sum().backward()
         fault(step)
         optimizer.step()
 
@@ -52,25 +64,17 @@ def scaling(model, factor, steps):
 
 
 def final(model):
+    """Loss after training, of several nets the median: one's is from 0.002 to 0.2, by rounding."""
     assert all(parameter.isfinite().all() for parameter in model.parameters())
-    return loss_of(model).item()
-
-
-def typical(run):
-    """Median loss of nets after training; that of one is from 0.002 to 0.2, by rounding alone."""
-    models = [net(seed=seed) for seed in range(7)]
-    for model in models:
-        run(model)
-    return statistics.median(map(final, models))
+    return losses_of(model).median().item()
 
 
 def typical_with(factor, steps):
-    def run(model):
-        optimizer = NeuralGraphOptimizer(model)
-        train(model, optimizer, scaling(model, factor, steps))
-        assert optimizer.skipped_steps == 0
-
-    return typical(run)
+    model = Several()
+    optimizer = NeuralGraphOptimizer(model)
+    train(model, optimizer, scaling(model, factor, steps))
+    assert optimizer.skipped_steps == 0
+    return final(model)
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +135,17 @@ def test_gradients_that_are_zero_or_huge_all_the_time(factor):
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0])
-def test_a_constant_gradient_for_a_thousand_steps(size):
+def test_a_constant_gradient_for_hundreds_of_steps(size):
     model = nn.Linear(3, 2)
     optimizer = NeuralGraphOptimizer(model.parameters())
     start = [parameter.detach().clone() for parameter in model.parameters()]
-    for _ in range(1000):
+    for _ in range(300):
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, size)
         optimizer.step()
     base_update = optimizer.rule.base_update
     largest = (1 + base_update.slow + base_update.nesterov) * base_update.fan_high
-    sizes = 6 * sum(((1 + age / 30) * (1 + age / 1000)) ** -0.5 for age in range(1, 1001))
+    sizes = 6 * sum(((1 + age / 30) * (1 + age / 1000)) ** -0.5 for age in range(1, 301))
     for parameter, old in zip(model.parameters(), start, strict=True):
         assert (parameter < old).all() if size else torch.equal(parameter, old)
         assert (old - parameter).max() < largest * sizes * optimizer.param_groups[0]["lr"]
@@ -194,18 +198,17 @@ def test_layers_may_freeze_and_thaw(healthy):
 
 
 def test_a_model_may_change_its_precision_on_the_way():
-    def run(model):
-        optimizer = NeuralGraphOptimizer(model)
-        for dtype, steps in (
-            (torch.float32, range(50)),
-            (torch.bfloat16, range(50, 60)),
-            (torch.float64, range(60, 100)),
-            (torch.float32, range(100, STEPS)),
-        ):
-            model.to(dtype)
-            train(model, optimizer, steps=steps)
-
-    assert typical(run) < 0.1
+    model = Several()
+    optimizer = NeuralGraphOptimizer(model)
+    for dtype, steps in (
+        (torch.float32, range(50)),
+        (torch.bfloat16, range(50, 60)),
+        (torch.float64, range(60, 100)),
+        (torch.float32, range(100, STEPS)),
+    ):
+        model.to(dtype)
+        train(model, optimizer, steps=steps)
+    assert final(model) < 0.1
 
 
 @pytest.mark.parametrize("before", [torch.float32, torch.bfloat16])

@@ -10,7 +10,7 @@ from ngopt.backends.dispatch import without_loops
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.rules import MatrixGNN
 from tests.rules.rule_inputs import randomize
-from tests.rules.table import every_rule
+from tests.rules.table import every_rule_with
 
 
 def expanded(shape):
@@ -58,8 +58,7 @@ def check(rule, layout, steps):
         torch.testing.assert_close(tensor, other, rtol=1e-5, atol=1e-6)
 
 
-@every_layout
-@every_rule
+@every_rule_with("layout", {layout.__name__: layout for layout in LAYOUTS}, each=1)
 def test_every_rule(make, layout):
     with without_loops():
         check(randomize(make()), layout, 3)

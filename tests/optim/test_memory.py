@@ -32,7 +32,7 @@ def highest():
 train([2, 3, 2])  # what is allocated once and for all
 pathlib.Path("/proc/self/clear_refs").write_text("5")
 before = highest()
-model, optimizer = train([512, 2048, 2048, 1024, 4096])
+model, optimizer = train([256, 1280, 1280, 512, 2048])
 peak = highest() - before
 weights = sum(p.numel() * p.element_size() for p in model.parameters())
 state = sum(t.numel() * t.element_size() for s in optimizer.state.values() for t in s.values())
@@ -48,6 +48,6 @@ def test_a_step_takes_less_than_three_times_the_model_and_its_state():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=returning
     )
     weights, state, peak = map(int, done.stdout.split())
-    assert 1.6 * weights > state > 1.5 * weights > 6e7
+    assert 1.6 * weights > state > 1.5 * weights > 2e7
     assert peak > 2 * weights + state  # the gradients are there as well
     assert peak < 3 * (weights + state)

@@ -22,7 +22,7 @@ Trajectory = dict[str, list[float]]
 """After each step: the loss before it, and how far each parameter has come, by its name."""
 
 
-def trajectory(rule: Rule) -> Trajectory:
+def trajectory(rule: Rule, steps: int = STEPS) -> Trajectory:
     """Train a small net with a rule.
 
     In double precision and without random numbers, so that it is the same on any machine.
@@ -32,7 +32,7 @@ def trajectory(rule: Rule) -> Trajectory:
     optimizer = NeuralGraphOptimizer(model, rule=rule)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     found: Trajectory = {"loss": [], **{name: [] for name in start}}
-    for _ in range(STEPS):
+    for _ in range(steps):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), labels)
         loss.backward()

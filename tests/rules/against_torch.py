@@ -6,14 +6,14 @@ from torch import nn
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from tests.contract import Small, backward
 
-STEPS = 100
+STEPS = 40
 DTYPES = (torch.float32, torch.float64)
 LR, DECAY = 2.0**-7, 2.0**-3
 """Powers of two, so that torch's factor `1 - lr * weight_decay` is not rounded in every step."""
 
 
 def largest_error(rule, make_theirs, dtype, lr=LR, decay=0.0, chosen=lambda parameter: True):
-    """Train with torch's optimizer for 100 steps, and give the same gradients to the rule.
+    """Train with torch's optimizer for some steps, and give the same gradients to the rule.
 
     Args:
         rule: the rule.

@@ -46,7 +46,7 @@ def draw(described, seed, dtype=torch.float64):
     }
 
 
-def warm(rule, described, dtype=torch.float64, steps=3):
+def warm(rule, described, dtype=torch.float64, steps=2):
     """Parameters, gradients of the next step, and the state after a few."""
     parameters = draw(described, 0, dtype)
     gradients = [draw(described, step + 1, dtype) for step in range(steps)]

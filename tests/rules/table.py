@@ -1,6 +1,6 @@
 """All rules in one table: a new rule is one line in it (more, for its options)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -65,18 +65,21 @@ every_rule = pytest.mark.parametrize("make", RULES.values(), ids=RULES)
 """Decorates a test that every rule passes."""
 
 
-def every_rule_with(name: str, options: Mapping[str, Any], each: int) -> pytest.MarkDecorator:
+def every_rule_with(
+    name: str, options: Mapping[str, Any], each: int, of: Iterable[str] = RULES
+) -> pytest.MarkDecorator:
     """Decorate a test that every rule passes, each with some of several options, in turn.
 
     Args:
         name: argument of the test that takes an option; `make` takes what builds the rule.
         options: by their names in reports.
         each: number of options for each rule.
+        of: names of the rules.
     """
     names = [*options]
     pairs = [
         (rule, names[(number * each + place) % len(names)])
-        for number, rule in enumerate(RULES)
+        for number, rule in enumerate(of)
         for place in range(each)
     ]
     return pytest.mark.parametrize(

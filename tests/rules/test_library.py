@@ -1,8 +1,8 @@
 import json
 import random
-import subprocess
-import sys
 import time
+from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -179,24 +179,23 @@ def test_a_failure_while_saving_leaves_what_was_there(path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
-FOREVER = """
-import sys
-from ngopt.rules.library import save_rule
-from ngopt.rules.matrix_gnn import MatrixGNN
-for seed in range(10**9):
-    save_rule(MatrixGNN(width=64, seed=seed), sys.argv[1])
-    print(seed, flush=True)
-"""
+def save_for_ever(path, written):
+    for seed in count():
+        save_rule(MatrixGNN(width=64, seed=seed), path)
+        written.set()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_rule_is_whole_whenever_its_writer_is_killed(tmp_path):
-    chance = random.Random(0)
-    command = [sys.executable, "-c", FOREVER, str(tmp_path / FILE)]
+    chance, fork = random.Random(0), get_context("fork")
     for _ in range(3):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-            writer.stdout.readline()
-            time.sleep(0.2 * chance.random())
-            writer.kill()
+        written = fork.Event()
+        writer = fork.Process(target=save_for_ever, args=(tmp_path / FILE, written))
+        writer.start()
+        assert written.wait(60)
+        time.sleep(0.2 * chance.random())
+        writer.kill()
+        writer.join()
         assert load_rule(tmp_path / FILE).width == 64
 
 

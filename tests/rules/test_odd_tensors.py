@@ -1,6 +1,5 @@
 """Tensors of every shape and precision, gradients of every size, graphs that are found late."""
 
-import pytest
 import torch
 
 from ngopt.graph.neural_graph import NeuralGraph
@@ -38,13 +37,12 @@ def assert_finite(updates, like):
         assert tensor.isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@every_rule
+@every_rule_with("dtype", {n: DTYPES[n] for n in ("torch.float32", "torch.float64")}, each=1)
 def test_lone_tensors_of_all_shapes(make, dtype):
     described = NeuralGraph.per_tensor({str(shape): shape for shape in SHAPES})
     rule = randomize(make())
     parameters = draw(described, 0, dtype)
-    updates, _ = trajectory(rule, described, parameters, [draw(described, 1, dtype)] * 3)
+    updates, _ = trajectory(rule, described, parameters, [draw(described, 1, dtype)] * 2)
     for item in updates:
         assert_finite(item, parameters)
         assert all(tensor.any() for tensor in item.values() if tensor.numel())
@@ -66,7 +64,7 @@ def test_gradients_of_every_size(make, described):
     rule = randomize(make())
     parameters = draw(described, 0, torch.float32)
     gradients = [draw(described, step, torch.float32) for step in (1, 2)]
-    for size in (0.0, 1e-30, 1e-15, 1e-6, 1e6, 1e15):
+    for size in (0.0, 1e-30, 1e-15, 1e15):
         scaled = [{n: size * t for n, t in grads.items()} for grads in gradients]
         for item in trajectory(rule, described, parameters, scaled)[0]:
             assert_finite(item, parameters)
@@ -82,7 +80,7 @@ def test_each_parameter_may_be_the_only_one_with_a_gradient(make, described):
         assert found[name].any()
 
 
-@every_rule_with("dtype", DTYPES, each=2)
+@every_rule_with("dtype", DTYPES, each=1)
 def test_parameters_of_every_precision(make, dtype):
     described = GRAPHS["attention_block"]
     rule = randomize(make())

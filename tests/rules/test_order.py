@@ -3,10 +3,8 @@
 import random
 from dataclasses import replace
 
-import pytest
-
 from tests.rules.rule_inputs import GRAPHS, draw, randomize, relative_error, trajectory
-from tests.rules.table import every_rule
+from tests.rules.table import every_rule, every_rule_with
 
 STEPS = 2
 
@@ -30,13 +28,12 @@ def run(rule, described, tensors, order):
     return trajectory(rule, replace(described, **in_order), parameters, gradients)[0]
 
 
-@pytest.mark.parametrize("described", GRAPHS.values(), ids=GRAPHS)
-@every_rule
+@every_rule_with("described", GRAPHS, each=1)
 def test_order_of_parameters_makes_no_difference(make, described):
     rule = randomize(make())
     tensors = [draw(described, seed) for seed in range(STEPS + 1)]
     expected = run(rule, described, tensors, "forward")
-    for order in ("backward", 1, 2):
+    for order in ("backward", 1):
         found = run(rule, described, tensors, order)
         for step in range(STEPS):
             assert relative_error(found[step], expected[step]) <= 1e-12

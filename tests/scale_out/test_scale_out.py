@@ -7,6 +7,7 @@ from torch import multiprocessing
 from ngopt.errors import GraphError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from tests.scale_out.work import (
+    FEW,
     OPTIONS,
     PROCESSES,
     RULES,
@@ -25,13 +26,19 @@ from tests.scale_out.work import (
 )
 
 every_rule = pytest.mark.parametrize("rule", RULES)
+by_all_and_some = pytest.mark.parametrize(
+    ("rule", "processes"), [*((rule, PROCESSES) for rule in RULES), (FEW, SOME)]
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Of the checkpoints of all processes, and what they found."""
     folder = tmp_path_factory.mktemp("processes")
-    multiprocessing.spawn(work, (str(folder),), nprocs=PROCESSES)
+    # The processes are forks of one that imports everything once for all.
+    preloaded = [work.__module__, "torch._dynamo"]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
+    multiprocessing.start_processes(work, (str(folder),), PROCESSES, start_method="forkserver")
     return folder
 
 
@@ -66,14 +73,12 @@ def check(results, key, expected, rtol):
     torch.testing.assert_close(found[0], expected, rtol=rtol, atol=rtol)
 
 
-@every_rule
-@pytest.mark.parametrize("processes", [SOME, PROCESSES])
+@by_all_and_some
 def test_data_parallel(results, rule, processes):
     check(results, ("data parallel", rule, processes), alone(rule), 1e-6)
 
 
-@every_rule
-@pytest.mark.parametrize("processes", [SOME, PROCESSES])
+@by_all_and_some
 def test_sharded(results, rule, processes):
     key = "sharded", rule, processes
     check(results, key, alone(rule), 1e-5)

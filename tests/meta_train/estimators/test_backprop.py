@@ -173,17 +173,8 @@ def test_what_does_not_matter_has_a_derivative_of_zero():
     assert not any(slope.any() for slope in none.values())
 
 
-@pytest.fixture
-def _few_objects():
-    # What is alive now does not count, and takes no time to be looked through.
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.mark.parametrize("second_order", [False, True])
-@pytest.mark.usefixtures("_few_objects")
+@pytest.mark.usefixtures("few_objects")
 def test_memory_does_not_grow_from_one_truncation_to_the_next(second_order):
     backprop = estimator(small_rule("matrix_gnn"), second_order=second_order)
     task = Network()

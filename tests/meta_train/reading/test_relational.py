@@ -16,6 +16,7 @@ TINY = {
     "named": ("complete", "lattice"),
     "epochs": 2,
     "batch": 64,
+    "images": 200,
     "device": "cpu",
 }
 
@@ -30,7 +31,7 @@ def run(out, **changes):
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet"])
 def test_all_graphs_are_trained_with_all_seeds(model, tmp_path):
-    points = run(tmp_path, model=model, depth=1, epochs=1, graphs=1, images=130)
+    points = run(tmp_path, model=model, depth=1, epochs=1, graphs=1)
     assert [point.name for point in points] == ["complete", "lattice", "0"]
     assert all(len(point.test_errors) == 2 for point in points)
     assert (tmp_path / "map.png").is_file()

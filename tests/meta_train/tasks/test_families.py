@@ -133,17 +133,17 @@ def test_the_graph_is_verified(text):
 @every_task
 def test_adam_lowers_the_loss(text):
     task, parameters, context, batch = stacked(text)
-    rule, options = Adam(), dict.fromkeys(parameters, Options(lr=0.03))
+    rule, options = Adam(), dict.fromkeys(parameters, Options(lr=0.05))
     state = init_state(parameters, task.graph, rule)
     look = torch.vmap(grad_and_value(task.loss))
     generator = torch.Generator().manual_seed(2)
     _, before = look(parameters, context, batch)
-    for _ in range(30):
+    for _ in range(20):
         drawn = task.batches(context, RUNS, generator)
         gradients, _ = look(parameters, context, drawn)
         parameters, state, _ = update(parameters, gradients, state, task.graph, rule, options)
     _, after = look(parameters, context, batch)
-    assert after.mean() < 0.9 * before.mean()
+    assert after.mean() < 0.95 * before.mean()
 
 
 @every_task

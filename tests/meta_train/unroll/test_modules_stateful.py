@@ -158,6 +158,7 @@ def test_nothing_is_left_of_a_truncation(measure, second_order):
     assert len(boxes) == 0
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_models_are_forgotten_with_their_tasks():
     unroll, given = Modules(Adam(), UnrollOptions()), task(normalized)
     unroll.begin(given, 1, seeded())

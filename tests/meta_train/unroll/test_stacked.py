@@ -113,8 +113,8 @@ def test_running_mean_hides_noise_that_the_size_of_steps_decides():
             advanced(
                 Stacked(SGDM(momentum=0.0), UnrollOptions(lr=lr, average=average)),
                 Quadratic(noise=1.0),
-                400,
-            )[2][200:].mean()
+                200,
+            )[2][100:].mean()
             for lr in (0.05, 0.5)
         ]
         for average in (0.98, 0.0)
@@ -129,10 +129,10 @@ def test_two_short_truncations_are_one_long_one(measure, average):
     options = UnrollOptions(lr=0.05, measure=measure, average=average)
     unroll = Stacked(small_rule("matrix_gnn"), options)
     task = Network()
-    _, long, losses = advanced(unroll, task, 10)
-    _, half, first = advanced(unroll, task, 5)
+    _, long, losses = advanced(unroll, task, 6)
+    _, half, first = advanced(unroll, task, 3)
     with torch.no_grad():
-        short, second = unroll.advance(half, 5)
+        short, second = unroll.advance(half, 3)
     assert equal(short.tensors(), long.tensors())
     assert torch.equal(torch.cat([first, second]), losses)
 

@@ -97,7 +97,8 @@ def test_columns_tell_the_architecture(zoo):
 
 @pytest.mark.parametrize("architectures", [0, 2])
 def test_a_killed_command_goes_on_to_bitwise_the_same_zoo(tmp_path, monkeypatch, architectures):
-    made(tmp_path / "whole", architectures=architectures)
+    some = {"architectures": architectures, "networks": 6}
+    made(tmp_path / "whole", **some)
     done = []
 
     def killed(*given):
@@ -109,9 +110,9 @@ def test_a_killed_command_goes_on_to_bitwise_the_same_zoo(tmp_path, monkeypatch,
     with monkeypatch.context() as patched:
         patched.setattr("meta_train.zoo.cnn.cnn_chunk", killed)
         with pytest.raises(KilledError):
-            made(tmp_path / "killed", architectures=architectures)
+            made(tmp_path / "killed", **some)
     torch.manual_seed(5)  # of no account
-    made(tmp_path / "killed", architectures=architectures)
+    made(tmp_path / "killed", **some)
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 

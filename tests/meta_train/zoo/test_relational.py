@@ -9,7 +9,7 @@ from meta_train.zoo.store import Zoo
 from tests.meta_train.zoo.test_store import files
 from tests.meta_train.zoo.test_writer import KilledError
 
-TINY = {"networks": 6, "graphs": 3, "nodes": 8, "width": 16, "epochs": 4, "chunk": 4}
+TINY = {"networks": 6, "graphs": 3, "nodes": 8, "width": 16, "epochs": 4, "chunk": 4, "batch": 256}
 
 
 def options(folder, **changes):

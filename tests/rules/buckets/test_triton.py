@@ -40,9 +40,9 @@ def rule_with(direction):
 @pytest.mark.parametrize(
     ("name", "direction"),
     [
-        *(("conv_flatten", direction) for direction in DIRECTIONS),
+        ("conv_flatten", "whitened"),
         ("lstm", "both"),
-        ("grouped", "whitened"),
+        ("grouped", "orthogonalized"),
         ("tied_autoencoder", "orthogonalized"),
     ],
 )
@@ -74,9 +74,8 @@ def test_gradients_that_are_not_finite_change_nothing():
     model = Small()
     optimizer = NeuralGraphOptimizer(model)
     with interpreted():
-        for _ in range(2):
-            backward(model)
-            optimizer.step()
+        backward(model)
+        optimizer.step()
         before = [parameter.clone() for parameter in model.parameters()]
         backward(model)
         next(model.parameters()).grad.fill_(torch.nan)
