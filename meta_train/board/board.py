@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from meta_train.board.cards import META_LOSS, PROGRESS
+from meta_train.board.cards import LOSS, META_LOSS, PROGRESS, SPEED, over
 from meta_train.board.evaluation import Evaluation, run_name
 from meta_train.board.panel import Panel, open_writer
 from meta_train.board.progress import Progress
@@ -84,11 +84,7 @@ def _panels(trainer: MetaTrainer, writer: Any) -> list[Panel]:
     tasks = board_tasks(config, trainer.world.device)
     evaluated = config.board.every > 0 and config.backend == "stacked"
     opponents = config.board.opponents if evaluated else ()
-    ratios = [
-        f"{PROGRESS}/{what} {name}{end}, all tasks"
-        for name in opponents
-        for what, end in (("speed-up over", ""), ("final loss over", "'s"))
-    ]
+    ratios = [f"{PROGRESS}/{over(name, what)}" for name in opponents for what in (SPEED, LOSS)]
     return [
         RunInfo(writer, [*ratios, META_LOSS], opponents),
         Graphs(writer, tasks),

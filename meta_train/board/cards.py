@@ -21,6 +21,9 @@ With both limits there are at most twelve cards in the first two groups."""
 
 META_LOSS = f"{PROGRESS}/meta-loss"
 
+SPEED, LOSS = "speed-up", "final loss"
+"""What is compared with opponents."""
+
 DESCRIPTIONS = {
     INNER: "A model of this task, trained by this theta, by earlier ones and by the tuned opponent "
     "(log10 of the training loss, mean over a few models). The lower the better.",
@@ -45,6 +48,18 @@ SMOOTHED = (
     "Mean meta-loss over the outer steps in which each inner run begins anew about once, so that "
     "restarts do not make it go up and down. The lower the better."
 )
+
+
+def over(opponent: str, what: str, task: str = "") -> str:
+    """Name of a card that compares with an opponent, on a task or, by default, on all of them.
+
+    TensorBoard cuts names after about twenty letters, so what tells them apart comes first.
+
+    >>> over("adam", "speed-up"), over("adam", "final loss", "mlp")
+    ('speed-up over adam', "final loss, mlp, over adam's")
+    """
+    whose = f"over {opponent}" + "'s" * (what == LOSS)
+    return f"{what}, {task}, {whose}" if task else f"{what} {whose}"
 
 
 def inner_group(place: int) -> str:
@@ -80,12 +95,9 @@ def add_scalar(writer: Any, tag: str, value: float, step: int, description: str 
 def layout(opponents: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
     """Charts of the tab *Custom Scalars*: the comparison with opponents, then the outer loop."""
     beside = {
-        title: ["Multiline", [f"(2|3) .*/{what} {name}.*"]]
+        over(name, what): ["Multiline", [f"(2|3) .*/{what}.* over {name}('s)?$"]]
         for name in opponents
-        for what, title in (
-            ("speed-up over", f"speed-up over {name}"),
-            ("final loss over", f"final loss over {name}'s"),
-        )
+        for what in (SPEED, LOSS)
     }
     return {
         "against opponents": beside | {"inner curves": ["Multiline", ["(1|4) .*"]]},

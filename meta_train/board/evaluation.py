@@ -11,12 +11,15 @@ import torch
 from meta_train.baselines import Tuned, opponent, tuned
 from meta_train.board.cards import (
     BY_FAMILY,
+    LOSS,
     LOSS_RATIO,
     PROGRESS,
+    SPEED,
     SPEED_UP,
     add_scalar,
     family_group,
     inner_group,
+    over,
 )
 from meta_train.board.diagnostics import diagnose
 from meta_train.board.panel import Panel, due, open_writer
@@ -92,16 +95,13 @@ class Evaluation(Panel):
                 ratios[task] = float(curve.final.mean() / best.final.mean())
                 speeds[task] = speed_up(curve, best)
             mean = math.exp(fmean(map(math.log, ratios.values())))
-            group = family_group(len(ours))
             for what, values, all_tasks, description in (
-                (f"speed-up over {name}", speeds, fmean(speeds.values()), SPEED_UP),
-                (f"final loss over {name}'s", ratios, mean, LOSS_RATIO),
+                (SPEED, speeds, fmean(speeds.values()), SPEED_UP),
+                (LOSS, ratios, mean, LOSS_RATIO),
             ):
-                tags = {f"{PROGRESS}/{what}, all tasks": all_tasks}
-                folded = BY_FAMILY if what.startswith("final") else group
-                tags |= {f"{folded}/{what}, {task}": value for task, value in values.items()}
-                for tag, value in tags.items():
-                    add_scalar(self.writer, tag, value, step, description)
+                known = {"": all_tasks, **values}
+                for task, tag in _tags(name, what, list(ours)).items():
+                    add_scalar(self.writer, tag, known[task], step, description)
 
     def _is_shown(self, step: int) -> bool:
         evaluations, rest = divmod(step, self._config.board.every)
@@ -111,7 +111,7 @@ class Evaluation(Panel):
     def _show(self, trainer: MetaTrainer, ours: Mapping[str, Curve]) -> None:
         step, first = trainer.step_number, next(iter(self._tasks.values()))
         budget = self._budget
-        name = f"{run_name(self._config)} after {step:05} outer steps"
+        name = f"after {step:05} outer steps"
         with open_writer(self._config.folder / CURVES / name, 0) as writer:
             _write_curves(writer, ours)
             for found in diagnose(trainer.rule, first, self._setting, budget.steps, budget.seed):
@@ -122,11 +122,8 @@ class Evaluation(Panel):
 
     def _draw_lines_at_1(self, writer: Any, name: str, tasks: list[str]) -> None:
         """Lay a line over the cards of ratios: it is where the opponent itself is."""
-        group = family_group(len(tasks))
-        places = {f"speed-up over {name}": group, f"final loss over {name}'s": BY_FAMILY}
-        for what, folded in places.items():
-            tags = [f"{PROGRESS}/{what}, all tasks", *(f"{folded}/{what}, {t}" for t in tasks)]
-            for tag in tags:
+        for what in (SPEED, LOSS):
+            for tag in _tags(name, what, tasks).values():
                 for step in (0, self._config.steps):
                     add_scalar(writer, tag, 1.0, step)
 
@@ -154,6 +151,14 @@ def speed_up(ours: Curve, theirs: Curve) -> float:
     target = float(smoothed(other)[-1])
     steps = steps_to_reach(own, target)
     return (steps_to_reach(other, target) or len(other)) / steps if steps else 0.0
+
+
+def _tags(opponent: str, what: str, tasks: list[str]) -> dict[str, str]:
+    """Tags of a comparison on all tasks, under "", and, if there are several, on each."""
+    group = BY_FAMILY if what == LOSS else family_group(len(tasks))
+    several = tasks if len(tasks) > 1 else []
+    each = {task: f"{group}/{over(opponent, what, task)}" for task in several}
+    return {"": f"{PROGRESS}/{over(opponent, what)}"} | each
 
 
 def _write_curves(writer: Any, found: Mapping[str, Curve]) -> None:
