@@ -35,6 +35,9 @@ from ngopt.rules.library import load_rule
 SCREEN = 1
 """Number of problems on which all of Adam's settings are tried before the best are on all."""
 
+COLUMNS = 5
+"""Number of networks in a table, at most, so that a page can show it; others have the next."""
+
 Phase = Literal["meta-train", "evaluate", "table"]
 
 
@@ -163,10 +166,6 @@ def markdown(found: Sequence[Mapping[str, Any]], scale: Scale) -> str:
     lines = ["# From FashionMNIST to CIFAR-10", "", scale.note]
     for table, title in (("paper", "The paper's table"), ("transfer", "Transfer")):
         names = [network.name for network in scale.networks if network.table == table]
-        rows = [
-            [METHODS[method], *(cell(contents, name) for name in names)]
-            for method, contents in by_method.items()
-        ]
         budget = scale.budgets[table]
         lines += [
             "",
@@ -176,9 +175,14 @@ def markdown(found: Sequence[Mapping[str, Any]], scale: Scale) -> str:
             f"(of each: {budget.problems}), and standard deviation over meta-seeds, or over inner "
             "runs where there is only one meta-seed or none; in brackets the number of meta-seeds "
             "where not all have been evaluated. A run that has diverged counts as 0.",
-            "",
-            *table_lines(["", *names], rows),
         ]
+        for start in range(0, len(names), COLUMNS):
+            shown = names[start : start + COLUMNS]
+            rows = [
+                [METHODS[method], *(cell(contents, name) for name in shown)]
+                for method, contents in by_method.items()
+            ]
+            lines += ["", *table_lines(["", *shown], rows)]
     return "\n".join([*lines, "", *_costs(by_method), "", *_adam(by_method.get("adam")), ""])
 
 

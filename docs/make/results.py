@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +75,7 @@ def blocks(found: Mapping[str, Sequence[Json]]) -> dict[str, list[str]]:
     for content in found["evaluation"]:
         made |= evaluation.blocks(content)
     order = ("evaluation", "workloads", "paper", "ablation")
-    commands = [content["command"] for kind in order for content in found[kind]]
+    commands = [wrapped(content["command"]) for kind in order for content in found[kind]]
     return made | {"commands": ["```bash", *commands, "python -m docs.make results", "```"]}
 
 
@@ -157,6 +158,23 @@ def without_places(command: str) -> str:
         if word.startswith(("/", "~")):
             raise ValueError(f"its command holds a place of one machine, {word}")
     return shlex.join(words)
+
+
+def wrapped(command: str, width: int = 100) -> str:
+    r"""A command in lines that a page can show, each but the first beginning with an option.
+
+    >>> print(wrapped("python -m benchmarks.paper " + "--scale small " * 2, 45))
+    python -m benchmarks.paper --scale small \
+        --scale small
+    """
+    first, *options = re.split(r" (?=--)", command.strip())
+    lines = [first]
+    for option in options:
+        if len(lines[-1]) + len(option) + len("  \\") <= width:
+            lines[-1] += f" {option}"
+        else:
+            lines.append(f"    {option}")
+    return " \\\n".join(lines)
 
 
 def paper_lines(content: Json) -> list[str]:

@@ -114,6 +114,14 @@ def found(method, seed, *accuracies):
     return {"method": method, "seed": seed, "figures": {"known": figure}, **facts}
 
 
+def test_a_table_has_as_many_networks_as_a_page_can_show(done):
+    names = [f"width {width}" for width in range(7)]
+    scale = replace(SCALE, networks=tuple(Network("transfer", n, NETWORK) for n in names))
+    text = markdown(paper.collected(done.folder / "figures"), scale)
+    shown = [line for line in text.splitlines() if line.startswith("|  | width")]
+    assert shown == [f"|  | {' | '.join(part)} |" for part in (names[:5], names[5:])]
+
+
 def test_deviation_is_over_meta_seeds():
     contents = [found("ff", 0, 0.1, 0.3), found("ff", 1, 0.4, 0.4)]
     assert cell(contents, "known") == "30.00 ± 14.14"
