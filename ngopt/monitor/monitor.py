@@ -183,7 +183,8 @@ class Monitor:
         if adam:
             numbers["angle_to_adam"] = angle(steps, {name: adam[name] for name in steps})
         if self._seen is not None:
-            numbers |= self._seen.totals()
+            # TensorBoard sorts cards: those that an untrained rule leaves flat do not come first.
+            numbers |= {f"rule_{tag}": value for tag, value in self._seen.totals().items()}
         written = {f"{OPTIMIZER}/{tag}": value for tag, value in numbers.items()}
         if self._per_tensor:
             each = sizes(before, after, grads)

@@ -73,8 +73,8 @@ def test_sums_over_all_tensors_and_nothing_of_single_ones(tmp_path):
         "2 optimizer/relative_update": norm(moves) / norm(before.values()),
     }
     assert {tag: last[tag] for tag in expected} == pytest.approx(expected, rel=1e-4)
-    assert abs(math.log(last["2 optimizer/scale"])) <= rule.base_update.scale_bound
-    assert 0 < last["2 optimizer/correction"] < 0.9
+    assert abs(math.log(last["2 optimizer/rule_scale"])) <= rule.base_update.scale_bound
+    assert 0 < last["2 optimizer/rule_correction"] < 0.9
     groups = [tag.split("/")[0] for tag in last]
     assert set(groups) == {"1 training", "2 optimizer"}
     assert len(groups) <= 12
