@@ -14,6 +14,7 @@ pages, and what they may be given:
     graphs                       measures the graphs of the zoo (two minutes)
     step                         draws docs/images/step.png
     board FOLDER                 takes docs/images/board.png of a meta-training run in Chromium
+    monitor                      trains a convnet, and takes docs/images/monitor.png in Chromium
 """
 
 import argparse
@@ -22,7 +23,7 @@ from importlib import import_module
 KEPT = ("results", "compatibility")
 """What is made in seconds, from what is kept."""
 
-PAGES = (*KEPT, "results_reading", "rules", "graphs", "board")
+PAGES = (*KEPT, "results_reading", "rules", "graphs", "board", "monitor")
 """Each is made by the module of its name."""
 
 

@@ -1,5 +1,7 @@
 """docs/images/board.png: the TensorBoard page of a run of meta-training, in Chromium or Chrome.
 
+The module `monitor` takes a picture of another run in the same way.
+
 The browser is driven through a pipe by the DevTools protocol, because its own `--screenshot` does
 not wait for curves.
 """
@@ -21,7 +23,7 @@ from docs.make.page import DOCS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SERVER = "http://localhost:6099"
-SHAPE = {"width": 1400, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+SHAPE = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 PATIENCE = 120.0
 """Seconds to wait for a server or a page."""
 
@@ -43,7 +45,16 @@ def make(given: Sequence[str], out: Path = DOCS / "images" / "board.png") -> Non
     """
     if len(given) != 1 or not Path(given[0]).is_dir():
         raise SystemExit(f"{given} is no folder of a run.\n  First: python -m meta_train train")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", given[0]]
+    take(given[0], out)
+
+
+def take(folder: str, out: Path) -> None:
+    """Have TensorBoard show a folder, and write a picture of its page, as PNG.
+
+    Raises:
+        SystemExit: if there is no browser, or the page does not come up.
+    """
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder]
     port = SERVER.rpartition(":")[2]
     with subprocess.Popen([*command, "--port", port], stderr=subprocess.DEVNULL) as server:
         try:
