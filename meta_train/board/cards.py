@@ -15,9 +15,9 @@ UNFOLDED = 4
 """Number of tasks whose inner curves are in the first group."""
 
 FEW = 3
-"""Number of families up to which each has its own cards in the second group.
+"""Number of tasks up to which each has a card of its speed-up in the second group.
 
-With both limits there are at most twelve cards in the first two groups."""
+With both limits there are at most nine cards in the first two groups."""
 
 META_LOSS = f"{PROGRESS}/meta-loss"
 
@@ -67,9 +67,9 @@ def inner_group(place: int) -> str:
     return INNER if place < UNFOLDED else MORE_INNER
 
 
-def family_group(families: int) -> str:
-    """Group of the cards of single families, by how many families there are."""
-    return PROGRESS if families <= FEW else BY_FAMILY
+def speed_up_group(tasks: int) -> str:
+    """Group of the speed-ups on single tasks, by how many tasks there are."""
+    return PROGRESS if tasks <= FEW else BY_FAMILY
 
 
 def add_scalar(writer: Any, tag: str, value: float, step: int, description: str = "") -> None:

@@ -17,9 +17,9 @@ from meta_train.board.cards import (
     SPEED,
     SPEED_UP,
     add_scalar,
-    family_group,
     inner_group,
     over,
+    speed_up_group,
 )
 from meta_train.board.diagnostics import diagnose
 from meta_train.board.panel import Panel, due, open_writer
@@ -155,7 +155,7 @@ def speed_up(ours: Curve, theirs: Curve) -> float:
 
 def _tags(opponent: str, what: str, tasks: list[str]) -> dict[str, str]:
     """Tags of a comparison on all tasks, under "", and, if there are several, on each."""
-    group = BY_FAMILY if what == LOSS else family_group(len(tasks))
+    group = BY_FAMILY if what == LOSS else speed_up_group(len(tasks))
     several = tasks if len(tasks) > 1 else []
     each = {task: f"{group}/{over(opponent, what, task)}" for task in several}
     return {"": f"{PROGRESS}/{over(opponent, what)}"} | each

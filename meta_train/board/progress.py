@@ -5,7 +5,7 @@ from collections import deque
 from statistics import fmean
 from typing import Any
 
-from meta_train.board.cards import META_LOSS, OUTER, SMOOTHED, add_scalar, family_group
+from meta_train.board.cards import BY_FAMILY, META_LOSS, OUTER, SMOOTHED, add_scalar
 from meta_train.board.panel import Panel, due
 from meta_train.board.tasks import family_name
 from meta_train.config import Config
@@ -68,11 +68,10 @@ class Progress(Panel):
         for report in self._recent:
             for task, loss in report.by_task.items():
                 losses.setdefault(family_name(task), []).append(loss)
-        group = family_group(self._families)
         several = losses.items() if self._families > 1 else ()
         return {
             META_LOSS: fmean(report.meta_loss for report in self._recent),
-            **{f"{group}/meta-loss, {family}": fmean(values) for family, values in several},
+            **{f"{BY_FAMILY}/meta-loss, {family}": fmean(values) for family, values in several},
         }
 
 
