@@ -28,7 +28,7 @@ def test_figures_of_all_contestants_are_written(tmp_path):
     assert [row.contestant for row in found] == [REFERENCE, "ngopt", "SGD"]
     assert adam.step_ratio == adam.whole_ratio == 1
     assert min(ours.step_ratio, ours.whole_ratio) > 0
-    assert [round(row.state) for row in found] == [8, 37, 0]
+    assert [round(row.state) for row in found] == [8, 15, 0]
     content = json.loads((tmp_path / "step.json").read_text())
     assert [row["contestant"] for row in content["found"]] == [row.contestant for row in found]
     assert "| SGD |" in (tmp_path / "step.md").read_text()
