@@ -224,6 +224,7 @@ FREE = ("preset", "folder", "imports", "steps", "device", "checkpoint_every", "k
 
 
 def _completed(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Options with the defaults of those that are missing; an empty dict may hold anything."""
     return {
         key: _completed(given.get(key, {}), value)
         if value and isinstance(value, dict)

@@ -7,7 +7,7 @@ from torch import multiprocessing
 from ngopt.errors import GraphError
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from tests.scale_out.work import (
-    FEW,
+    BY_SOME,
     OPTIONS,
     PROCESSES,
     RULES,
@@ -27,7 +27,7 @@ from tests.scale_out.work import (
 
 every_rule = pytest.mark.parametrize("rule", RULES)
 by_all_and_some = pytest.mark.parametrize(
-    ("rule", "processes"), [*((rule, PROCESSES) for rule in RULES), (FEW, SOME)]
+    ("rule", "processes"), [*((rule, PROCESSES) for rule in RULES), (BY_SOME, SOME)]
 )
 
 

@@ -27,8 +27,8 @@ STEPS, SAVED = 14, 12
 """In all, of which the first ten look at the whole model; and before a checkpoint is written."""
 
 OPTIONS = {"lr": 1e-2, "weight_decay": 0.1}
-FEW = "MatrixGNN"
-"""The rule that some of the processes step with, too."""
+BY_SOME = "MatrixGNN"
+"""The rule with which some of the processes step as well."""
 RULES = {
     "Adam": Adam,
     "MatrixGNN": lambda: randomize(MatrixGNN(context_every=4)),
@@ -220,7 +220,7 @@ def work(rank, folder):
         results["written", name, PROCESSES] = write_checkpoint(rule(), rank, mesh, checkpoint)
         if rank < SOME:
             fewer = DeviceMesh.from_group(some, "cpu")
-            if name == FEW:
+            if name == BY_SOME:
                 results["data parallel", name, SOME] = data_parallel(rule(), rank, some)
                 results["sharded", name, SOME] = sharded(rule(), rank, fewer)
             model = sharded_net(fewer)

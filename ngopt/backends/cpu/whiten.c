@@ -36,12 +36,12 @@ static void add(panels memory, word size, word rank, word depth, matrix lines, r
   product(memory, size, rank, depth, lines, of(inner, rank, 1), share, 1 - share, products, products,
           0);
   for (word i = 0; i < size; i++) variances[i] *= 1 - share;
-  const int rows = lines.along == 1; /* in the order of memory */
-  for (word outer = 0; outer < (rows ? size : depth); outer++)
-    for (word along = 0; along < (rows ? depth : size); along++) {
-      const real x = rows ? lines.at[outer * lines.by + along] : lines.at[outer * lines.along + along];
-      variances[rows ? outer : along] += share * x * x;
-    }
+  /* In memory there is one line after the other, or one entry of all lines after the other. */
+  const int by_line = lines.along == 1;
+  const real *x = lines.at;
+  for (word i = 0; i < (by_line ? size : depth); i++)
+    for (word j = 0; j < (by_line ? depth : size); j++, x++)
+      variances[by_line ? i : j] += share * *x * *x;
 }
 
 /* The gradient, brought to a norm of 1, into the covariances. */

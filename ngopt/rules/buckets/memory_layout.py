@@ -216,12 +216,13 @@ class Batch:
             for whitened in (False, True)
         )
         sides = [
-            [*sizes, *map(rank_of, sizes)]
+            [segment.bucket.shape[dim] for dim in segment.dims]
             for segment in in_c
-            for sizes in [[segment.bucket.shape[dim] for dim in segment.dims]]
             if segment.bucket.whitened
             for _ in segment.items
         ]
-        self.whitened_sides = np.array(sides, dtype=np.int64).reshape(-1, 6)
+        ranks = [[*map(rank_of, sizes)] for sizes in sides]
+        tables = np.array([sides, ranks], dtype=np.int64).reshape(2, -1, 3)
+        self.whitened_sides = np.hstack([*tables])
         last = segments[-1]
         self.entries = last.offset + len(last.items) * last.entries

@@ -163,8 +163,7 @@ class Whitening:
         lines = lines.to(places[0])
         rank = rank_of(bucket.shape[side])
         if rank:
-            directions = self._stacked(COVARIANCES, bucket, members, side)
-            directions = LowRankCovariance.unpack(directions, rank).directions
+            directions = self._directions(bucket, members, side)
             products = lines @ (lines.mT @ directions)
             new = torch.cat([products.flatten(-2), lines.square().sum(-1)], -1)
             places = [place[..., -new.shape[-1] :] for place in places]
@@ -172,8 +171,7 @@ class Whitening:
             new = (lines @ lines.mT).flatten(-2)
         if self._finite is not None:
             new = torch.where(self._finite, new, torch.stack(places, -3).view_as(new))
-        pairs = zip(new.unbind(1), places, strict=True)
-        own = [numbers.reshape(place.shape) for numbers, place in pairs]
+        own = _by_member(new, places)
         share = 1 - self._base_update.whitening_decay
         if minimizes_operations(places):
             torch._foreach_lerp_(places, own, share)
@@ -189,8 +187,7 @@ class Whitening:
         rank = rank_of(bucket.shape[side])
         if not rank:
             return roots.view(*lines.shape[:-1], -1) @ lines
-        covariances = self._stacked(COVARIANCES, bucket, members, side).to(lines)
-        directions = LowRankCovariance.unpack(covariances, rank).directions
+        directions = self._directions(bucket, members, side).to(lines)
         return LowRankRoot.unpack(roots, directions) @ lines
 
     def compute_roots(self, bucket: "Bucket", members: Sequence[int], side: int) -> None:
@@ -212,12 +209,12 @@ class Whitening:
             new = numbers.view(*stacked.shape[:-1], -1)
             if self._finite is not None:
                 new = torch.where(self._finite, new, self._stacked(key, bucket, members, side))
-            own = [n.reshape(place.shape) for n, place in zip(new.unbind(1), places, strict=True)]
+            own = _by_member(new, places)
             if minimizes_operations(places):
                 torch._foreach_copy_(places, own)
             else:
-                for place, n in zip(places, own, strict=True):
-                    place.copy_(n)
+                for place, changed in zip(places, own, strict=True):
+                    place.copy_(changed)
 
     def tensors(self, key: str, names: Sequence[str]) -> list[Tensor]:
         """The covariances or the roots of parameters, `([runs], numbers)`."""
@@ -226,7 +223,7 @@ class Whitening:
     def _views(
         self, key: str, bucket: "Bucket", members: Sequence[int], side: int
     ) -> Iterator[Tensor]:
-        """Those of a side of each member in the state, `([runs], group, numbers)`."""
+        """Covariances or roots of a side of each member, `([runs], group, numbers)`; views."""
         groups, size = bucket.shape[0], size_of(key, bucket.shape[side])
         for number in members:
             member = bucket.members[number]
@@ -240,10 +237,24 @@ class Whitening:
         found = torch.stack([*self._views(key, bucket, members, side)], -3)
         return found if found.dim() == 4 else found.unsqueeze(0)
 
+    def _directions(self, bucket: "Bucket", members: Sequence[int], side: int) -> Tensor:
+        """Those of covariances of low rank, `(runs, members, group, size, rank)`."""
+        size = bucket.shape[side]
+        rank = rank_of(size)
+        views = self._views(COVARIANCES, bucket, members, side)
+        unpacked = (LowRankCovariance.unpack(view, rank).directions for view in views)
+        found = torch.stack([*unpacked], -4)
+        return found if found.dim() == 5 else found.unsqueeze(0)
+
 
 def sides(bucket: "Bucket") -> list[int]:
     """Those of :data:`SIDES` that have covariances."""
     return [side for side in SIDES if bucket.shape[side] > 1]
+
+
+def _by_member(numbers: Tensor, places: Sequence[Tensor]) -> list[Tensor]:
+    """Numbers `(runs, members, group, numbers)`, each member's of the shape of its place."""
+    return [own.reshape(at.shape) for own, at in zip(numbers.unbind(1), places, strict=True)]
 
 
 def _normalized(arrays: Tensor) -> Tensor:

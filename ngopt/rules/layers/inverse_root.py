@@ -71,7 +71,7 @@ def largest_eigenvalue(matrices: Tensor) -> Tensor:
     """The largest eigenvalue, nearly, by repeated squaring.
 
     Args:
-        matrices: as for :func:`inverse_root`, in double precision.
+        matrices: as for :func:`inverse_root`.
 
     Returns:
         `(matrices, 1, 1)`, at least :data:`LEAST`.

@@ -53,7 +53,7 @@ class LowRankCovariance(NamedTuple):
 
         It is a step of orthogonal iteration, with some of the rows that directions leave out most.
         Products with new directions follow from those that are known; outside of these, covariances
-        count as a multiple of the identity. Arguments have one leading dimension.
+        count as a multiple of the identity. Tensors have one leading dimension.
         """
         known, products, variances = self
         left_out = variances - (known @ (known.mT @ products) * known).sum(2)
