@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+PLAIN = frozenset((Tensor, torch.nn.Parameter))
+"""Types of tensors that are certainly not sharded."""
 
 _eager = os.environ.get("NGOPT_BACKEND") == "eager"
 _interpreted = False
@@ -42,7 +45,7 @@ def eager() -> Iterator[None]:
 
 def minimizes_operations(tensors: Iterable[Tensor]) -> bool:
     """Whether few large operations are best: on all devices but the CPU."""
-    return _eager or any(tensor.device.type != "cpu" for tensor in tensors)
+    return _eager or any(there.type != "cpu" for there in {tensor.device for tensor in tensors})
 
 
 @contextmanager
@@ -78,9 +81,8 @@ def can_use_gpu_kernels(tensors: Sequence[Tensor]) -> bool:
     Kernels add up in any order, so not where deterministic results are asked for.
     """
     device = "cpu" if _interpreted else "cuda"
-    other = any(_is_unsupported(tensor, device) for tensor in tensors)
-    off = _off and not _interpreted
-    return not (off or _needs_operations() or torch.are_deterministic_algorithms_enabled() or other)
+    off = (_off and not _interpreted) or torch.are_deterministic_algorithms_enabled()
+    return not (off or _needs_operations()) and are_plain(tensors, device)
 
 
 def can_use_cpu_loops(tensors: Sequence[Tensor]) -> bool:
@@ -89,9 +91,7 @@ def can_use_cpu_loops(tensors: Sequence[Tensor]) -> bool:
     Loops do not support derivatives, transformations by `torch.func`, compiled code, and modes that
     intercept single operations of torch.
     """
-    return not (
-        _off or _needs_operations() or any(_is_unsupported(tensor, "cpu") for tensor in tensors)
-    )
+    return not (_off or _needs_operations()) and are_plain(tensors, "cpu")
 
 
 def _needs_operations() -> bool:
@@ -103,11 +103,15 @@ def _needs_operations() -> bool:
     )
 
 
-def _is_unsupported(tensor: Tensor, device: str) -> bool:
+def are_plain(tensors: Collection[Tensor], device: str) -> bool:
+    """Whether tensors are in the memory of a kind of device, and no more than that.
+
+    Not plain are sharded tensors, fake ones, and those that `torch.func` has wrapped.
+    """
     return (
-        type(tensor) not in (Tensor, torch.nn.Parameter)
-        or tensor.device.type != device
-        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        PLAIN.issuperset(map(type, tensors))
+        and all(there.type == device for there in {tensor.device for tensor in tensors})
+        and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ngopt.backends.dispatch import PLAIN
 from ngopt.errors import CaptureError
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.annealing import matches_device
-from ngopt.optim.placement import PLAIN
 from ngopt.rules.rule import Rule
 
 OUTSIDE = "Capture the forward and backward pass, and call step() outside"

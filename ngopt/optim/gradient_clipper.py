@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ngopt.backends.dispatch import is_free_to_read, uncompiled
-from ngopt.features.numbers import constant
 from ngopt.optim.magnitudes import magnitudes
 from ngopt.rules.shards import Shards
 
@@ -85,28 +84,22 @@ class GradientClipper:
         # Half precision is too coarse for the running mean and its weights.
         sizes = sizes.float()
         indices = self._indices(gradients, sizes.device)
+        # In place, since a CUDA graph holds their addresses.
         usual, count = self.usual, self.count
         if indices is not None:
             usual, count = usual[indices], count[indices]
-        none, one, most, memory, times = constant(
-            (0.0, 1.0, LARGEST, MEMORY, limit), usual
-        ).unbind()
-        bound = torch.minimum(torch.where(usual > none, usual * times, most), most)
-        clipped_sizes = torch.minimum(sizes, bound)
-        share = torch.minimum(count + one, memory).reciprocal_()
-        usual = torch.where(finite, torch.lerp(usual, clipped_sizes, share), usual)
-        count = count + finite
-        if indices is None:
-            # In place, since a CUDA graph holds their addresses.
-            self.usual.copy_(usual)
-            self.count.copy_(count)
-        else:
+        # Gradients that were always 0 have no usual size, and the largest bound.
+        bound = torch.threshold(usual * limit, 0.0, LARGEST).clamp_(max=LARGEST)
+        count += finite
+        share = finite / count.clamp(1.0, MEMORY)
+        usual.lerp_(torch.fmin(sizes, bound), share)
+        if indices is not None:
             self.usual[indices], self.count[indices] = usual, count
         too_large = sizes > bound
         # On the CPU the answer costs nothing, and gradients are almost never clipped.
         if is_free_to_read(too_large) and not too_large.any():
             return None, finite
-        return torch.where(too_large, bound / sizes, one), finite
+        return (bound / sizes).clamp_(max=1.0), finite
 
     def _indices(self, names: Iterable[str], device: torch.device) -> Tensor | None:
         """Indices of parameters in the tensors; None for all parameters in order."""

@@ -92,7 +92,8 @@ def without_stale(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> NeuralGr
 
 
 def _fits(graph: NeuralGraph, name: str, tensor: Tensor) -> bool:
-    return graph.describes(name) and graph.layout(name).shape == tensor.shape
+    layout = graph.layouts.get(graph.aliases.get(name, name))
+    return layout is not None and layout.shape == tensor.shape
 
 
 def check_fit(graph: NeuralGraph, tensors: Mapping[str, Tensor]) -> None:

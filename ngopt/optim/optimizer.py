@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from ngopt.backends.dispatch import capturing, uncompiled
+from ngopt.backends.dispatch import capturing, is_free_to_read, uncompiled
 from ngopt.features.numbers import Number
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim import annealing, checkpoint, joined_graph, parameter_groups
@@ -329,7 +329,8 @@ class NeuralGraphOptimizer(Optimizer):
         for group, clock in zip(self.param_groups, clocks, strict=True):
             if any(param.grad is not None for param in group["params"]):
                 annealing.store_clock(group, clock, finite)
-        if not finite.is_meta:  # nobody knows whether it was
+        known = is_free_to_read(finite) and bool(finite)
+        if not (known or finite.is_meta):  # on the meta device nobody knows whether it was
             self._skipped_steps = self._skipped_steps.to(finite.device)
             self._skipped_steps += ~finite
 

@@ -1,15 +1,14 @@
 """Placement of tensors: gathered on one device for a step, then put back where they were."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 
 import torch
 from torch import Tensor
 
+from ngopt.backends.dispatch import PLAIN
 from ngopt.rules.rule import Rule
-
-PLAIN = (Tensor, torch.nn.Parameter)
-"""Types of tensors that are certainly not sharded."""
 
 
 def gather(tensor: Tensor, device: torch.device) -> Tensor:
@@ -21,6 +20,14 @@ def gather(tensor: Tensor, device: torch.device) -> Tensor:
         return tensor
     full = getattr(tensor, "full_tensor", None)
     return (tensor if full is None else full()).to(device)
+
+
+def gather_all(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return whole tensors on a device, as :func:`gather` does with each."""
+    given = tensors.values()
+    if PLAIN.issuperset(map(type, given)) and {tensor.device for tensor in given} == {device}:
+        return dict(tensors)
+    return {name: gather(tensor, device) for name, tensor in tensors.items()}
 
 
 def place(value: Tensor, like: Tensor) -> Tensor:

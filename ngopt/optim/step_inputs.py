@@ -9,7 +9,7 @@ from torch import Tensor
 from ngopt.features.numbers import Number
 from ngopt.graph.neural_graph import NeuralGraph
 from ngopt.optim.parameter_groups import check_gradient
-from ngopt.optim.placement import as_shard_of, gather, local_shard
+from ngopt.optim.placement import as_shard_of, gather, gather_all, local_shard
 from ngopt.optim.update import Options, init_state
 from ngopt.rules.rule import Rule, State
 from ngopt.rules.shards import Shards
@@ -77,13 +77,13 @@ def gather_inputs(
         local = _local_inputs(params, saved, graph, rule)
         if rule.supports_shards(local.params, local.state, graph, shards):
             return local._replace(shards=shards)
-    whole = {name: gather(param, device) for name, param in params.items()}
-    grads = {n: gather(p.grad, device) for n, p in params.items() if p.grad is not None}
+    whole = gather_all(params, device)
+    grads = gather_all({n: p.grad for n, p in params.items() if p.grad is not None}, device)
     new = {name: whole[name] for name, param in params.items() if param not in saved}
     state = init_state(new, graph, rule)
     for name, param in params.items():
         if name not in new:
-            state[name] = {key: gather(value, device) for key, value in saved[param].items()}
+            state[name] = gather_all(saved[param], device)
     return StepInputs(whole, grads, {name: state[name] for name in params})
 
 

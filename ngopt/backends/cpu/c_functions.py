@@ -60,5 +60,6 @@ def largest_of(tensors: Sequence[Tensor]) -> Tensor | None:
 
 
 def _dense(tensor: Tensor) -> bool:
-    images = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return images or tensor.is_contiguous()
+    return tensor.is_contiguous() or (
+        tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    )

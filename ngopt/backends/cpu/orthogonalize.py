@@ -32,7 +32,8 @@ def _multiplications(few: Any, many: Any) -> Any:
 def orthogonalize(sizes: Addresses, entries: Addresses, steps: int, damping: float = 0.0) -> bool:
     """Do to each matrix what :class:`.BaseUpdate` does to orthogonalize it, in place.
 
-    Small ones are computed in double precision, since matrices of a low rank amplify roundings.
+    Without damping, small ones are computed in double precision, since matrices of a low rank
+    amplify roundings.
 
     Args:
         sizes: `(matrices, 3)`: rows, columns, and 1 if rows are to be of equal size, 2 if columns
@@ -45,21 +46,26 @@ def orthogonalize(sizes: Addresses, entries: Addresses, steps: int, damping: flo
         Whether it is done: not where it cannot be compiled.
     """
     numbers = _numbers(steps, damping)
+    if damping:
+        return _run(sizes, entries, steps, numbers, double=False)
     few, many = np.sort(sizes[:, :2], 1).T
     exact = _multiplications(few, many) <= EXACT
-    for double, chosen in ((True, exact), (False, ~exact)):
-        if not chosen.any():
-            continue
-        run, own = _run(double), (sizes[chosen], entries[chosen])
-        if run is None:
-            return False
-        run(len(own[0]), steps, own[0].ctypes.data, own[1].ctypes.data, numbers.ctypes.data)
+    return all(
+        _run(sizes[chosen], entries[chosen], steps, numbers, double=double)
+        for double, chosen in ((True, exact), (False, ~exact))
+    )
+
+
+def _run(sizes: Addresses, entries: Addresses, steps: int, numbers: Any, *, double: bool) -> bool:
+    """Run the compiled loop; return whether it can be compiled, or has nothing to do."""
+    if not len(sizes):
+        return True
+    run: Any = load_with_products("orthogonalize.c", double=double, sizes=2, pointers=3)
+    if run is None:
+        return False
+    sizes, entries = (np.ascontiguousarray(table) for table in (sizes, entries))
+    run(len(sizes), steps, sizes.ctypes.data, entries.ctypes.data, numbers.ctypes.data)
     return True
-
-
-def _run(double: bool) -> Any:
-    """The compiled loop; None if it cannot be compiled."""
-    return load_with_products("orthogonalize.c", double=double, sizes=2, pointers=3)
 
 
 @cache

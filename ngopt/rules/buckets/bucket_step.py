@@ -230,7 +230,7 @@ class BucketStep:
         """Return what whitens momenta; it overwrites covariances in the state."""
         return Whitening(
             self._rule.base_update,
-            self.steps.counts,
+            lambda: self.steps.counts,
             self._state,
             refresh,
             self.finite,

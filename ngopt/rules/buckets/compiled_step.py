@@ -36,7 +36,7 @@ def compiled_loops_for(step: BucketStep, rule: "MatrixGNN") -> CompiledLoops | N
     if any(count.dtype != torch.float32 for count in step.state_tensors("step")):
         return None
     runs = step.runs
-    strides = {name: _strides(step, name, dtypes) for name in plan.names}
+    strides = _strides(step, dtypes)
     if None in strides.values() and not backend.compiled:
         return None
     key = backend, runs, dtypes, tuple(strides.values())
@@ -103,17 +103,22 @@ def _make_sharded_loops(
 
 
 def _strides(
-    step: BucketStep, name: str, dtypes: tuple[torch.dtype, ...]
-) -> tuple[int, ...] | None:
-    """Strides of a parameter in one run; None unless its state has the same, and `dtypes`."""
-    weight, _, *moments = (tensors[name] for tensors in step.tensors)
-    lead = weight.dim() - len(step.plan.layouts[name].shape)
-    own = weight.stride()[lead:]
-    same_layout = weight.dtype == torch.float32 and all(
-        moment.stride()[lead:] == own and moment.dtype == dtype
-        for moment, dtype in zip(moments, dtypes, strict=True)
-    )
-    return own if same_layout else None
+    step: BucketStep, dtypes: tuple[torch.dtype, ...]
+) -> dict[str, tuple[int, ...] | None]:
+    """Strides of each parameter in one run; None unless its state has the same, and `dtypes`."""
+    plan, given = step.plan, step.tensors
+    weights = [given.weight[name] for name in plan.names]
+    lead = weights[0].dim() - len(plan.layouts[plan.names[0]].shape)
+    strides = [weight.stride()[lead:] for weight in weights]
+    fit = [weight.dtype == torch.float32 for weight in weights]
+    for tensors, dtype in zip(given[2:], dtypes, strict=True):
+        moments = (tensors[name] for name in plan.names)
+        fit = [
+            so_far and moment.stride()[lead:] == own and moment.dtype == dtype
+            for so_far, moment, own in zip(fit, moments, strides, strict=True)
+        ]
+    pairs = zip(plan.names, strides, fit, strict=True)
+    return {name: own if fits else None for name, own, fits in pairs}
 
 
 def run_step(
@@ -151,7 +156,7 @@ def run_step(
     elif (
         rule.reports_diagnostics
         or step.finite is not None
-        or not loops.has_context([*step.packed_contexts(), *rule.head.parameters()])
+        or not loops.has_context([*step.packed_contexts(), *rule.head.weights])
     ):
         context = step.cached_context()
     if context is not None:
@@ -196,7 +201,7 @@ def context_builder(rule: "MatrixGNN", step: BucketStep) -> ContextBuilder:
 
 def mark_context(rule: "MatrixGNN", step: BucketStep, loops: CompiledLoops) -> None:
     """Note that the loops hold the context that is in the state now."""
-    loops.mark_context([*step.packed_contexts(), *rule.head.parameters()])
+    loops.mark_context([*step.packed_contexts(), *rule.head.weights])
 
 
 def _in_place_updates(

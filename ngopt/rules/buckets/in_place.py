@@ -103,7 +103,8 @@ def _write_state(
     plan, counts = step.plan, step.state_tensors("step")
     free_to_read = is_free_to_read(finite)  # if it were not finite, this would not run
     if free_to_read:
-        torch._foreach_add_(counts, 1.0)
+        # With a number, torch would make a tensor of it for each of the counts.
+        torch._foreach_add_(counts, counts[0].new_ones(()), alpha=1)
     else:
         counted = torch.where(finite, step.counts, step.counts - 1)
         torch._foreach_copy_(counts, list(counted[0].unbind()))

@@ -377,12 +377,12 @@ class LoopTables:
     def _column(self, tensors: Mapping[str, Tensor], number: int) -> Addresses:
         """Address of each matrix in the tensors of one kind."""
         size = FLOAT if number < 2 else self._dtypes[number - 2].itemsize
-        found = []
-        for name in self.plan.names:
-            tensor, strides = tensors[name], self._strides[name]
-            if number == 1 and strides is not None:
-                tensor = self._like(tensor, strides)
-            found.append(tensor)
+        found = [tensors[name] for name in self.plan.names]
+        if number == 1:
+            found = [
+                gradient if strides is None else self._like(gradient, strides)
+                for gradient, strides in zip(found, self._strides.values(), strict=True)
+            ]
         begin: Addresses = self._begin(found, size) + self._local.offset * size
         return begin
 

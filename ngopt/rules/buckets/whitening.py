@@ -1,7 +1,7 @@
 """Whitening: momenta of bundles, multiplied by inverse roots of the covariances of gradients."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,11 +82,8 @@ Sizes = Mapping[str, Mapping[str, int]]
 
 def covariances_fit(state: "State", sizes: Sizes) -> bool:
     """Whether the state of each parameter holds as many covariances and roots as it should."""
-    return all(
-        state[name][key].shape[-1] == size
-        for name, own in sizes.items()
-        for key, size in own.items()
-    )
+    found = [state[name][key].shape[-1] for name, own in sizes.items() for key in own]
+    return found == [size for own in sizes.values() for size in own.values()]
 
 
 def reset_misfits(state: "State", sizes: Sizes) -> None:
@@ -105,7 +102,7 @@ class Whitening:
 
     Args:
         base_update: of the rule.
-        counts: number of gradients of each bundle so far, `(runs, bundles)`.
+        counts: returns the number of gradients of each bundle so far, `(runs, bundles)`.
         state: by name of the parameter; covariances and roots in it are overwritten.
         refresh: whether to compute the roots anew.
         finite: 0-dim; if it is given and false, covariances stay.
@@ -118,7 +115,7 @@ class Whitening:
     def __init__(
         self,
         base_update: BaseUpdate,
-        counts: Tensor,
+        counts: Callable[[], Tensor],
         state: "State",
         refresh: bool,
         finite: Tensor | None = None,
@@ -194,7 +191,7 @@ class Whitening:
         """Compute the roots of the covariances of a side; arguments as above."""
         stacked = self._stacked(COVARIANCES, bucket, members, side)
         groups, size = bucket.shape[0], bucket.shape[side]
-        counts = self._counts[:, [bucket.start + number for number in members]]
+        counts = self._counts()[:, [bucket.start + number for number in members]]
         damping = self._base_update.damping_at(counts, size, math.prod(bucket.shape[1:]) // size)
         damping = damping.reshape(-1).repeat_interleave(groups)
         rank = rank_of(size)

@@ -1,6 +1,7 @@
 """The small network that sees each entry's own features and the states of its two neurons."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,13 @@ class EntryHead(nn.Module):
         self.out_neuron = Affine(width, hidden, bias=False)
         self.in_neuron = Affine(width, hidden, bias=False)
         self.output = Affine(hidden, 1, bias=False)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What :meth:`parameters` yields, in less time."""
+        layers = (self.entry, self.context, self.out_neuron, self.in_neuron, self.output)
+        tensors = chain.from_iterable((layer.weight, layer.bias) for layer in layers)
+        return [tensor for tensor in tensors if tensor is not None]
 
     def forward(self, features: Tensor, offsets: Iterable[Tensor]) -> Tensor:
         """Compute the raw correction of each entry, with the features of all at once.

@@ -41,7 +41,7 @@ def whitening_of(described: Layout, base_update=WHITENED, refresh=True, step=1.0
     plan = Plan(graph(S, [described]), ["w"], base_update, lambda *_: [], 0)
     (bucket,) = plan.buckets
     counts = torch.full((1, 1), step)
-    return Whitening(base_update, counts, state, refresh, finite), state["w"], bucket
+    return Whitening(base_update, lambda: counts, state, refresh, finite), state["w"], bucket
 
 
 def arrays(bucket, seed):
@@ -81,7 +81,9 @@ def test_gradients_of_one_covariance_are_whitened():
 
     def whitened(seed, refresh):
         given = (scales * draw_like((6, 4), seed)).view(1, 1, *bucket.shape)
-        whitening = Whitening(base_update, torch.full((1, 1), 1000.0), {"w": state}, refresh)
+        whitening = Whitening(
+            base_update, lambda: torch.full((1, 1), 1000.0), {"w": state}, refresh
+        )
         return whitening.directions(bucket, [0], given, given).view(6, 4)
 
     for seed in range(2, 2000):
@@ -114,7 +116,7 @@ def test_roots_stay_between_refreshes(described):
     first, state, bucket = whitening_of(described)
     first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
     covariances, roots = state[COVARIANCES].clone(), state[ROOTS].clone()
-    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, False)
+    later = Whitening(WHITENED, lambda: torch.full((1, 1), 2.0), {"w": state}, False)
     later.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 2))
     assert torch.equal(state[ROOTS], roots)
     assert not torch.equal(state[COVARIANCES], covariances)
@@ -136,7 +138,7 @@ def test_nothing_changes_where_a_gradient_is_not_finite(described):
     first.directions(bucket, [0], arrays(bucket, 0), arrays(bucket, 1))
     before = {key: tensor.clone() for key, tensor in state.items()}
     finite = torch.tensor(False)
-    later = Whitening(WHITENED, torch.full((1, 1), 2.0), {"w": state}, True, finite)
+    later = Whitening(WHITENED, lambda: torch.full((1, 1), 2.0), {"w": state}, True, finite)
     later.directions(bucket, [0], arrays(bucket, 0), torch.zeros_like(arrays(bucket, 0)))
     for key, tensor in before.items():
         assert torch.equal(state[key], tensor)
