@@ -122,8 +122,9 @@ void run(word bundles, word finish, word *sizes, real **tensors, float *numbers)
   word side = 0, largest = 0, inner = 0;
   for (word n = 0; n < bundles; n++) {
     const word *own = sizes + SIZES * n, count = own[0] * own[1] * own[2];
-    /* All but one of the sides may be together the columns, and all of them but taps the rows. */
-    side = most(side, most(own[0] * own[1], most(own[1] * own[2], own[0] * own[2])));
+    /* All but one of the sides may be together the columns, and of several taps all others the rows. */
+    side = most(side, most(own[1] * own[2], own[0] * own[2]));
+    if (own[2] > 1) side = most(side, own[0] * own[1]);
     largest = most(largest, count);
     for (word s = 0; s < SIDES; s++) inner = most(inner, own[SIDES + s] * (count / own[s]));
   }

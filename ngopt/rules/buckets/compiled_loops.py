@@ -22,12 +22,13 @@ from ngopt.rules.buckets import kernels
 from ngopt.rules.buckets.bucket import Bucket
 from ngopt.rules.buckets.bucket_entries import MANY, BucketStatistics, HeadInputs
 from ngopt.rules.buckets.compiled_messages import FLOAT, CompiledMessages, MessageGroup
-from ngopt.rules.buckets.loop_tables import KNOWN, SUMS, LoopTables, item_numbers
+from ngopt.rules.buckets.loop_tables import COMMON, SUMS, LoopTables, item_numbers
 from ngopt.rules.buckets.memory_layout import Batch, Segment
 from ngopt.rules.buckets.messages import BucketMessages, MessageProducts
 from ngopt.rules.buckets.whitening import (
     COVARIANCES,
     ROOTS,
+    SIDES,
     Whitening,
     place_of,
     sides,
@@ -61,8 +62,11 @@ class CompiledLoops(LoopTables):
             segment: self._segment_loop(segment) for segment in self._segments_with_matrices()
         }
         self._whitening_offsets = [
-            [self._offsets_of(key, batch) for key in (COVARIANCES, ROOTS)] for batch in self.batches
+            np.hstack([self._offsets_of(key, batch) for key in (COVARIANCES, ROOTS)])
+            for batch in self.batches
         ]
+        self._whitening_tables = [self._whitening_table(n) for n in range(len(self.batches))]
+        self._whitening_places: list[list[int]] = []
         self._weights: object = None
         self._context_versions: list[tuple[Tensor, int]] = []
 
@@ -358,7 +362,7 @@ class CompiledLoops(LoopTables):
             return
         self._weights = where
         for batch, table in zip(self.batches, self._correction_addresses, strict=True):
-            first = KNOWN + 3 * batch.matrix + 6
+            first = len(COMMON) + 3 * batch.matrix + 6
             for place, (begin, step) in enumerate(zip(*where, strict=True), first):
                 table[:, place] = begin + self._run[batch.items] * step
         self._tables.upload()
@@ -407,12 +411,11 @@ class CompiledLoops(LoopTables):
 
     def _orthogonalize(self, number: int, whitening: Whitening) -> None:
         """Orthogonalize or whiten the matrices of a batch."""
-        batch, places = self.batches[number], self._mixture_results[number]
-        done = orthogonalize(
-            batch.orthogonalized.sizes,
-            places[batch.orthogonalized.items, 0],
-            self._base_update.orthogonal,
-        ) and self._whiten(number, whitening)
+        batch, done = self.batches[number], True
+        if len(batch.orthogonalized.items):
+            places = self._mixture_results[number][batch.orthogonalized.items, 0]
+            done = orthogonalize(batch.orthogonalized.sizes, places, self._base_update.orthogonal)
+        done = done and self._whiten(number, whitening)
         for segment in batch.segments:
             assert segment.bucket.matrix is not None
             if done and segment.c_sizes:
@@ -430,16 +433,11 @@ class CompiledLoops(LoopTables):
 
     def _whiten(self, number: int, whitening: Whitening) -> bool:
         """Whiten those bundles of a batch that C handles; return whether it can."""
-        batch = self.batches[number]
-        sizes, items = batch.whitened
-        if not len(items):
+        batch, tensors = self.batches[number], self._whitening_tables[number]
+        if not len(tensors):
             return True
         base_update, sides_of = self._base_update, batch.whitened_sides
-        places, offsets = [self._mixture_results[number][items]], self._whitening_offsets[number]
-        for key, own in zip((COVARIANCES, ROOTS), offsets, strict=True):
-            begin = self._begin(whitening.tensors(key, self.plan.names), FLOAT)[batch.items][items]
-            places.append(np.where(own < 0, 0, begin[:, None] + own))
-        tensors = np.hstack(places)
+        self._point_at_covariances(whitening)
         if not take_in(sides_of, tensors, 1 - base_update.whitening_decay):
             return False
         if whitening.refresh:
@@ -448,8 +446,30 @@ class CompiledLoops(LoopTables):
                     for side in sides(segment.bucket):
                         whitening.compute_roots(segment.bucket, segment.members, side)
         return whiten(sides_of, tensors) and orthogonalize(
-            sizes, tensors[:, 0], base_update.whitened_orthogonal, base_update.orthogonal_damping
+            batch.whitened.sizes,
+            tensors[:, 0],
+            base_update.whitened_orthogonal,
+            base_update.orthogonal_damping,
         )
+
+    def _whitening_table(self, number: int) -> Addresses:
+        """Arguments of :func:`.whiten` for a batch, as far as they are fixed."""
+        items, offsets = self.batches[number].whitened.items, self._whitening_offsets[number]
+        return np.hstack([self._mixture_results[number][items], np.zeros_like(offsets)])
+
+    def _point_at_covariances(self, whitening: Whitening) -> None:
+        """Write the addresses of covariances and roots into the tables, unless they are there."""
+        keys, names = (COVARIANCES, ROOTS), self.plan.names
+        places = [self._places(whitening.tensors(key, names)) for key in keys]
+        if places == self._whitening_places:
+            return
+        begins = np.stack([self._begin(own, FLOAT) for own in places], 1).repeat(len(SIDES), 1)
+        for batch, table, offsets in zip(
+            self.batches, self._whitening_tables, self._whitening_offsets, strict=True
+        ):
+            begin = begins[batch.items][batch.whitened.items]
+            table[:, -begin.shape[1] :] = np.where(offsets < 0, 0, begin + offsets)
+        self._whitening_places = places
 
     def _offsets_of(self, key: str, batch: Batch) -> Addresses:
         """Offsets of the covariances or roots of each side of the bundles that C whitens, in bytes.

@@ -17,6 +17,7 @@ from ngopt.backends.backend import Backend
 from ngopt.backends.cpu import c_functions, orthogonalize, whiten
 from ngopt.backends.tables import Addresses, Tables, addresses
 from ngopt.features.bundle_statistics import MATRICES
+from ngopt.features.moments import Moments
 from ngopt.rules.base_update import BaseUpdate
 from ngopt.rules.buckets.bucket import Bucket, Member
 from ngopt.rules.buckets.bucket_entries import (
@@ -28,11 +29,12 @@ from ngopt.rules.buckets.plan import Plan
 from ngopt.rules.buckets.sharded_matrices import LocalPart
 from ngopt.rules.layers.entry_head import EntryHead
 
-KNOWN = 8
-"""Number of arguments that all loops but the last have in common."""
+COMMON = ("weight", "gradient", "factor", "finite", "step", *Moments._fields)
+"""The arguments that all loops but the last have in common, in order."""
 
-BEFORE = 7
-"""Position of the number of gradients among the arguments of :func:`.kernels.update_kernel`."""
+TARGET, STEP = 0, 7
+"""Positions, among the arguments of :func:`.kernels.update_kernel`, of what is updated, and of the
+number of gradients."""
 
 
 class Numbers(NamedTuple):
@@ -267,9 +269,8 @@ class LoopTables:
         numbers = addresses(self._numbers, 3).reshape(len(Numbers._fields), self.runs, -1)
         places = dict(zip(Numbers._fields, numbers[:, self._run, self._bundle, None], strict=True))
         blank = np.zeros((items, 1), dtype=np.int64)
-        # Weight, gradient, its factor, whether it counts, number of gradients before, moments.
-        first = [blank, blank, places["factor"], places["finite"]]
-        self._common_addresses = np.hstack([*first, *[blank] * (KNOWN - 4)])
+        self._common_addresses = np.hstack([places.get(argument, blank) for argument in COMMON])
+        self._known_places: dict[str, list[int]] = {}
         self._correction_addresses: list[Addresses] = []
         self._mixture_results: list[Addresses] = []
         self._mixture_arguments: list[Addresses] = []
@@ -348,51 +349,70 @@ class LoopTables:
         """
         self._kept_alive: list[Tensor] = []
         self._written: list[tuple[Member, Tensor, Mapping[str, Tensor]]] = []
-        copied = {member.name for _, member, _ in self._copied}
-        own = [name for name in self.plan.names if name not in copied]
+        names, copied = self.plan.names, {member.name for _, member, _ in self._copied}
+        own = [name for name in names if name not in copied]
         self._changed = [tensors[name] for tensors in (target, *given[2:]) for name in own]
-        columns = [self._column(tensors, number) for number, tensors in enumerate(given)]
-        self._target = columns[0].copy() if target is given.weight else self._column(target, 0)
-        for segment, member, items in self._copied:
-            for number, (column, tensors) in enumerate(zip(columns, given, strict=True)):
-                column[items] = self._copy(segment, member, tensors, number)
-            self._target[items] = self._copy(segment, member, target, len(given))
-        before = self._begin(steps, FLOAT)
-        for place, column in enumerate([*columns[:2], before, *columns[2:]]):
-            self._common_addresses[:, place + 2 * (place > 1)] = column
-        for number, batch in enumerate(self.batches):
-            at = batch.items
-            for tables in (
-                self._correction_addresses,
-                self._mixture_arguments,
-                self._gated_addresses,
-            ):
-                tables[number][:, :KNOWN] = self._common_addresses[at]
-            self._update_addresses[number][:, 0], self._update_addresses[number][:, BEFORE] = (
-                self._target[at],
-                before[at],
-            )
+        for kind, tensors in {**given._asdict(), "target": target}.items():
+            found = [tensors[name] for name in names]
+            if kind == "gradient":
+                found = [
+                    gradient if strides is None else self._like(gradient, strides)
+                    for gradient, strides in zip(found, self._strides.values(), strict=True)
+                ]
+            self._point_at(kind, found, tensors)
+        self._point_at("step", steps)
         self._tables.upload()
 
-    def _column(self, tensors: Mapping[str, Tensor], number: int) -> Addresses:
-        """Address of each matrix in the tensors of one kind."""
-        size = FLOAT if number < 2 else self._dtypes[number - 2].itemsize
-        found = [tensors[name] for name in self.plan.names]
-        if number == 1:
-            found = [
-                gradient if strides is None else self._like(gradient, strides)
-                for gradient, strides in zip(found, self._strides.values(), strict=True)
-            ]
-        begin: Addresses = self._begin(found, size) + self._local.offset * size
-        return begin
+    def _point_at(
+        self, kind: str, tensors: Sequence[Tensor], source: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write the addresses of tensors of a kind into the tables, unless they are there.
 
-    def _begin(self, tensors: Sequence[Tensor], size: int) -> Addresses:
-        """Address of the tensor of each matrix, in its run; entries take `size` bytes."""
+        Args:
+            kind: one of :data:`COMMON`, or `target`.
+            tensors: one for each parameter.
+            source: where copies are made of, by name; by default one number, and not a matrix, is
+                read of each tensor.
+        """
+        places = self._places(tensors)
+        if places == self._known_places.get(kind) and not self._copied:
+            return
+        dtype = self._dtype_of(kind)
+        column = self._begin(places, dtype.itemsize)
+        if source is not None:
+            column += self._local.offset * dtype.itemsize
+            for segment, member, items in self._copied:
+                column[items] = self._copy(segment, member, source, kind)
+        tables = [(self._update_addresses, {"target": TARGET, "step": STEP}.get(kind))]
+        if kind in COMMON:
+            place = COMMON.index(kind)
+            self._common_addresses[:, place] = column
+            tables += [
+                (self._correction_addresses, place),
+                (self._mixture_arguments, place),
+                (self._gated_addresses, place),
+            ]
+        for by_batch, position in tables:
+            if position is not None:
+                for table, batch in zip(by_batch, self.batches, strict=True):
+                    table[:, position] = column[batch.items]
+        self._known_places[kind] = places
+
+    def _dtype_of(self, kind: str) -> torch.dtype:
+        """Dtype of the stored tensors of a kind."""
+        return dict(zip(Moments._fields, self._dtypes, strict=True)).get(kind, torch.float32)
+
+    def _places(self, tensors: Sequence[Tensor]) -> list[int]:
+        """Address of each tensor; for several runs, then the stride from run to run of each."""
         begin = [tensor.data_ptr() for tensor in tensors]
-        starts: Addresses = np.array(begin, dtype=np.int64)[self._owner]
-        if self.runs > 1:
-            step = np.array([tensor.stride(0) for tensor in tensors], dtype=np.int64)
-            starts += step[self._owner] * self._run * size
+        return begin if self.runs == 1 else begin + [tensor.stride(0) for tensor in tensors]
+
+    def _begin(self, places: Sequence[int], size: int) -> Addresses:
+        """Address of the tensor of each matrix, in its run; entries take `size` bytes."""
+        begin, *step = np.array(places, dtype=np.int64).reshape(-1, len(self.plan.names))
+        starts: Addresses = begin[self._owner]
+        if step:
+            starts += step[0][self._owner] * self._run * size
         return starts
 
     def _like(self, gradient: Tensor, strides: tuple[int, ...]) -> Tensor:
@@ -408,14 +428,14 @@ class LoopTables:
         return copy
 
     def _copy(
-        self, segment: Segment, member: Member, tensors: Mapping[str, Tensor], number: int
+        self, segment: Segment, member: Member, tensors: Mapping[str, Tensor], kind: str
     ) -> Addresses:
         """Addresses of a copy of a bundle's matrices; results in it are put back after the step."""
         runs = _runs(member, tensors[member.name])
         flat = torch.stack([segment.matrix_layout.flat(member.bundle.view(run)) for run in runs])
-        flat = flat.to(self._dtypes[number - 2] if 1 < number < 5 else torch.float32)
+        flat = flat.to(self._dtype_of(kind))
         self._kept_alive.append(flat)
-        if number > 1:
+        if kind not in ("weight", "gradient"):
             self._written.append((member, segment.matrix_layout.arrays(flat), tensors))
         return addresses(flat, 2)
 
