@@ -46,12 +46,12 @@ class Setting:
     Args:
         lr: learning rate at the first step.
         schedule: `constant`, or `cosine`: along half a cosine to 0 after the last step.
-        weight_decay: decoupled weight decay.
+        weight_decay: decoupled weight decay; None for the rule's own.
     """
 
     lr: float = 1e-3
     schedule: Schedule = "constant"
-    weight_decay: float = 0.0
+    weight_decay: float | None = 0.0
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, counted from 0, of `steps` in all.
@@ -65,6 +65,7 @@ class Setting:
 
     def __str__(self) -> str:
         decay = f", weight decay {self.weight_decay:g}" if self.weight_decay else ""
+        decay = ", own weight decay" if self.weight_decay is None else decay
         return f"lr {self.lr:g} {self.schedule}{decay}"
 
 

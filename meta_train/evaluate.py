@@ -58,6 +58,7 @@ class EvaluateOptions:
         lr: learning rate of the rules, constant; by default the one each was meta-trained at.
         sweep: whether to show the rules a second time, with the learning rates and schedules that
             Adam is given.
+        weight_decay: of the rules, untuned; None for their own.
         criterion: by which settings are chosen: `train` (loss), `held_out` (loss), or a metric of
             the tasks, such as `accuracy` (held-out).
         out: folder for `evaluation.json`, `evaluation.md`, `curves.png` and `speed_ups.png`.
@@ -77,6 +78,7 @@ class EvaluateOptions:
     problems: int | None = None
     seed: int = 0
     lr: float | None = None
+    weight_decay: float | None = 0.0
     sweep: bool = False
     criterion: str = "train"
     out: Path = Path("evaluation")
@@ -85,13 +87,12 @@ class EvaluateOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if not (self.opponents and self.draws >= 1 and self.screen >= 0) or (
-            self.lr is not None and self.lr <= 0
-        ):
+        rates = (self.lr is None or self.lr > 0) and (self.weight_decay or 0.0) >= 0
+        if not (self.opponents and self.draws >= 1 and self.screen >= 0 and rates):
             raise MetaTrainError(
                 f"cannot evaluate with opponents={self.opponents}, draws={self.draws}, "
-                f"screen={self.screen}, lr={self.lr}.\n"
-                "  Give at least one opponent, draws >= 1, screen >= 0, and lr > 0."
+                f"screen={self.screen}, lr={self.lr}, weight_decay={self.weight_decay}.\n"
+                "  Give at least one opponent, draws >= 1, screen >= 0, lr > 0, weight_decay >= 0."
             )
         if not (self.suites or self.tasks):
             raise MetaTrainError(
@@ -154,7 +155,15 @@ def contestants(options: EvaluateOptions) -> list[Sweep]:
     """Opponents, then the rules untuned, then, if asked for, the rules tuned."""
     rules = {text: rule_of(text) for text in options.rule}
     untuned = [
-        Sweep(text, rule, (Setting(rule.lr if options.lr is None else options.lr),))
+        Sweep(
+            text,
+            rule,
+            (
+                Setting(
+                    rule.lr if options.lr is None else options.lr, weight_decay=options.weight_decay
+                ),
+            ),
+        )
         for text, rule in rules.items()
     ]
     swept = [Sweep(f"{text}, tuned", rule, grid(LRS)) for text, rule in rules.items()]

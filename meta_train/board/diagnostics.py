@@ -61,7 +61,12 @@ def diagnose(
         batch = tuple(t[0] for t in task.batches(stacked, 1, generator))
         gradients, _ = grad_and_value(task.loss)(parameters, context, batch)
         lr = setting.rate(step - 1, steps)
-        options = dict.fromkeys(parameters, Options(lr, setting.weight_decay))
+        decay = setting.weight_decay
+        own = rule.weight_decay(step) if decay is None else decay
+        options = {
+            name: Options(lr, own if tensor.dim() > 1 else decay or 0.0)
+            for name, tensor in parameters.items()
+        }
         with record_diagnostics(rule) as seen:
             after = update(parameters, gradients, state, task.graph, rule, options)
         adams = adam.step(parameters, gradients, options)

@@ -26,7 +26,9 @@ class Move(Protocol):
         """
 
 
-def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_decay: float) -> Move:
+def mover(
+    rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_decay: float | None
+) -> Move:
     """What gives the parameters and the state of all runs after a step.
 
     Args:
@@ -34,7 +36,7 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
         task: of the runs.
         theta: weights of the rule by name, for all runs the same, or with a leading dimension
             `runs`; the rule's own by default.
-        weight_decay: decoupled weight decay.
+        weight_decay: decoupled weight decay; None for the rule's own.
     """
     own = dict(rule.named_parameters())
     theta = own if theta is None else theta
@@ -64,7 +66,7 @@ def mover(rule: Rule, task: Task, theta: Mapping[str, Tensor] | None, weight_dec
 class _Move(nn.Module):
     """One step of the optimizer, as a module, so that theta can be swapped."""
 
-    def __init__(self, rule: Rule, task: Task, weight_decay: float) -> None:
+    def __init__(self, rule: Rule, task: Task, weight_decay: float | None) -> None:
         super().__init__()
         self.rule, self._graph, self._weight_decay = rule, task.graph, weight_decay
 
@@ -74,7 +76,7 @@ class _Move(nn.Module):
         options = {
             name: Options(
                 _wide(lr, tensor),
-                self._weight_decay,
+                self._decay(name, tensor, state[name]),
                 annealing_factor=self._annealed(tensor, state[name]),
             )
             for name, tensor in parameters.items()
@@ -82,6 +84,15 @@ class _Move(nn.Module):
         # Runs whose gradients are not finite have diverged: what becomes of them is not used.
         given = (parameters, gradients, state, self._graph, self.rule, options)
         return updated(*given, refresh=fresh)
+
+    def _decay(self, name: str, tensor: Tensor, state: Tensors) -> Tensor | float:
+        """Weight decay of a parameter at this step."""
+        if self._weight_decay is not None:
+            return self._weight_decay
+        if "step" not in state or len(self._graph.layout(name).shape) < 2:
+            return 0.0
+        decay = self.rule.weight_decay(state["step"] + 1)
+        return _wide(decay, tensor) if isinstance(decay, Tensor) else decay
 
     def _annealed(self, tensor: Tensor, state: Tensors) -> Tensor | float | None:
         """By what the rule anneals a parameter at this step; left to the step of a single run."""

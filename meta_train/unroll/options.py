@@ -14,7 +14,7 @@ class UnrollOptions:
         lr: learning rate of the inner runs.
         lr_spread: learning rates are drawn log-uniformly from `lr / lr_spread` to `lr * lr_spread`,
             one for each run, so that `lr` keeps its meaning.
-        weight_decay: decoupled weight decay of the inner runs.
+        weight_decay: decoupled weight decay of the inner runs; None for the rule's own.
         measure: which batch the loss after each step is measured on: the `next` batch of training
             (costs nothing more), the `same` as that of the step, or one `held_out` from training.
         average: decay of a running mean of the parameters, whose loss is measured in place of
@@ -29,7 +29,7 @@ class UnrollOptions:
 
     lr: float = 1e-3
     lr_spread: float = 1.0
-    weight_decay: float = 0.0
+    weight_decay: float | None = 0.0
     measure: Literal["next", "same", "held_out"] = "next"
     average: float = 0.0
     looks: Literal["each", "due"] = "each"
@@ -37,7 +37,7 @@ class UnrollOptions:
     diverged_above: float = 100.0
 
     def __post_init__(self) -> None:
-        sizes = self.lr >= 0 and self.lr_spread >= 1 and self.weight_decay >= 0
+        sizes = self.lr >= 0 and self.lr_spread >= 1 and (self.weight_decay or 0.0) >= 0
         if not (sizes and 0 <= self.average < 1 and self.diverged_above > 1):
             raise MetaTrainError(
                 f"{self} makes no sense.\n  Use lr >= 0, lr_spread >= 1, weight_decay >= 0, "

@@ -112,7 +112,7 @@ class TorchRuns(Stacked):
             _Run(
                 self.optimizer,
                 {name: tensor[n] for name, tensor in begun.parameters.items()},
-                self.options.weight_decay,
+                self.options.weight_decay or 0.0,
                 self.steps,
             )
             for n in range(len(begun))

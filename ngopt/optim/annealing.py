@@ -24,7 +24,13 @@ is higher. Models of tables and graphs that train well at this size diverge at s
 TINY = 1e-30
 """Least learning rate in divisions, so that 0 gives no infinity."""
 
-DEFAULTS: dict[str, Any] = {"anneal": None, "age": 0, "peak_lr": 0.0, "lowered": False}
+DEFAULTS: dict[str, Any] = {
+    "anneal": None,
+    "age": 0,
+    "peak_lr": 0.0,
+    "lowered": False,
+    "steps": 0,
+}
 """Entries of a parameter group that belong to annealing, and their defaults."""
 
 
@@ -35,11 +41,13 @@ class Clock(NamedTuple):
         age: number of steps that annealing counts.
         peak_lr: largest learning rate so far.
         lowered: whether it has been lower than that since.
+        steps: number of all steps.
     """
 
     age: Number
     peak_lr: Number
     lowered: bool | Tensor
+    steps: Number
 
     @classmethod
     def of(cls, group: Mapping[str, Any]) -> "Clock":
@@ -49,8 +57,8 @@ class Clock(NamedTuple):
     def numbers(self) -> "Clock":
         """This clock in Python numbers."""
         # Options may be tensors that require gradients.
-        age, peak, lowered = (v.detach() if isinstance(v, Tensor) else v for v in self)
-        return Clock(int(age), float(peak), bool(lowered))
+        age, peak, lowered, steps = (v.detach() if isinstance(v, Tensor) else v for v in self)
+        return Clock(int(age), float(peak), bool(lowered), int(steps))
 
     def tensors(self, device: torch.device) -> "Clock":
         """This clock in new tensors on a device."""
@@ -58,8 +66,8 @@ class Clock(NamedTuple):
         def made(number: float, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.full((), number, dtype=dtype, device=device)
 
-        age, peak, lowered = map(float, self.numbers())
-        return Clock(made(age), made(peak), made(lowered, torch.bool))
+        age, peak, lowered, steps = map(float, self.numbers())
+        return Clock(made(age), made(peak), made(lowered, torch.bool), made(steps))
 
     def after(self, lr: Number, rule: Rule) -> "Clock":
         """The clock after one more step.
@@ -74,7 +82,7 @@ class Clock(NamedTuple):
         lowered = self.lowered | (lr < self.peak_lr * (1 - ROUNDING))
         held = lowered | (raised & (_factor(rule, self.age + 1, False) < 1.0))
         age = either(held, self.age, self.age + 1)
-        return Clock(age, larger(lr, self.peak_lr), lowered)
+        return Clock(age, larger(lr, self.peak_lr), lowered, self.steps + 1)
 
 
 def next_clock(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, Number]:
@@ -98,6 +106,17 @@ def next_clock(group: Mapping[str, Any], rule: Rule) -> tuple[Clock, Number]:
     factor = _factor(rule, 0 if anneal is False else clock.age, lowered)
     most = LARGEST / larger(clock.peak_lr, TINY)
     return clock, smaller(factor, larger(most, 1.0))
+
+
+def weight_decay(group: Mapping[str, Any], clock: Clock, rule: Rule) -> Number | None:
+    """The rule's weight decay for a group that has none of its own; None for any other group.
+
+    Args:
+        group: a parameter group.
+        clock: of the group, at this step.
+        rule: that decides.
+    """
+    return rule.weight_decay(clock.steps) if group.get("weight_decay", 0.0) is None else None
 
 
 def _factor(rule: Rule, age: Number, lowered: bool | Tensor) -> Number:

@@ -43,7 +43,9 @@ class NeuralGraphOptimizer(Optimizer):
         lr: learning rate; a number or a one-element tensor; by default the one that the rule was
             meta-trained at. In a compiled step only a tensor can be scheduled without compiling
             again.
-        weight_decay: decoupled weight decay, as in AdamW.
+        weight_decay: decoupled weight decay, as in AdamW. It shrinks as steps do. None: the rule's
+            own, which grows with the number of steps; of tensors with two or more dimensions alone,
+            not of biases and norms.
         anneal: whether steps shrink with their number by themselves. By default they do until the
             script lowers the learning rate, by a scheduler or by hand; then they shrink as it says,
             and no more. True: always, beside any schedule. False: never.
@@ -89,7 +91,7 @@ class NeuralGraphOptimizer(Optimizer):
         params_or_model: Any,
         lr: float | Tensor | None = None,
         *,
-        weight_decay: float = 0.0,
+        weight_decay: float | Tensor | None = 0.0,
         anneal: bool | None = None,
         rule: Rule | str = "default",
         graph: NeuralGraph | None = None,
@@ -261,10 +263,15 @@ class NeuralGraphOptimizer(Optimizer):
             annealing.match_device(group)
         pairs = [annealing.next_clock(group, self._rule) for group in self.param_groups]
         # Compiled code would be compiled again for each new Python number.
+        clocks = [clock for clock, _ in pairs]
         factors = [_tensor(factor) if compiled else factor for _, factor in pairs]
-        return *select_parameters(self.param_groups, self._names, factors), [
-            clock for clock, _ in pairs
+        decays = [
+            annealing.weight_decay(group, clock, self._rule)
+            for group, clock in zip(self.param_groups, clocks, strict=True)
         ]
+        if compiled:
+            decays = [None if decay is None else _tensor(decay) for decay in decays]
+        return *select_parameters(self.param_groups, self._names, factors, decays), clocks
 
     def _check_capture(self) -> None:
         groups = self.param_groups

@@ -104,7 +104,7 @@ def check_group(group: Mapping[str, Any], tensors: Sequence[Tensor], held: set[T
             "the model are not needed; to trace it before training, use "
             "graph=ngopt.trace(model, inputs)."
         )
-    for name, value in {"lr": lr, "weight_decay": decay}.items():
+    for name, value in {"lr": lr, "weight_decay": 0.0 if decay is None else decay}.items():
         if not value >= 0:
             raise OptionError(
                 f"{name}={value} makes no sense: it must be a number that is at least 0.\n"

@@ -31,6 +31,7 @@ def select_parameters(
     groups: Iterable[Mapping[str, Any]],
     names: Iterable[Sequence[str]],
     factors: Iterable[Number],
+    decays: Iterable[Number | None],
 ) -> tuple[dict[str, Tensor], dict[str, Options]]:
     """Select the parameters that have a gradient.
 
@@ -38,6 +39,7 @@ def select_parameters(
         groups: the parameter groups of an optimizer.
         names: of the parameters of each group.
         factors: annealing factor of the learning rate of each group.
+        decays: weight decay of the matrices of each group whose own is None.
 
     Returns:
         The parameters and their options, both by name.
@@ -47,12 +49,14 @@ def select_parameters(
     """
     found: dict[str, Tensor] = {}
     options: dict[str, Options] = {}
-    for group, own, factor in zip(groups, names, factors, strict=True):
+    for group, own, factor, decay in zip(groups, names, factors, decays, strict=True):
         shared = Options.of(group, factor)
+        of_matrices = shared if decay is None else Options.of(group, factor, decay)
         for name, param in zip(own, group["params"], strict=True):
             if param.grad is not None:
                 check_gradient(name, param.grad)
-                found[name], options[name] = param, shared
+                found[name] = param
+                options[name] = of_matrices if param.dim() > 1 else shared
     return found, options
 
 

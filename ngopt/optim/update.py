@@ -31,12 +31,24 @@ class Options:
     annealing_factor: Number | None = None
 
     @classmethod
-    def of(cls, group: Mapping[str, Any], annealing_factor: Number | None = None) -> "Options":
-        """Options of a parameter group of any optimizer."""
+    def of(
+        cls,
+        group: Mapping[str, Any],
+        annealing_factor: Number | None = None,
+        weight_decay: Number = 0.0,
+    ) -> "Options":
+        """Options of a parameter group of any optimizer.
+
+        Args:
+            group: the group.
+            annealing_factor: as above.
+            weight_decay: where the group has none.
+        """
         lr: Number = group["lr"]
         lr = lr.reshape(()) if isinstance(lr, Tensor) else lr
         maximize = bool(group.get("maximize", False))
-        return cls(lr, group.get("weight_decay", 0.0), maximize, annealing_factor)
+        own = group.get("weight_decay", 0.0)
+        return cls(lr, weight_decay if own is None else own, maximize, annealing_factor)
 
     def with_annealing(self, rule: Rule, state: Mapping[str, Tensor]) -> "Options":
         """Return these options, with the rule's annealing factor if they have none yet.

@@ -101,6 +101,8 @@ class BaseUpdate:
         age_reference: number of steps after which they begin to.
         late_power: by what more in the long run.
         late_reference: number of steps after which that begins.
+        late_decay: weight decay in the long run, where the script leaves it to the rule.
+        late_decay_reference: number of steps after which it is half of that.
         evidence_least: share of a full step that is taken without evidence; 1 for always all of it.
         evidence_growth: by what factor the share of a full step grows at most from step to step.
         evidence_share: share of signal in the gradients from which steps are full.
@@ -146,6 +148,8 @@ class BaseUpdate:
     age_reference: float = 30.0
     late_power: float = 0.5
     late_reference: float = 1000.0
+    late_decay: float = 0.0
+    late_decay_reference: float = 3000.0
     evidence_least: float = 0.1
     evidence_growth: float = 1.6
     evidence_share: float = 0.15
@@ -155,7 +159,7 @@ class BaseUpdate:
     def __post_init__(self) -> None:
         sane = (
             0 <= self.trust < 1
-            and min(self.slow, self.late_slow, self.nesterov) >= 0
+            and min(self.slow, self.late_slow, self.nesterov, self.late_decay) >= 0
             and 0 <= self.slow_power <= 1
             and self.slow_reference >= 100
             and isinstance(self.equal_rows, bool)
@@ -170,7 +174,7 @@ class BaseUpdate:
             and min(self.age_power, self.late_power, self.depth_power, self.trust_power) >= 0
             and min(self.age_reference, self.late_reference, self.trust_reference) > 0
             and min(self.depth_reference, self.nesterov_reference) > 0
-            and self.late_slow_reference > 0
+            and min(self.late_slow_reference, self.late_decay_reference) > 0
             and min(self.boost, self.steady_boost) > 0
             and min(self.evidence_share, self.evidence_lasting) > 0
             and 0 < self.evidence_least <= 1 <= self.evidence_growth
@@ -186,7 +190,7 @@ class BaseUpdate:
         if not sane:
             raise RuleError(
                 f"{self} cannot keep updates near Adam's.\n  Use 0 <= trust < 1; slow_power from 0 "
-                "to 1; slow_reference >= 100; slow, late_slow, nesterov, scale_bound, "
+                "to 1; slow_reference >= 100; slow, late_slow, nesterov, late_decay, scale_bound, "
                 "decay_bound, slow_bound, weight_reference, "
                 "orthogonal_damping and powers >= 0; whole orthogonal and whitened_orthogonal >= "
                 "0; equal_rows True or False; whole whitening_limit >= 0; 0 <= whitening_decay < "
@@ -493,6 +497,14 @@ class BaseUpdate:
         late: Number = (1 + age / self.late_reference) ** -self.late_power
         size = self.boost * early * late
         return either(lowered, smaller(size, self.steady_boost), size)
+
+    def weight_decay(self, steps: Number) -> Number:
+        """Weight decay, in AdamW's unit: the longer a training, the more it may overfit.
+
+        Args:
+            steps: number of steps so far; a number or a tensor.
+        """
+        return self.late_decay * steps / (steps + self.late_decay_reference)
 
     def fan_scale(self, bundle: Bundle, kind: Kind) -> float:
         """Factor that keeps a step's effect on a layer's output alike over widths.

@@ -282,6 +282,10 @@ class MatrixGNN(Rule):
         """Annealing factor of the base update; see :class:`.BaseUpdate`."""
         return self.base_update.annealing_factor(age, lowered)
 
+    def weight_decay(self, steps: Number) -> Number:
+        """Weight decay of the base update; see :class:`.BaseUpdate`."""
+        return self.base_update.weight_decay(steps)
+
     def bundle_outputs(
         self,
         parameters: Mapping[str, Tensor],

@@ -152,6 +152,14 @@ class Rule(nn.Module, ABC):
         """
         return 1.0
 
+    def weight_decay(self, steps: Number) -> Number:
+        """Weight decay that goes well with the rule, where the script leaves it open: none.
+
+        Args:
+            steps: number of steps so far, this one included; a number or a tensor.
+        """
+        return 0.0
+
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_who_wants_to_decides_by_an_option(anneal, expected):
 
 def test_rounding_is_no_schedule():
     rates = [0.1, 0.1 * (1 - 1e-9), 0.1 * (1 + 1e-15), 0.1]
-    assert not Clock(1, 0.1, False).after(rates[1], MatrixGNN()).lowered
+    assert not Clock(1, 0.1, False, 1).after(rates[1], MatrixGNN()).lowered
     assert steps_of(rates) == pytest.approx(built_in(1, 2, 3, 4))
 
 
@@ -288,3 +288,52 @@ def test_weight_decay_shrinks_with_steps_and_is_never_more_than_adamw_s():
 def test_rules_that_do_not_anneal_are_left_alone():
     rule = Adam()
     assert rule.annealing_factor(5) == rule.annealing_factor(torch.tensor(5.0), lowered=True) == 1.0
+
+
+DECAYING = {"base_update": {"late_decay": 2.0, "late_decay_reference": 10.0}}
+LINEAR = {"weight": torch.ones(3, 2), "bias": torch.ones(3)}
+
+
+def decayed(rates, groups, **options):
+    """What becomes of a matrix and a bias at learning rates that a script sets."""
+    named = {name: nn.Parameter(tensor.clone()) for name, tensor in LINEAR.items()}
+    rule = MatrixGNN(**DECAYING)
+    optimizer = NeuralGraphOptimizer(
+        [{"params": [named[name] for name in names]} for names in groups], rule=rule, **options
+    )
+    for step, rate in enumerate(rates):
+        for parameter in named.values():
+            parameter.grad = torch.full_like(parameter, 1.0 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+            if group["weight_decay"] is not None and group["params"][0].dim() > 1:
+                group["weight_decay"] = rule.weight_decay(step + 1)
+        optimizer.step()
+    return named, optimizer
+
+
+@pytest.mark.parametrize("rates", [[0.1] * 6, [0.1, 0.08, 0.05, 0.02]], ids=["constant", "lowered"])
+def test_the_rule_s_own_weight_decay_grows_and_spares_biases(rates):
+    own, optimizer = decayed(rates, [["weight", "bias"]], weight_decay=None)
+    by_hand, _ = decayed(rates, [["weight"], ["bias"]])
+    for name in LINEAR:
+        torch.testing.assert_close(own[name], by_hand[name])
+    assert optimizer.param_groups[0]["steps"] == len(rates)
+    assert optimizer.param_groups[0]["weight_decay"] is None
+
+
+def test_half_of_the_own_weight_decay_is_reached_after_so_many_steps():
+    base_update = MatrixGNN(**DECAYING).base_update
+    found = [base_update.weight_decay(steps) for steps in (0, 10, 10**9)]
+    assert found == pytest.approx([0.0, 1.0, 2.0])
+
+
+def test_most_rules_have_no_weight_decay_of_their_own():
+    found = []
+    for decay in (None, 0.0):
+        parameter = nn.Parameter(torch.ones(3, 2))
+        optimizer = NeuralGraphOptimizer([parameter], rule=Adam(), weight_decay=decay)
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        found.append(parameter.detach())
+    assert torch.equal(*found)

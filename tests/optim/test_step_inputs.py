@@ -22,7 +22,7 @@ def parameters():
 
 
 def test_parameters_without_gradient_are_not_selected(parameters):
-    found, options = select_parameters(GROUPS, NAMES, (2.0, 0.5))
+    found, options = select_parameters(GROUPS, NAMES, (2.0, 0.5), (None, None))
     assert list(found) == list(options) == ["a", "c"]
     assert all(found[name] is parameters[name] for name in found)
     assert options["a"] == Options(torch.tensor(0.5), 0.1, annealing_factor=2.0)
@@ -33,11 +33,11 @@ def test_parameters_without_gradient_are_not_selected(parameters):
 def test_a_sparse_gradient_is_refused_by_name(parameters):
     parameters["b"].grad = torch.ones(3).to_sparse()
     with pytest.raises(GradientError, match="`b`"):
-        select_parameters(GROUPS, NAMES, (2.0, 0.5))
+        select_parameters(GROUPS, NAMES, (2.0, 0.5), (None, None))
 
 
 def test_only_what_has_no_state_begins_anew(parameters):
-    found, _ = select_parameters(GROUPS, NAMES, (2.0, 0.5))
+    found, _ = select_parameters(GROUPS, NAMES, (2.0, 0.5), (None, None))
     graph, rule = NeuralGraph.per_tensor({"a": (2,), "c": (4,)}), Adam()
     fresh = gather_inputs(found, {}, graph, rule, torch.device("cpu"))
     later = {key: value + 7 for key, value in fresh.state["a"].items()}

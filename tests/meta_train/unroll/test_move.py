@@ -48,6 +48,15 @@ def test_moves_all_runs_as_the_optimizer_moves_one(runs, rule):
     check(runs, [rule] * 3, moved, 0.1)
 
 
+@torch.no_grad()
+def test_decays_matrices_as_the_rule_does_by_itself(runs):
+    rule = MatrixGNN(base_update={"late_decay": 500.0, "late_decay_reference": 1.0})
+    runs = Stacked(rule).begin(runs.task, 3, torch.Generator().manual_seed(1))
+    own, most, none = (mover(rule, runs.task, None, decay)(runs)[0] for decay in (None, 250.0, 0.0))
+    for name, tensor in own.items():
+        torch.testing.assert_close(tensor, (most if "weight" in name else none)[name])
+
+
 def test_theta_may_differ_from_run_to_run(runs, rule):
     noise = {n: 0.1 * torch.randn(3, *w.shape) for n, w in rule.named_parameters()}
     theta = {n: w + noise[n] for n, w in rule.named_parameters()}
