@@ -19,6 +19,7 @@ from ngopt.optim.deferred_tracing import await_first_forward
 from ngopt.optim.magnitudes import all_finite
 from ngopt.optim.optimizer import NeuralGraphOptimizer
 from ngopt.optim.placement import placed_rule
+from ngopt.optim.step_inputs import options_by_matrix
 from ngopt.optim.update import Options, init_state, update
 from ngopt.rules.rule import State
 
@@ -115,7 +116,8 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
         ):
             annealing.match_device(group)
             clock, factor = annealing.next_clock(group, self._optimizer.rule)
-            shared = Options.of(group, factor)
+            decay = annealing.weight_decay(group, clock, self._optimizer.rule)
+            either = options_by_matrix(group, factor, decay)
             clocks.append(clock)
             for index, (name, param) in enumerate(zip(names, group["params"], strict=True)):
                 gradient = grouped_grads[number][index]
@@ -123,8 +125,8 @@ class DifferentiableNeuralGraphOptimizer(DifferentiableOptimizer):  # type: igno
                     self._frozen.add(self._group_to_param_list[number][index])
                 if gradient is not None:
                     parameter_groups.check_gradient(name, gradient)
-                    params[name], grads[name], options[name] = param, gradient, shared
-                    places[name] = number, index
+                    params[name], grads[name] = param, gradient
+                    options[name], places[name] = either[param.dim() > 1], (number, index)
         if not all_finite(grads):
             # To compute the step and discard it would leave its derivatives, which are not finite.
             self.skipped_steps += 1

@@ -50,14 +50,26 @@ def select_parameters(
     found: dict[str, Tensor] = {}
     options: dict[str, Options] = {}
     for group, own, factor, decay in zip(groups, names, factors, decays, strict=True):
-        shared = Options.of(group, factor)
-        of_matrices = shared if decay is None else Options.of(group, factor, decay)
+        either = options_by_matrix(group, factor, decay)
         for name, param in zip(own, group["params"], strict=True):
             if param.grad is not None:
                 check_gradient(name, param.grad)
-                found[name] = param
-                options[name] = of_matrices if param.dim() > 1 else shared
+                found[name], options[name] = param, either[param.dim() > 1]
     return found, options
+
+
+def options_by_matrix(
+    group: Mapping[str, Any], factor: Number, decay: Number | None
+) -> dict[bool, Options]:
+    """Options of the tensors of a group that have two or more dimensions, and of the others.
+
+    Args:
+        group: a parameter group of an optimizer.
+        factor: annealing factor of its learning rate.
+        decay: weight decay of the former if that of the group is None.
+    """
+    shared = Options.of(group, factor)
+    return {False: shared, True: shared if decay is None else Options.of(group, factor, decay)}
 
 
 def gather_inputs(

@@ -45,6 +45,11 @@ def test_the_memory_of_a_rule_goes_along(name, stepped):
     assert_equal_trajectories(lambda: make(rule=RULES[name]()), stepped)
 
 
+def test_the_rule_s_own_weight_decay_is_the_same():
+    rule = MatrixGNN(base_update={"late_decay": 20.0, "late_decay_reference": 1.0})
+    assert_equal_trajectories(lambda: make(rule=rule, weight_decay=None), 2)
+
+
 def difference(function, tensors, along, step=1e-6):
     """Central difference of a function when the tensors move along directions."""
     values = []
