@@ -175,7 +175,9 @@ def evaluate(trial: Trial, pieces: Sequence[Piece], folder: Path, cache: Path, s
             print(f"{piece.method}, seed {piece.seed}: not meta-trained yet.")
             continue
         rule, facts = found
-        sweep = Sweep(piece.method, rule.to(trial.task.device), (Setting(rule.lr),))
+        sweep = Sweep(
+            piece.method, rule.to(trial.task.device), (Setting(rule.lr, weight_decay=None),)
+        )
         for comparison in compare([reference, sweep], [trial], "train", cache, screen):
             theirs, ours = comparison.rows
             Figures(folder / f"{REFERENCE}.json", reference.rule, {"method": REFERENCE}).add(

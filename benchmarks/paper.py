@@ -102,14 +102,14 @@ def contestants(
     if "default" in methods:
         shipped = load_rule("default")
         facts = {"method": "default", "seed": None}
-        yield Sweep("default", shipped, (Setting(shipped.lr),)), facts
+        yield Sweep("default", shipped, (Setting(shipped.lr, weight_decay=None),)), facts
     for piece in pieces:
         found = piece.finished()
         if found is None:
             print(f"{piece.method}, seed {piece.seed}: not meta-trained yet.")
             continue
         rule, facts = found
-        yield Sweep(piece.method, rule, (Setting(rule.lr),)), facts
+        yield Sweep(piece.method, rule, (Setting(rule.lr, weight_decay=None),)), facts
 
 
 def evaluate(

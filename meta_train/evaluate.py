@@ -58,7 +58,7 @@ class EvaluateOptions:
         lr: learning rate of the rules, constant; by default the one each was meta-trained at.
         sweep: whether to show the rules a second time, with the learning rates and schedules that
             Adam is given.
-        weight_decay: of the rules, untuned; None for their own.
+        weight_decay: of the rules, untuned; by default their own.
         criterion: by which settings are chosen: `train` (loss), `held_out` (loss), or a metric of
             the tasks, such as `accuracy` (held-out).
         out: folder for `evaluation.json`, `evaluation.md`, `curves.png` and `speed_ups.png`.
@@ -78,7 +78,7 @@ class EvaluateOptions:
     problems: int | None = None
     seed: int = 0
     lr: float | None = None
-    weight_decay: float | None = 0.0
+    weight_decay: float | None = None
     sweep: bool = False
     criterion: str = "train"
     out: Path = Path("evaluation")

@@ -88,7 +88,7 @@ _PRETRAINED = replace(
     _SIZES,
     rule="MatrixGNN:context_every=8,square_dtype=bfloat16,graph_sizes=True,linear_sizes=True,"
     "learned_slow=True,base_update={'whitening_limit':4096,'late_slow':4,'whitened_orthogonal':3,"
-    "'boost':5.0,'slow_power':0.5}",
+    "'boost':5.0,'slow_power':0.5,'late_decay':2.0}",
     families=(
         "mlp:data=fashion_mnist|mnist,size=8,width=16|24|32,depth=1|2|3,"
         "activation=relu|tanh|gelu,norm=none|none|layer,batch=32|64",

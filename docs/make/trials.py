@@ -9,6 +9,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,10 +26,13 @@ TRIALS: dict[str, Trial] = {}
 
 
 def makers(pylo: Path | None) -> dict[str, Make]:
-    """The optimizers that are tried: ours, AdamW, and PyLO's if its folder is given."""
+    """The optimizers that are tried: ours, AdamW, and PyLO's if its folder is given.
+
+    Ours and AdamW have no weight decay, with which parameters without gradients move, too.
+    """
     found: dict[str, Make] = {
-        "ngopt": NeuralGraphOptimizer,
-        "AdamW": lambda parameters: torch.optim.AdamW(parameters, weight_decay=0.0),
+        "ngopt": partial(NeuralGraphOptimizer, weight_decay=0.0),
+        "AdamW": partial(torch.optim.AdamW, weight_decay=0.0),
     }
     return found if pylo is None else {**found, "PyLO": _pylo(pylo)}
 

@@ -181,7 +181,7 @@ def restart(group: MutableMapping[str, Any]) -> None:
 
 
 def describe(group: Mapping[str, Any], rule: Rule) -> str:
-    """The options of a group, one per line, and an explanation of its annealing.
+    """The options of a group, one per line, with those in words that the rule decides.
 
     Args:
         group: a parameter group.
@@ -195,6 +195,9 @@ def describe(group: Mapping[str, Any], rule: Rule) -> str:
     hidden = ("params", *Clock._fields)
     shown = {key: str(value) for key, value in group.items() if key not in hidden}
     shown["anneal"] = f"{group.get('anneal')} ({_explanation(group, rule)})"
+    decay = weight_decay(group, Clock.of(group).numbers(), rule)
+    if decay is not None:
+        shown["weight_decay"] = f"None (the rule's own: {decay:.3g} for matrices)"
     return "".join(f"    {key}: {shown[key]}\n" for key in sorted(shown))
 
 

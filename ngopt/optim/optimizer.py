@@ -43,9 +43,9 @@ class NeuralGraphOptimizer(Optimizer):
         lr: learning rate; a number or a one-element tensor; by default the one that the rule was
             meta-trained at. In a compiled step only a tensor can be scheduled without compiling
             again.
-        weight_decay: decoupled weight decay, as in AdamW. It shrinks as steps do. None: the rule's
-            own, which grows with the number of steps; of tensors with two or more dimensions alone,
-            not of biases and norms.
+        weight_decay: decoupled weight decay, as in AdamW; it shrinks as steps do. By default the
+            rule's own, which grows with the number of steps, and spares tensors with less than two
+            dimensions, such as biases and norms.
         anneal: whether steps shrink with their number by themselves. By default they do until the
             script lowers the learning rate, by a scheduler or by hand; then they shrink as it says,
             and no more. True: always, beside any schedule. False: never.
@@ -91,7 +91,7 @@ class NeuralGraphOptimizer(Optimizer):
         params_or_model: Any,
         lr: float | Tensor | None = None,
         *,
-        weight_decay: float | Tensor | None = 0.0,
+        weight_decay: float | Tensor | None = None,
         anneal: bool | None = None,
         rule: Rule | str = "default",
         graph: NeuralGraph | None = None,

@@ -153,7 +153,7 @@ class Rule(nn.Module, ABC):
         return 1.0
 
     def weight_decay(self, steps: Number) -> Number:
-        """Weight decay that goes well with the rule, where the script leaves it open: none.
+        """Weight decay of matrices where the script gives none: 0, unless the rule has its own.
 
         Args:
             steps: number of steps so far, this one included; a number or a tensor.

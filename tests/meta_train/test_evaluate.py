@@ -212,8 +212,9 @@ def test_without_matplotlib(evaluated, undrawn, tmp_path):
 def test_rules_run_untuned_and_as_a_second_row_tuned():
     (_, _, untuned) = contestants(OPTIONS)
     assert isinstance(untuned.rule, MatrixGNN)
-    assert untuned.settings == (Setting(untuned.rule.lr, "constant", 0.0),)
-    assert contestants(replace(OPTIONS, lr=0.5))[2].settings == (Setting(0.5),)
+    assert untuned.settings == (Setting(untuned.rule.lr, "constant", None),)
+    given = contestants(replace(OPTIONS, lr=0.5, weight_decay=0.1))[2].settings
+    assert given == (Setting(0.5, "constant", 0.1),)
     both = contestants(replace(OPTIONS, rule=("LSTM", "default"), sweep=True))
     names = ["adam", "sgdm", "LSTM", "default", "LSTM, tuned", "default, tuned"]
     assert [sweep.name for sweep in both] == names

@@ -244,12 +244,13 @@ def test_repr_says_in_words_what_makes_steps_shrink(anneal, words):
     for _ in range(3):
         parameter.grad = torch.ones(2)
         optimizer.step()
+    own = optimizer.rule.weight_decay(3)
     lines = [
         f"anneal: {words}",
         "capturable: False",
         "lr: 0.001",
         "maximize: False",
-        "weight_decay: 0.0",
+        f"weight_decay: None (the rule's own: {own:.3g} for matrices)",
     ]
     expected = "".join(f"    {line}\n" for line in lines)
     assert repr(optimizer) == f"NeuralGraphOptimizer (\nParameter Group 0\n{expected})"

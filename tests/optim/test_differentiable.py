@@ -129,7 +129,7 @@ def test_a_step_overrides_options():
 
 
 def test_all_options_that_higher_makes_trainable_are():
-    model, optimizer = make("groups", rule=Adam())
+    model, optimizer = make("groups", rule=Adam(), weight_decay=0.0)
     override = higher.optim.get_trainable_opt_params(optimizer)
     fast, _, fmodel = inner(model, optimizer, override=override)
     loss_of(fmodel, 100).backward()

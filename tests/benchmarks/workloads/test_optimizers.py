@@ -31,8 +31,8 @@ def groups(optimizer):
     ("name", "lr", "decays", "scheduled"),
     [
         ("recipe", 0.02, [0.1, 0.0], True),
-        ("ngopt", None, [0.0], False),
-        ("params", None, [0.0], False),
+        ("ngopt", None, [None], False),
+        ("params", None, [None], False),
         ("swap", 0.02, [0.1, 0.0], True),
         ("adamw_default", 1e-3, [0.01], False),
         ("muon", 0.02, [0.1, 0.1, 0.0], True),
