@@ -178,7 +178,7 @@ def test_zero_lr_moves_nothing(case):
 @every_plain_case
 def test_zero_gradients_from_a_fresh_state_move_nothing(case):
     model = Small()
-    optimizer = case.build(model)
+    optimizer = case.build(model, weight_decay=0.0)
     before = copy_of(model)
     backward(model)
     optimizer.zero_grad(set_to_none=False)

@@ -130,14 +130,15 @@ def test_gradients_that_vanish_for_a_while_do_no_harm(healthy):
 def test_gradients_that_are_zero_or_huge_all_the_time(factor):
     model = net()
     before = final(model)
-    train(model, NeuralGraphOptimizer(model), scaling(model, factor, range(STEPS)))
+    optimizer = NeuralGraphOptimizer(model, weight_decay=0.0)
+    train(model, optimizer, scaling(model, factor, range(STEPS)))
     assert final(model) == before if not factor else final(model) < before
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0])
 def test_a_constant_gradient_for_hundreds_of_steps(size):
     model = nn.Linear(3, 2)
-    optimizer = NeuralGraphOptimizer(model.parameters())
+    optimizer = NeuralGraphOptimizer(model.parameters(), weight_decay=0.0)
     start = [parameter.detach().clone() for parameter in model.parameters()]
     for _ in range(300):
         for parameter in model.parameters():
