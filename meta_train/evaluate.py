@@ -154,18 +154,10 @@ def evaluate(options: EvaluateOptions) -> Iterator[Comparison]:
 def contestants(options: EvaluateOptions) -> list[Sweep]:
     """Opponents, then the rules untuned, then, if asked for, the rules tuned."""
     rules = {text: rule_of(text) for text in options.rule}
-    untuned = [
-        Sweep(
-            text,
-            rule,
-            (
-                Setting(
-                    rule.lr if options.lr is None else options.lr, weight_decay=options.weight_decay
-                ),
-            ),
-        )
-        for text, rule in rules.items()
-    ]
+    untuned = []
+    for text, rule in rules.items():
+        lr = rule.lr if options.lr is None else options.lr
+        untuned.append(Sweep(text, rule, (Setting(lr, weight_decay=options.weight_decay),)))
     swept = [Sweep(f"{text}, tuned", rule, grid(LRS)) for text, rule in rules.items()]
     return [*map(opponent, options.opponents), *untuned, *(swept if options.sweep else ())]
 
